@@ -1,0 +1,1 @@
+//! Simulated disks, network and clock under the same engine

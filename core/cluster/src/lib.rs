@@ -1,0 +1,1 @@
+//! The cluster map, its pure apply, membership, and the failure detector

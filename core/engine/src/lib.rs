@@ -1,0 +1,1 @@
+//! One node's deterministic engine: routes inputs between the pure parts

@@ -1,0 +1,1 @@
+//! iSCSI target sessions: bytes in, bytes and block requests out

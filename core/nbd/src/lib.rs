@@ -1,0 +1,1 @@
+//! NBD server sessions: bytes in, bytes and block requests out

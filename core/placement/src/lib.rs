@@ -1,0 +1,1 @@
+//! Pure planners over the cluster map: placement, takeover, recovery

@@ -1,0 +1,1 @@
+//! One segment's replication: owner, replica, activation, resync, messages

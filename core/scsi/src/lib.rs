@@ -1,0 +1,1 @@
+//! SCSI block commands: CDBs in, block requests and sense out

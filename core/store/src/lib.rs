@@ -1,0 +1,1 @@
+//! One disk's store: formats, journal, group commit, extents, recovery, space

@@ -1,0 +1,26 @@
+//! The words of the project: ids, units, positions in a segment's log, records, block requests, time as a
+//! value. Every other crate of the core speaks in these and nothing here depends on any of them.
+//!
+//! Nothing here touches the world, and nothing decides: a type here carries a meaning and checks its own
+//! bounds.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod block;
+pub mod export;
+pub mod id;
+pub mod order;
+pub mod position;
+pub mod record;
+pub mod time;
+pub mod unit;
+
+pub use block::{BlockError, BlockReply, BlockRequest, BlockResult, StatusRange};
+pub use export::{ChapSecret, Export, Exports};
+pub use id::*;
+pub use order::*;
+pub use position::{Epoch, LogPosition, Lsn};
+pub use record::{Record, RecordBody, RequestTag, WriteData};
+pub use time::{Duration, Time};
+pub use unit::*;

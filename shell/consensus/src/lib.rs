@@ -1,0 +1,1 @@
+//! Adapter to the consensus library, and the control plane around it

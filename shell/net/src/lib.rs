@@ -1,0 +1,1 @@
+//! Certificates, mutual TLS, frames and listeners

@@ -1,0 +1,1 @@
+//! One node: start, stop, configuration; the only place that knows every part

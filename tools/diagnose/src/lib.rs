@@ -1,0 +1,1 @@
+//! From a bundle of logs to the cause, with the evidence

@@ -1,0 +1,1 @@
+//! Log formats, time and configuration grammars read as evidence
