@@ -13,6 +13,7 @@ pub mod id;
 pub mod order;
 pub mod position;
 pub mod record;
+pub mod segment;
 pub mod time;
 pub mod unit;
 
@@ -22,5 +23,6 @@ pub use id::*;
 pub use order::*;
 pub use position::{Epoch, LogPosition, Lsn};
 pub use record::{Record, RecordBody, RequestTag, WriteData};
+pub use segment::*;
 pub use time::{Duration, Time};
 pub use unit::*;
