@@ -14,6 +14,7 @@ pub mod order;
 pub mod position;
 pub mod record;
 pub mod segment;
+pub mod session;
 pub mod time;
 pub mod unit;
 
@@ -24,5 +25,6 @@ pub use order::*;
 pub use position::{Epoch, LogPosition, Lsn};
 pub use record::{Record, RecordBody, RequestTag, WriteData};
 pub use segment::*;
+pub use session::*;
 pub use time::{Duration, Time};
 pub use unit::*;
