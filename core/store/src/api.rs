@@ -1,0 +1,208 @@
+//! What a store is given and what it says: its configuration, its outputs, its errors. Nothing here decides.
+
+use crate::layout::FormatError;
+use alloc::vec::Vec;
+use holdfast_types::{
+    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, NodeId, OrderToken, SegmentKey,
+    StoreOutcome,
+};
+use thiserror::Error;
+
+/// Who a disk is. An address or a path is never an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskIdentity {
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// The host that formatted it.
+    pub node: NodeId,
+    /// The disk.
+    pub disk: DiskId,
+    /// The generation of its content.
+    pub incarnation: DiskIncarnation,
+    /// Drawn at random at each start: an old image of the disk shows an old one.
+    pub boot_nonce: u64,
+}
+
+/// Sizes and times of a store. The default is right for a disk of any size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The journal ring's size when formatting; None: a sixteenth of the disk, within bounds.
+    pub journal_bytes: Option<u64>,
+    /// Committed data that may wait in memory to be written in place.
+    pub dirty_limit_bytes: usize,
+    /// Memory for extent pages that are not being changed.
+    pub page_cache_bytes: usize,
+    /// Uncommitted data kept in memory; beyond it the journal's copy serves.
+    pub uncommitted_limit_bytes: usize,
+    /// Journal kept behind the newest record although its content is in place, so that a copy that was away for
+    /// a moment is brought up by records.
+    pub log_retain_bytes: u64,
+    /// Committed data is written in place when nothing was committed for this long.
+    pub idle_writeback: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            journal_bytes: None,
+            dirty_limit_bytes: 32 << 20,
+            page_cache_bytes: 16 << 20,
+            uncommitted_limit_bytes: 64 << 20,
+            log_retain_bytes: 64 << 20,
+            idle_writeback: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a store says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOutput {
+    /// An order to the disk.
+    Disk(DiskOrder),
+    /// What came of an order.
+    Done {
+        /// Whose copy.
+        segment: SegmentKey,
+        /// The order's.
+        token: OrderToken,
+        /// What came of it.
+        outcome: StoreOutcome,
+    },
+    /// The disk can be used.
+    Opened(OpenReport),
+    /// The disk cannot be used.
+    OpenFailed(OpenError),
+    /// Something that an operator should hear of.
+    Event(StoreEvent),
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Who the disk is, with the new boot nonce.
+    pub identity: DiskIdentity,
+    /// The boot nonce of the run before; of a fresh disk, its own.
+    pub previous_boot_nonce: u64,
+    /// How many journal records were read back.
+    pub records_replayed: u64,
+    /// Whether a batch that was being written when the last run ended was found torn, and cut off. Nothing in it
+    /// was acknowledged.
+    pub torn_tail_cut: bool,
+    /// The segments with a copy here.
+    pub segments: Vec<SegmentKey>,
+}
+
+/// Why a disk cannot be used. Each says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Neither superblock is one of ours.
+    #[error("{}", if *.damaged { "both superblocks are damaged: replace the disk, or format it anew and let its copies be rebuilt" } else { "the disk is blank: format it with `holdfast disk add`" })]
+    NotHoldfast {
+        /// Something else than zeros is there.
+        damaged: bool,
+    },
+    /// The disk belongs to another cluster.
+    #[error(
+        "the disk belongs to cluster {found}, not to {expected}: return it there, or wipe it before adding it here"
+    )]
+    OtherCluster {
+        /// This cluster.
+        expected: ClusterId,
+        /// The disk's.
+        found: ClusterId,
+    },
+    /// The disk belongs to another node.
+    #[error("the disk belongs to node {found}, not to node {expected}: return it there, or wipe it before adding it here")]
+    OtherNode {
+        /// This node.
+        expected: NodeId,
+        /// The disk's.
+        found: NodeId,
+    },
+    /// The device is shorter than it was.
+    #[error("the device has {found} bytes, its superblock says {expected}: restore its size, or wipe it and let its copies be rebuilt")]
+    Truncated {
+        /// As formatted.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+    /// The disk was formatted by another version.
+    #[error("format version {found} is unknown to this version (it knows {known}): upgrade this node")]
+    UnknownVersion {
+        /// The disk's.
+        found: u16,
+        /// The newest that is known.
+        known: u16,
+    },
+    /// A journal batch is bad and later ones are good, so that this is no torn tail.
+    #[error("journal batch {sequence} at byte {offset} is damaged and later ones exist: wipe the disk and let its copies be rebuilt")]
+    JournalCorrupt {
+        /// The damaged batch's number.
+        sequence: u64,
+        /// Where it should be on the disk.
+        offset: u64,
+    },
+    /// The disk failed an order while it was opened.
+    #[error("{0} while opening: check the cabling and the kernel log, then restart the node or replace the disk")]
+    Io(DiskFault),
+    /// The disk cannot be formatted.
+    #[error(transparent)]
+    Format(FormatError),
+}
+
+/// What the store was doing when the disk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskActivity {
+    /// Writing the journal.
+    Journal,
+    /// Writing a superblock.
+    Superblock,
+    /// Writing data in place.
+    Data,
+    /// Writing extent pages.
+    Metadata,
+    /// Flushing.
+    Flush,
+    /// Reading metadata or journal that cannot be done without.
+    ReadBack,
+}
+
+/// Something that an operator should hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The disk is failed for good, for all its segments.
+    DiskFailed {
+        /// What was being done.
+        activity: DiskActivity,
+        /// How the device failed it; None: what it returned did not pass its checksum.
+        fault: Option<DiskFault>,
+    },
+    /// An extent's page is damaged; where there was an older copy of it, that one serves, and a check of the
+    /// segment shows what differs.
+    PageDamaged {
+        /// The page's number on the disk.
+        page: u32,
+        /// Whose page, where that can be told.
+        extent: Option<(SegmentKey, ExtentIndex)>,
+    },
+}
+
+/// How full a store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Extents on the disk.
+    pub extents_total: u64,
+    /// Extents that no segment holds.
+    pub extents_free: u64,
+    /// Pages that are in use.
+    pub pages_used: u64,
+    /// The journal ring's size in bytes.
+    pub journal_bytes: u64,
+    /// How much of it is in use.
+    pub journal_used: u64,
+    /// Committed data in memory that is not in place yet.
+    pub dirty_bytes: u64,
+    /// Memory of cached pages.
+    pub cached_bytes: u64,
+}
