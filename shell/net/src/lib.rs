@@ -1,1 +1,29 @@
-//! Certificates, mutual TLS, frames and listeners
+//! Certificates, mutual TLS, frames and listeners: how bytes get from one node to another and nothing of what
+//! they mean.
+//!
+//! Promises: a stream handed out by [`connect`] or [`Listener`] leads to a node of this cluster whose
+//! certificate names it; a frame arrives whole, in order, or not at all; a stranger, a garbled or a silent
+//! connection costs a bounded amount for a bounded time. Does not retry, does not keep connections alive
+//! beyond what TCP does, and does not know what a frame says.
+#![forbid(unsafe_code)]
+
+pub mod activation;
+pub mod atomic;
+pub mod ca;
+pub mod connect;
+pub mod frame;
+pub mod hello;
+pub mod identity;
+pub mod listen;
+pub mod name;
+pub mod pin;
+pub mod stream;
+
+pub use ca::{Authority, NodeKey, PkiError};
+pub use connect::{ConnectError, connect};
+pub use frame::{Frame, FrameError, FrameReader, FrameWriter};
+pub use hello::Purpose;
+pub use identity::{Identity, IdentityError};
+pub use listen::{Accepted, ListenError, Listener};
+pub use pin::CaPin;
+pub use stream::NodeStream;

@@ -1,0 +1,231 @@
+//! Accepting peers. Handshakes run side by side and are bounded in number and time; when there are too many,
+//! the oldest is dropped, so that a thousand silent connections cannot keep out one that speaks. What is not
+//! a node of this cluster gets nothing but a TLS alert or a one-word answer, and leaves a count by reason.
+
+use crate::ca::dns_names;
+use crate::connect::{PeerMismatch, mismatch, tls_error};
+use crate::hello::{Answer, BadHello, HELLO_BYTES, Hello, Purpose};
+use crate::stream::configure;
+use crate::{Identity, NodeStream, name};
+use holdfast_types::{NodeId, ProcessIncarnation};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// How many handshakes run at a time.
+pub const MAX_HANDSHAKES: usize = 128;
+/// How long one may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that are through and wait for [`Listener::accept`].
+const ACCEPT_QUEUE: usize = 64;
+/// Out of descriptors or memory: nothing but time helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why no listening socket could be had.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// A peer that is through.
+pub struct Accepted {
+    /// The node that its certificate names.
+    pub node: NodeId,
+    /// For what the connection is.
+    pub purpose: Purpose,
+    /// The run of its daemon, as it says.
+    pub incarnation: ProcessIncarnation,
+    /// The stream.
+    pub stream: NodeStream,
+}
+
+/// Why a connection was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum Refusal {
+    /// Not TLS, or not as we speak it.
+    #[error("it does not speak this protocol")]
+    NotHoldfast,
+    /// No certificate.
+    #[error("it showed no certificate")]
+    NoCertificate,
+    /// A certificate of another cluster.
+    #[error("its certificate is of another cluster")]
+    OtherCluster,
+    /// A certificate that is not valid now.
+    #[error("its certificate has expired or is not valid yet")]
+    Expired,
+    /// A certificate that names another node than the hello.
+    #[error("its certificate names another node than it says it is")]
+    OtherNode,
+    /// Another version of the protocol.
+    #[error("it speaks another version of the protocol")]
+    OtherVersion,
+    /// Not through in time, or dropped for newer ones.
+    #[error("it did not finish its handshake in time")]
+    TooSlow,
+    /// It hung up.
+    #[error("it closed the connection")]
+    Closed,
+}
+
+/// A listening socket for peers, with its running handshakes. Dropping it closes the socket.
+pub struct Listener {
+    address: SocketAddr,
+    accepted: tokio::sync::Mutex<mpsc::Receiver<Accepted>>,
+    refusals: Arc<Refusals>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Refusals(Mutex<BTreeMap<Refusal, u64>>);
+
+impl Refusals {
+    fn count(&self, refusal: Refusal, from: SocketAddr) {
+        tracing::debug!(%from, %refusal, "connection refused");
+        let mut counts = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        *counts.entry(refusal).or_default() += 1;
+    }
+}
+
+impl Listener {
+    /// Listens on `address` as `identity`. Must be called inside a runtime.
+    pub async fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, ListenError> {
+        let error = |source| ListenError { address, source };
+        let socket = TcpListener::bind(address).await.map_err(error)?;
+        let address = socket.local_addr().map_err(error)?;
+        let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
+        let refusals = Arc::new(Refusals::default());
+        let task = tokio::spawn(accept_loop(socket, identity.clone(), sender, refusals.clone()));
+        Ok(Self { address, accepted: tokio::sync::Mutex::new(receiver), refusals, task })
+    }
+
+    /// Where it listens, the port resolved.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next peer that is through. Safe to cancel.
+    pub async fn accept(&self) -> Accepted {
+        match self.accepted.lock().await.recv().await {
+            Some(accepted) => accepted,
+            // The task ends only by being aborted, in our own drop.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How many connections were refused, by reason, since the start.
+    pub fn refusals(&self) -> BTreeMap<Refusal, u64> {
+        self.refusals.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The handshakes that run, oldest first. They end with it.
+struct Running(VecDeque<AbortHandle>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+async fn accept_loop(
+    socket: TcpListener,
+    identity: Identity,
+    sender: mpsc::Sender<Accepted>,
+    refusals: Arc<Refusals>,
+) {
+    let mut running = Running(VecDeque::new());
+    loop {
+        let (stream, from) = match socket.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections of peers");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        running.0.retain(|h| !h.is_finished());
+        if running.0.len() >= MAX_HANDSHAKES
+            && let Some(oldest) = running.0.pop_front()
+        {
+            oldest.abort();
+            refusals.count(Refusal::TooSlow, from);
+        }
+        let (identity, sender, refusals) = (identity.clone(), sender.clone(), refusals.clone());
+        let task = tokio::spawn(async move {
+            let result = timeout(HANDSHAKE_TIMEOUT, async {
+                let accepted = handshake(stream, &identity).await?;
+                // Closed only when the listener is dropped; then nobody cares.
+                let _ = sender.send(accepted).await;
+                Ok(())
+            });
+            match result.await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => refusals.count(refusal, from),
+                Err(_) => refusals.count(Refusal::TooSlow, from),
+            }
+        });
+        running.0.push_back(task.abort_handle());
+    }
+}
+
+async fn handshake(socket: TcpStream, identity: &Identity) -> Result<Accepted, Refusal> {
+    configure(&socket).map_err(|_| Refusal::Closed)?;
+    let acceptor = TlsAcceptor::from(identity.acceptor());
+    let mut stream = acceptor.accept(socket).await.map_err(|e| refusal(&e))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first().cloned());
+    let certificate = certificate.ok_or(Refusal::NoCertificate)?;
+    let (cluster, node) =
+        dns_names(&certificate).iter().find_map(|n| name::parse_node_name(n)).ok_or(Refusal::OtherNode)?;
+    if cluster != identity.cluster() {
+        return Err(Refusal::OtherCluster);
+    }
+    let mut bytes = [0; HELLO_BYTES];
+    stream.read_exact(&mut bytes).await.map_err(|e| refusal(&e))?;
+    let (answer, result) = match Hello::decode(&bytes) {
+        Ok(hello) if hello.node == node => (Answer::Welcome, Ok(hello)),
+        Ok(_) => (Answer::OtherNode, Err(Refusal::OtherNode)),
+        Err(BadHello::Version(_)) => {
+            (Answer::OtherVersion(crate::hello::WIRE_VERSION), Err(Refusal::OtherVersion))
+        }
+        Err(BadHello::Garbage | BadHello::Purpose(_)) => (Answer::Garbage, Err(Refusal::NotHoldfast)),
+    };
+    stream.write_all(&answer.encode()).await.map_err(|e| refusal(&e))?;
+    stream.flush().await.map_err(|e| refusal(&e))?;
+    let hello = result?;
+    let stream = NodeStream::new(tokio_rustls::TlsStream::Server(stream));
+    Ok(Accepted { node, purpose: hello.purpose, incarnation: hello.incarnation, stream })
+}
+
+fn refusal(error: &io::Error) -> Refusal {
+    match tls_error(error) {
+        None => Refusal::Closed,
+        Some(rustls::Error::NoCertificatesPresented) => Refusal::NoCertificate,
+        Some(rustls::Error::InvalidCertificate(e)) => match mismatch(e) {
+            PeerMismatch::OtherCluster => Refusal::OtherCluster,
+            PeerMismatch::OtherNode => Refusal::OtherNode,
+            PeerMismatch::Expired => Refusal::Expired,
+            PeerMismatch::NotHoldfast(_) => Refusal::NotHoldfast,
+        },
+        Some(_) => Refusal::NotHoldfast,
+    }
+}
