@@ -1,1 +1,28 @@
-//! The cluster map, its pure apply, membership, and the failure detector
+//! The cluster map, the one pure function that changes it, and the failure detector.
+//!
+//! Promise: [`apply`] gives the same map and the same answer on every node for the same command, and breaks
+//! none of the invariants of replication.md that control answers for (granted epochs only rise, two
+//! configurations per segment, nothing deleted without a tombstone). It does not: agree on the order of
+//! commands (shell/consensus), look at a clock, or reach a node. Where copies go is planned by
+//! holdfast-placement, which knows neither the map nor a command.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod apply;
+mod command;
+mod detector;
+mod error;
+mod limits;
+mod map;
+mod plan;
+
+pub use apply::apply;
+pub use command::{Command, CommandResult, FenceTarget};
+pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
+pub use error::{CommandError, NameFault};
+pub use limits::*;
+pub use map::*;
+pub use plan::{ControlPlan, Waiting, plan_grants};

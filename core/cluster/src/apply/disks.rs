@@ -1,0 +1,146 @@
+//! Disks: added, opened, failed, missing, empty again. A disk in a new incarnation stays a member of its
+//! segments, as a copy to be resynced; it is in no S until a grant lists it (replication.md H5, H20, H21).
+
+use super::{Changed, Outcome, check_limit, check_path};
+use crate::{ClusterMap, CommandError, CommandResult, Disk, DiskState, FULL_FRACTION, MAX_DISKS};
+use alloc::{string::String, sync::Arc};
+use holdfast_types::{DiskId, DiskIncarnation, NodeId};
+
+/// A disk that joins a pool.
+pub(super) struct NewDisk {
+    pub(super) disk: DiskId,
+    pub(super) node: NodeId,
+    pub(super) size: u64,
+    pub(super) path: String,
+    pub(super) pool: String,
+    pub(super) boot_nonce: u64,
+}
+
+pub(super) fn add(map: &mut ClusterMap, new: NewDisk) -> Outcome {
+    if let Some(have) = map.disks.get(&new.disk) {
+        return match have.node == new.node {
+            true => Ok((CommandResult::DiskIncarnation(have.incarnation), Changed::No)),
+            false => Err(CommandError::DiskTaken { disk: new.disk, node: have.node }),
+        };
+    }
+    check_path("path", &new.path)?;
+    check_limit("disks", map.disks.len(), MAX_DISKS)?;
+    if !map.nodes.contains_key(&new.node) {
+        return Err(CommandError::NoSuchNode(new.node));
+    }
+    if !map.pools.contains_key(&new.pool) {
+        return Err(CommandError::NoSuchName { what: "pool".into(), name: new.pool });
+    }
+    let incarnation = DiskIncarnation(1);
+    let disk = Disk {
+        id: new.disk,
+        node: new.node,
+        incarnation,
+        state: DiskState::Ok,
+        size: new.size,
+        free: new.size,
+        path: new.path,
+        boot_nonce: new.boot_nonce,
+        pool: new.pool,
+    };
+    map.disks.insert(new.disk, disk);
+    Ok((CommandResult::DiskIncarnation(incarnation), Changed::Yes))
+}
+
+pub(super) fn opened(map: &mut ClusterMap, disk: DiskId, expect_nonce: u64, new_nonce: u64) -> Outcome {
+    let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    if d.boot_nonce == new_nonce {
+        // A repeat. Whatever the first one decided is in the incarnation.
+        return Ok((CommandResult::DiskIncarnation(d.incarnation), Changed::No));
+    }
+    // A failed disk does not come back by being opened (H21); an older copy not under its old name (H20).
+    let as_it_was = d.boot_nonce == expect_nonce && d.state != DiskState::Failed;
+    d.boot_nonce = new_nonce;
+    if as_it_was {
+        d.state = room_state(d);
+    } else {
+        start_anew(map, disk);
+    }
+    Ok((CommandResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
+}
+
+pub(super) fn new_incarnation(
+    map: &mut ClusterMap,
+    disk: DiskId,
+    expect: DiskIncarnation,
+    boot_nonce: u64,
+) -> Outcome {
+    let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    if d.incarnation != expect {
+        let repeat = d.boot_nonce == boot_nonce && d.incarnation.0 == expect.0.wrapping_add(1);
+        return match repeat {
+            true => Ok((CommandResult::DiskIncarnation(d.incarnation), Changed::No)),
+            false => Err(stale(d, expect)),
+        };
+    }
+    d.boot_nonce = boot_nonce;
+    start_anew(map, disk);
+    Ok((CommandResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
+}
+
+pub(super) fn failed(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation) -> Outcome {
+    set_state(map, disk, incarnation, DiskState::Failed)
+}
+
+pub(super) fn missing(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation) -> Outcome {
+    set_state(map, disk, incarnation, DiskState::Missing)
+}
+
+pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> Outcome {
+    let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    let before = (d.size, d.free, d.state);
+    d.size = size;
+    d.free = free.min(size);
+    if matches!(d.state, DiskState::Ok | DiskState::Full) {
+        d.state = room_state(d);
+    }
+    let changed = if before == (d.size, d.free, d.state) { Changed::No } else { Changed::Yes };
+    Ok((CommandResult::Done, changed))
+}
+
+fn room_state(disk: &Disk) -> DiskState {
+    if disk.free < disk.size / FULL_FRACTION { DiskState::Full } else { DiskState::Ok }
+}
+
+fn stale(disk: &Disk, given: DiskIncarnation) -> CommandError {
+    CommandError::StaleDisk { disk: disk.id, given: given.0, current: disk.incarnation.0 }
+}
+
+fn set_state(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation, state: DiskState) -> Outcome {
+    let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    if d.incarnation != incarnation {
+        return Err(stale(d, incarnation));
+    }
+    // Failed is final for an incarnation.
+    if d.state == state || d.state == DiskState::Failed {
+        return Ok((CommandResult::Done, Changed::No));
+    }
+    d.state = state;
+    Ok((CommandResult::Done, Changed::Yes))
+}
+
+/// The disk is in its next incarnation, empty: its copies are members again, in no S.
+fn start_anew(map: &mut ClusterMap, disk: DiskId) {
+    // The caller found the disk.
+    let d = map.disks.get_mut(&disk).expect("the disk is in the map");
+    d.incarnation.0 += 1;
+    d.free = d.size;
+    d.state = DiskState::Ok;
+    let now = d.incarnation;
+    for segment in map.segments.values_mut() {
+        if segment.members.iter().any(|m| m.disk == disk) {
+            let members = &mut Arc::make_mut(segment).members;
+            members.iter_mut().filter(|m| m.disk == disk).for_each(|m| m.incarnation = now);
+        }
+    }
+    // Nothing of a deleted segment is left on an empty disk.
+    for tombstone in map.tombstones.values_mut() {
+        tombstone.copies.retain(|c| c.disk != disk);
+    }
+    map.tombstones.retain(|_, t| !t.copies.is_empty());
+}

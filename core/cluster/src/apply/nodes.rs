@@ -1,0 +1,159 @@
+//! Nodes: admitted, started, down, up, stopping, removed.
+
+use super::{Changed, Outcome, check_limit, check_name, check_path};
+use crate::{ClusterMap, CommandError, CommandResult, MAX_NODES, Node, NodeState, Pool};
+use alloc::string::{String, ToString};
+use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
+
+/// The pool that `init` makes.
+const DEFAULT_POOL: &str = "default";
+
+pub(super) fn bootstrap(
+    map: &mut ClusterMap,
+    cluster: ClusterId,
+    name: String,
+    node_name: String,
+    address: String,
+) -> Outcome {
+    let first = NodeId(1);
+    if map.cluster != ClusterId::default() {
+        let same = map.cluster == cluster && map.nodes.get(&first).is_some_and(|n| n.name == node_name);
+        return match same {
+            true => Ok((CommandResult::Node(first), Changed::No)),
+            false => Err(CommandError::AlreadyBootstrapped { have: map.cluster }),
+        };
+    }
+    if cluster == ClusterId::default() {
+        return Err(CommandError::NotBootstrapped);
+    }
+    check_name("cluster", &name)?;
+    check_name("node", &node_name)?;
+    check_path("address", &address)?;
+    *map = ClusterMap { cluster, name, next_node: 1, next_volume: 1, ..ClusterMap::default() };
+    map.pools.insert(DEFAULT_POOL.into(), Pool { name: DEFAULT_POOL.into() });
+    let id = admit(map, node_name, address);
+    assert_eq!(id, first, "the first node has number 1");
+    Ok((CommandResult::Node(id), Changed::Yes))
+}
+
+pub(super) fn add(map: &mut ClusterMap, name: String, address: String) -> Outcome {
+    if let Some(node) = map.node_named(&name)
+        && node.address == address
+    {
+        return Ok((CommandResult::Node(node.id), Changed::No));
+    }
+    check_new(map, &name, &address)?;
+    let id = admit(map, name, address);
+    Ok((CommandResult::Node(id), Changed::Yes))
+}
+
+/// Whether a node of that name and address may be admitted.
+pub(super) fn check_new(map: &ClusterMap, name: &str, address: &str) -> Result<(), CommandError> {
+    check_name("node", name)?;
+    check_path("address", address)?;
+    // Numbers are never reused, so the numbers given out are what is limited.
+    check_limit("nodes", usize::from(map.next_node) - 1, MAX_NODES)?;
+    match map.node_named(name) {
+        Some(_) => Err(CommandError::NameTaken { what: "node".into(), name: name.to_string() }),
+        None => Ok(()),
+    }
+}
+
+/// Admits a node that was checked.
+pub(super) fn admit(map: &mut ClusterMap, name: String, address: String) -> NodeId {
+    let id = NodeId(map.next_node);
+    map.next_node += 1;
+    let incarnation = ProcessIncarnation(0);
+    let node = Node { id, name, address, incarnation, state: NodeState::Down, boot_nonce: 0, runs: 0 };
+    map.nodes.insert(id, node);
+    id
+}
+
+pub(super) fn started(map: &mut ClusterMap, node: NodeId, boot_nonce: u64, address: String) -> Outcome {
+    check_path("address", &address)?;
+    let n = map.nodes.get_mut(&node).ok_or(CommandError::NoSuchNode(node))?;
+    if n.incarnation != ProcessIncarnation(0) && n.boot_nonce == boot_nonce {
+        return Ok((CommandResult::Incarnation(n.incarnation), Changed::No));
+    }
+    n.runs += 1;
+    n.incarnation = ProcessIncarnation(n.runs);
+    n.boot_nonce = boot_nonce;
+    n.state = NodeState::Up;
+    n.address = address;
+    Ok((CommandResult::Incarnation(n.incarnation), Changed::Yes))
+}
+
+pub(super) fn gateway_renewed(
+    map: &mut ClusterMap,
+    node: NodeId,
+    incarnation: ProcessIncarnation,
+) -> Outcome {
+    let n = current(map, node, incarnation)?;
+    n.runs += 1;
+    let given = ProcessIncarnation(n.runs);
+    Ok((CommandResult::Incarnation(given), Changed::Yes))
+}
+
+pub(super) fn down(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
+    set_state(map, node, incarnation, NodeState::Down)
+}
+
+pub(super) fn up(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
+    let n = current(map, node, incarnation)?;
+    // It answers; that does not take back its wish to stop.
+    if n.state == NodeState::Stopping {
+        return Ok((CommandResult::Done, Changed::No));
+    }
+    set_state(map, node, incarnation, NodeState::Up)
+}
+
+pub(super) fn stopping(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
+    set_state(map, node, incarnation, NodeState::Stopping)
+}
+
+pub(super) fn remove(map: &mut ClusterMap, node: NodeId) -> Outcome {
+    if !map.nodes.contains_key(&node) {
+        return Err(CommandError::NoSuchNode(node));
+    }
+    let on_node = |s: &&alloc::sync::Arc<holdfast_types::SegmentInfo>| {
+        let copies = s.members.iter().chain(&s.active.set).chain(&s.granted.set);
+        copies.clone().any(|c| c.node == node)
+    };
+    let copies = map.segments.values().filter(on_node).count();
+    if copies > 0 {
+        return Err(CommandError::NodeInUse { node, copies });
+    }
+    map.nodes.remove(&node);
+    map.disks.retain(|_, d| d.node != node);
+    // What is left to free on its disks goes with them.
+    for tombstone in map.tombstones.values_mut() {
+        tombstone.copies.retain(|c| c.node != node);
+    }
+    map.tombstones.retain(|_, t| !t.copies.is_empty());
+    Ok((CommandResult::Done, Changed::Yes))
+}
+
+/// The node, if it is in that run: what is said of an earlier run is void.
+fn current(
+    map: &mut ClusterMap,
+    node: NodeId,
+    incarnation: ProcessIncarnation,
+) -> Result<&mut Node, CommandError> {
+    let n = map.nodes.get_mut(&node).ok_or(CommandError::NoSuchNode(node))?;
+    if n.incarnation != incarnation {
+        return Err(CommandError::StaleNode { node, given: incarnation.0, current: n.incarnation.0 });
+    }
+    Ok(n)
+}
+
+fn set_state(
+    map: &mut ClusterMap,
+    node: NodeId,
+    incarnation: ProcessIncarnation,
+    state: NodeState,
+) -> Outcome {
+    let n = current(map, node, incarnation)?;
+    let changed = if n.state == state { Changed::No } else { Changed::Yes };
+    n.state = state;
+    Ok((CommandResult::Done, changed))
+}

@@ -1,0 +1,102 @@
+//! What may be proposed to control, and what it answers. Every command is safe to propose twice: a repeat
+//! finds its effect in the map and gets the same answer, or is a compare-and-set that the first one made stale.
+//! The order of variants is part of the format of the log: append, never insert.
+
+use crate::{Chap, TokenHash, UnixSeconds};
+use alloc::{string::String, vec::Vec};
+use holdfast_types::{
+    ClusterId, DiskId, DiskIncarnation, GatewayId, NodeId, ProcessIncarnation, SegmentCommand,
+    SegmentCommandResult, SegmentKey, SessionId, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+
+/// A change of the cluster map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "fields are named as in the map, where they are explained")]
+pub enum Command {
+    /// Names the cluster and admits its first node; makes the pool `default`. -> `Node`
+    Bootstrap { cluster: ClusterId, name: String, node_name: String, address: String },
+    /// Admits a node without a token. A repeat with name and address of a node gets that node. -> `Node`
+    AddNode { name: String, address: String },
+    /// A run of a node's daemon started. A repeat of the nonce gets the same run. -> `Incarnation`
+    NodeStarted { node: NodeId, boot_nonce: u64, address: String },
+    /// The node's gateway was fenced and goes on under a new number. -> `Incarnation`
+    GatewayRenewed { node: NodeId, incarnation: ProcessIncarnation },
+    /// This run of the node does not answer.
+    NodeDown { node: NodeId, incarnation: ProcessIncarnation },
+    /// This run of the node answers after all.
+    NodeUp { node: NodeId, incarnation: ProcessIncarnation },
+    /// This run of the node is about to stop.
+    NodeStopping { node: NodeId, incarnation: ProcessIncarnation },
+    /// The node is gone for good; refused while its disks carry copies.
+    RemoveNode { node: NodeId },
+    /// A formatted disk joins a pool. -> `DiskIncarnation`
+    AddDisk { disk: DiskId, node: NodeId, size: u64, path: String, pool: String, boot_nonce: u64 },
+    /// A disk was opened and found with `expect_nonce`. Another nonce than the last one is an older copy of the
+    /// disk: it gets a new incarnation. -> `DiskIncarnation`
+    DiskOpened { disk: DiskId, expect_nonce: u64, new_nonce: u64 },
+    /// A flush or too much else failed.
+    DiskFailed { disk: DiskId, incarnation: DiskIncarnation },
+    /// Its node runs and does not find it.
+    DiskMissing { disk: DiskId, incarnation: DiskIncarnation },
+    /// It was wiped or found regressed, and starts empty. -> `DiskIncarnation`
+    NewDiskIncarnation { disk: DiskId, expect: DiskIncarnation, boot_nonce: u64 },
+    /// How much room it has.
+    DiskFree { disk: DiskId, size: u64, free: u64 },
+    /// Makes a pool.
+    CreatePool { name: String },
+    /// Makes a volume; its copies are placed by the map as it is when this is applied. -> `Volume`
+    CreateVolume { name: String, size: u64, copies: u8, pool: String, created: UnixSeconds },
+    /// Grows a volume.
+    ResizeVolume { volume: VolumeId, size: u64 },
+    /// Deletes a volume; leaves tombstones.
+    DeleteVolume { volume: VolumeId },
+    /// A deleted segment's copy on this disk is freed.
+    SegmentFreed { segment: SegmentKey, disk: DiskId },
+    /// A change of a segment's ownership or membership. -> `Segment`
+    Segment(SegmentCommand),
+    /// Makes a join token known.
+    CreateToken { hash: TokenHash, expires: UnixSeconds },
+    /// Admits a node by a token. A repeat with the same name and address gets the same node. -> `Node`
+    UseToken { hash: TokenHash, now: UnixSeconds, name: String, address: String },
+    /// A nexus writes to a volume through this gateway from now on. -> `Fence`
+    RegisterSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId },
+    /// The earlier sessions that `RegisterSession` named are fenced in the logs.
+    SessionFenced { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId },
+    /// The nexus logged out in good order.
+    EndSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId },
+    /// Sets or clears the CHAP account.
+    SetChap { chap: Option<Chap> },
+    /// Several at once: each succeeds or is refused on its own. -> `Batch`
+    Batch(Vec<Command>),
+}
+
+/// A session whose requests must be fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceTarget {
+    /// Its gateway.
+    pub gateway: GatewayId,
+    /// The session on it.
+    pub session: SessionId,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommandResult {
+    /// Done, or so already.
+    Done,
+    /// The node of that number was admitted.
+    Node(NodeId),
+    /// The run has this number.
+    Incarnation(ProcessIncarnation),
+    /// The disk is in this incarnation.
+    DiskIncarnation(DiskIncarnation),
+    /// The volume has this number.
+    Volume(VolumeId),
+    /// What became of a segment's command.
+    Segment(SegmentCommandResult),
+    /// These must be fenced before the session writes.
+    Fence(Vec<FenceTarget>),
+    /// What each command of a batch came to.
+    Batch(Vec<Result<CommandResult, crate::CommandError>>),
+}

@@ -1,0 +1,244 @@
+//! The cluster map: all that control knows. A value; [`crate::apply`] is the only way to change it.
+
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use core::fmt;
+use holdfast_types::{
+    ChapSecret, ClusterId, DiskId, DiskIncarnation, Export, Exports, GatewayId, NodeId, ProcessIncarnation,
+    ReplicaRef, SegmentId, SegmentInfo, SegmentKey, SessionId, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that control knows. Segments are shared between copies of the map, so that a copy costs a
+/// reference count for each and not three allocations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterMap {
+    /// The cluster; zero before [`crate::Command::Bootstrap`].
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Counts the applied commands that changed the map.
+    pub version: u64,
+    /// Every node that was admitted and not removed.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Every disk that was added and not removed.
+    pub disks: BTreeMap<DiskId, Disk>,
+    /// Pools by name.
+    pub pools: BTreeMap<String, Pool>,
+    /// Volumes.
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    /// Segments of these volumes.
+    pub segments: BTreeMap<SegmentId, Arc<SegmentInfo>>,
+    /// Deleted segments whose copies are not all freed. Absence from the map is never a reason to free
+    /// (replication.md H19); presence here is.
+    pub tombstones: BTreeMap<SegmentKey, Tombstone>,
+    /// Join tokens by the SHA-256 of their secret.
+    pub tokens: BTreeMap<TokenHash, Token>,
+    /// Initiator sessions: through which gateway each nexus writes to each volume now.
+    pub sessions: BTreeMap<SessionKey, Session>,
+    /// When set, iSCSI logins must pass CHAP with it.
+    pub chap: Option<Chap>,
+    /// The number of the node that is admitted next. Never reused.
+    pub next_node: u16,
+    /// The number of the volume that is created next. Never reused.
+    pub next_volume: u64,
+}
+
+/// Seconds since 1970 by the proposer's clock. Only for what people read and for the expiry of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UnixSeconds(pub u64);
+
+/// A host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Where it is reached: an IP address. Never its identity.
+    pub address: String,
+    /// The current run of its daemon; zero before the first.
+    pub incarnation: ProcessIncarnation,
+    /// What control thinks of it.
+    pub state: NodeState,
+    /// The random number that the current run gave at its start: a repeat of it is the same run.
+    pub boot_nonce: u64,
+    /// The highest run number that was given out, to the daemon or to its gateway.
+    pub runs: u64,
+}
+
+/// What control thinks of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// It answers.
+    Up,
+    /// It does not, or never started.
+    Down,
+    /// It answers and is about to stop: it hands over what it owns and gets nothing new.
+    Stopping,
+}
+
+/// A disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its id.
+    pub id: DiskId,
+    /// The node that carries it.
+    pub node: NodeId,
+    /// The generation of its content.
+    pub incarnation: DiskIncarnation,
+    /// Its state.
+    pub state: DiskState,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes free, reported now and then.
+    pub free: u64,
+    /// The device or file on its node.
+    pub path: String,
+    /// The random number of its last opening: an older copy of the disk does not know it (replication.md H20).
+    pub boot_nonce: u64,
+    /// The pool it belongs to.
+    pub pool: String,
+}
+
+/// The state of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskState {
+    /// It serves.
+    Ok,
+    /// It serves and takes no new segments.
+    Full,
+    /// It failed; it returns only in a new incarnation (replication.md H21).
+    Failed,
+    /// Its node runs and does not find it.
+    Missing,
+}
+
+/// Disks that volumes are placed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+}
+
+/// A virtual disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its number.
+    pub id: VolumeId,
+    /// Its name, unique in the cluster.
+    pub name: String,
+    /// Its size in bytes, a multiple of a block.
+    pub size: u64,
+    /// The pool its copies are in.
+    pub pool: String,
+    /// How many copies of each segment.
+    pub copies: u8,
+    /// Changes never: the source of the SCSI serial number and NAA identifier.
+    pub unique_id: u64,
+    /// When it was created.
+    pub created: UnixSeconds,
+}
+
+/// A deleted segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The copies that are not freed yet.
+    pub copies: Vec<ReplicaRef>,
+}
+
+/// The SHA-256 of a join token's secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenHash({:02x}{:02x}..)", self.0[0], self.0[1])
+    }
+}
+
+/// A join token. Its secret is nowhere in the map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Not valid from this moment on.
+    pub expires: UnixSeconds,
+    /// The node that it admitted.
+    pub used: Option<NodeId>,
+}
+
+/// An initiator's nexus and the volume that it writes to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionKey {
+    /// What the initiator calls itself, the same over every gateway.
+    pub nexus: String,
+    /// The volume.
+    pub volume: VolumeId,
+}
+
+/// Through which gateway a nexus writes, and which earlier ones are not fenced yet (replication.md H13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The session on it.
+    pub session: SessionId,
+    /// Earlier sessions that must be in every touched segment's log as fenced before this one writes.
+    pub unfenced: Vec<crate::FenceTarget>,
+}
+
+/// The CHAP account of the cluster. Its secret is never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chap {
+    /// The name that the initiator gives.
+    pub user: String,
+    /// The secret.
+    pub secret: String,
+}
+
+impl fmt::Debug for Chap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chap({})", self.user)
+    }
+}
+
+impl ClusterMap {
+    /// The volume of that name.
+    pub fn volume_named(&self, name: &str) -> Option<&Volume> {
+        self.volumes.values().find(|v| v.name == name)
+    }
+    /// The node of that name.
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        self.nodes.values().find(|n| n.name == name)
+    }
+    /// The segments of a volume, in order.
+    pub fn segments_of(&self, volume: VolumeId) -> impl Iterator<Item = &Arc<SegmentInfo>> {
+        let first = SegmentId { volume, index: 0 };
+        let last = SegmentId { volume, index: u32::MAX };
+        self.segments.range(first..=last).map(|(_, info)| info)
+    }
+    /// The disks of a node.
+    pub fn disks_of(&self, node: NodeId) -> impl Iterator<Item = &Disk> {
+        self.disks.values().filter(move |d| d.node == node)
+    }
+    /// What every gateway serves.
+    pub fn exports(&self) -> Exports {
+        let export = |v: &Volume| Export { volume: v.id, size: v.size, unique_id: v.unique_id };
+        Exports {
+            volumes: self.volumes.values().map(|v| (v.name.clone(), export(v))).collect(),
+            chap: self.chap.as_ref().map(|c| ChapSecret { user: c.user.clone(), secret: c.secret.clone() }),
+        }
+    }
+    /// Whether the copy can answer as far as control knows: its node is not down, its disk serves, and in that
+    /// incarnation.
+    pub fn reachable(&self, copy: &ReplicaRef) -> bool {
+        let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state != NodeState::Down);
+        node_up && self.intact(copy)
+    }
+    /// Whether the copy exists, be its node up or down: its disk is not lost and in that incarnation.
+    pub fn intact(&self, copy: &ReplicaRef) -> bool {
+        self.disks.get(&copy.disk).is_some_and(|d| {
+            d.node == copy.node
+                && d.incarnation == copy.incarnation
+                && matches!(d.state, DiskState::Ok | DiskState::Full)
+        })
+    }
+}
