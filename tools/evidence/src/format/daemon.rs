@@ -1,0 +1,144 @@
+//! Files that daemons write themselves: lich, Ceph, libvirt, QEMU, Open vSwitch, audit, dmesg, and anything that starts with a
+//! date and a year.
+//!
+//! Promise: the program is set when the format itself names it. Sources: OVS lib/vlog.c, libvirt src/util/virlog.c, Ceph
+//! src/log/Entry.h, kernel printk and `dmesg -T`, lich lines as quoted in incident notes.
+
+use super::{Record, number, record, skip_spaces, syslog, word};
+use crate::stamp;
+
+/// `[  12.345678] text` or `[Thu Jan  7 18:13:11 2016] text`.
+pub(super) fn bracketed(line: &[u8]) -> Option<Record<'_>> {
+    if let Some((uptime, n)) = stamp::kernel_seconds(line) {
+        return Some(Record {
+            stamp: None,
+            uptime: Some(uptime),
+            host: b"",
+            program: b"kernel",
+            pid: None,
+            message: skip_spaces(&line[n..]),
+        });
+    }
+    let close = memchr::memchr(b']', &line[..line.len().min(64)])?;
+    let inner = &line[1..close];
+    let rest = skip_spaces(&line[close + 1..]);
+    if let Some((stamp, _)) = stamp::ctime(inner) {
+        let mut out = record(stamp, rest);
+        out.program = b"kernel";
+        return Some(out);
+    }
+    let (stamp, _) = stamp::iso(inner)?;
+    Some(record(stamp, rest))
+}
+
+/// A line that starts with a digit: ISO dates and epoch seconds.
+pub(super) fn numeric(line: &[u8]) -> Option<Record<'_>> {
+    if let Some((stamp, len)) = stamp::iso(line) {
+        return Some(after_iso(stamp, &line[len..]));
+    }
+    let (stamp, len) = stamp::epoch(line)?;
+    Some(record(stamp, skip_spaces(&line[len..])))
+}
+
+fn after_iso(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
+    if stamp.epoch.is_some() {
+        let mut out = record(stamp, skip_spaces(rest));
+        out.program = b"lich";
+        out.pid = lich_pid(out.message);
+        return out;
+    }
+    match rest.first() {
+        Some(b'|') => ovs(stamp, &rest[1..]),
+        Some(b':') => libvirt(stamp, skip_spaces(&rest[1..])),
+        Some(b' ') => {
+            let body = skip_spaces(rest);
+            let (first, after) = word(body);
+            if first.len() >= 8
+                && first.iter().all(u8::is_ascii_hexdigit)
+                && after.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
+            {
+                return ceph(stamp, body, after);
+            }
+            let mut out = record(stamp, body);
+            if looks_like_tag(after) {
+                syslog::host_and_tag(&mut out, body);
+            } else if first == b"kernel:" {
+                syslog::split_tag(&mut out, body);
+            }
+            out
+        }
+        _ => record(stamp, rest),
+    }
+}
+
+/// Whether text starts with `program[12]:` or `program:`.
+fn looks_like_tag(text: &[u8]) -> bool {
+    let (tag, _) = word(text);
+    let tag = match tag.strip_suffix(b":") {
+        Some(tag) => tag,
+        None => return false,
+    };
+    !tag.is_empty() && tag.iter().all(|b| b.is_ascii_alphanumeric() || b"-_./@[]()".contains(b))
+}
+
+/// The first bracketed number of a lich message is its process.
+fn lich_pid(message: &[u8]) -> Option<u32> {
+    let open = memchr::memchr(b'[', message)?;
+    let close = memchr::memchr(b']', &message[open..])?;
+    number(&message[open + 1..open + close])
+}
+
+/// `00012|bridge|INFO|text` after the stamp of Open vSwitch.
+fn ovs(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
+    let body = match memchr::memchr(b'|', rest) {
+        Some(at) if number(&rest[..at]).is_some() => &rest[at + 1..],
+        _ => rest,
+    };
+    let mut out = record(stamp, body);
+    out.program = b"ovs";
+    out
+}
+
+/// `1234: error : function:56 : text` after the stamp of libvirt and its QEMU logs.
+fn libvirt(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
+    let mut out = record(stamp, rest);
+    if let Some(colon) = memchr::memchr(b':', rest)
+        && let Some(pid) = number(&rest[..colon])
+    {
+        out.pid = Some(pid);
+        out.program = b"libvirt";
+        out.message = skip_spaces(&rest[colon + 1..]);
+    } else {
+        out.program = b"qemu";
+    }
+    out
+}
+
+/// `7f0b4c7f8700 -1 osd.3 12 text` or `mon.a (mon.0) 5 : cluster [WRN] text`.
+fn ceph<'a>(stamp: stamp::Stamp, _body: &'a [u8], after: &'a [u8]) -> Record<'a> {
+    let (_level, message) = word(after);
+    let mut out = record(stamp, message);
+    out.program = b"ceph";
+    out
+}
+
+/// `Thu Jan  7 18:13:11 2016 text` or `...: text`.
+pub(super) fn ctime_line(line: &[u8]) -> Option<Record<'_>> {
+    let (stamp, len) = stamp::ctime(line)?;
+    let rest = &line[len..];
+    Some(record(stamp, skip_spaces(rest.strip_prefix(b":").unwrap_or(rest))))
+}
+
+/// `type=SYSTEM_BOOT msg=audit(1452161591.123:45): text`.
+pub(super) fn audit(line: &[u8]) -> Option<Record<'_>> {
+    const MARK: &[u8] = b"msg=audit(";
+    let head = &line[..line.len().min(120)];
+    if !head.starts_with(b"type=") && !head.starts_with(b"node=") {
+        return None;
+    }
+    let at = head.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
+    let (stamp, _) = stamp::epoch(&line[at..])?;
+    let mut out = record(stamp, line);
+    out.program = b"audit";
+    Some(out)
+}

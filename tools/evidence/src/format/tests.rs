@@ -1,0 +1,135 @@
+//! Lines as the programs print them, and what must be read from each.
+
+use super::*;
+
+fn shown(line: &[u8]) -> String {
+    let Some(r) = parse_line(line) else { return "none".into() };
+    let s = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let when = r.stamp.map_or("-".into(), |s| s.civil.display(false));
+    format!("{when}|{}|{}|{:?}|{:?}|{}", s(r.host), s(r.program), r.pid, r.uptime, s(r.message))
+}
+
+#[test]
+fn rfc_3164_lines_with_all_their_quirks_are_read() {
+    for (line, expected) in [
+        (
+            "Jan  7 18:14:30 cvk1 iscsid: connect to 127.0.0.1:3260 failed",
+            "0000-01-07 18:14:30|cvk1|iscsid|None|None|connect to 127.0.0.1:3260 failed",
+        ),
+        (
+            "Jan  7 18:14:30  iscsid: last message repeated 3 times",
+            "0000-01-07 18:14:30||iscsid|None|None|last message repeated 3 times",
+        ),
+        (
+            "Jan  7 18:14:30 last message repeated 3 times",
+            "0000-01-07 18:14:30|||None|None|last message repeated 3 times",
+        ),
+        (
+            "Jan  7 18:14:30 cvk1 kernel: [ 1234.567890] o2net: x",
+            "0000-01-07 18:14:30|cvk1|kernel|None|Some(1234567890)|o2net: x",
+        ),
+        (
+            "<30>Jan  7 18:14:30 cvk1 CRON[77]: (root) CMD (x)",
+            "0000-01-07 18:14:30|cvk1|CRON|Some(77)|None|(root) CMD (x)",
+        ),
+        (
+            "Jan 07 18:13:11 [1234] cvk1 corosync notice  [TOTEM ] A new membership",
+            "0000-01-07 18:13:11|cvk1|corosync|Some(1234)|None|notice  [TOTEM ] A new membership",
+        ),
+        (
+            "Jan 07 18:13:11 cvk1 pacemaker-controld  [99] (crm_timer) notice: x",
+            "0000-01-07 18:13:11|cvk1|pacemaker-controld|Some(99)|None|(crm_timer) notice: x",
+        ),
+        ("\0\0\0Jan  7 18:14:30 a b: c", "0000-01-07 18:14:30|a|b|None|None|c"),
+    ] {
+        assert_eq!(shown(line.as_bytes()), expected);
+    }
+}
+
+#[test]
+fn rfc_5424_lines_are_read_past_their_structured_data() {
+    assert_eq!(
+        shown(b"<165>1 2026-10-11T22:14:15.003Z web evntslog 12 ID47 [a@1 b=\"c \\\"] d\"][e] text"),
+        "2026-10-11 22:14:15|web|evntslog|Some(12)|None|text"
+    );
+    assert_eq!(shown(b"<165>1 2026-10-11T22:14:15Z - - - - - text"), "2026-10-11 22:14:15|||None|None|text");
+}
+
+#[test]
+fn the_files_of_daemons_are_read() {
+    for (line, expected) in [
+        (
+            "2016-01-07 18:13:11[1452161591] /lich/x.c:88 net_hb [2994] [12] WARNING: text",
+            "2016-01-07 18:13:11||lich|Some(2994)|None|/lich/x.c:88 net_hb [2994] [12] WARNING: text",
+        ),
+        (
+            "2016-01-07T10:13:11.123Z|00012|bridge|INFO|bridge br0: added",
+            "2016-01-07 10:13:11||ovs|None|None|bridge|INFO|bridge br0: added",
+        ),
+        (
+            "2016-01-07 10:13:11.123+0000: 1234: error : virNet:56 : End of file",
+            "2016-01-07 10:13:11||libvirt|Some(1234)|None|error : virNet:56 : End of file",
+        ),
+        (
+            "2016-01-07 10:13:11.123+0000: shutting down, reason=crashed",
+            "2016-01-07 10:13:11||qemu|None|None|shutting down, reason=crashed",
+        ),
+        (
+            "2016-01-07 10:13:11.123456 7f0b4c7f8700 -1 osd.3 12 heartbeat_check: no reply",
+            "2016-01-07 10:13:11||ceph|None|None|osd.3 12 heartbeat_check: no reply",
+        ),
+        (
+            "2026-01-07T10:13:11.123456+08:00 pve1 corosync[12]:   [KNET  ] link: host: 2 link: 0 is down",
+            "2026-01-07 10:13:11|pve1|corosync|Some(12)|None|[KNET  ] link: host: 2 link: 0 is down",
+        ),
+        ("[   12.345678] Linux version 3.13", "-||kernel|None|Some(12345678)|Linux version 3.13"),
+        (
+            "[Thu Jan  7 18:13:11 2016] Linux version 3.13",
+            "2016-01-07 18:13:11||kernel|None|None|Linux version 3.13",
+        ),
+        (
+            "type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
+            "2016-01-07 10:13:11||audit|None|None|type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
+        ),
+    ] {
+        assert_eq!(shown(line.as_bytes()), expected);
+    }
+}
+
+#[test]
+fn journals_are_read_in_both_text_forms() {
+    let json = br#"{"_HOSTNAME":"n1","__REALTIME_TIMESTAMP":"1452161591000000","MESSAGE":"a \"b\"","SYSLOG_IDENTIFIER":"sshd","_PID":"9"}"#;
+    assert_eq!(shown(json), r#"2016-01-07 10:13:11|n1|sshd|Some(9)|None|a \"b\""#);
+    let mut export = JournalExport::default();
+    for line in
+        ["__REALTIME_TIMESTAMP=1452161591000000", "_HOSTNAME=n1", "_COMM=sshd", "_PID=9", "MESSAGE=x=y"]
+    {
+        export.feed(line.as_bytes());
+    }
+    let record = export.record().expect("a whole entry");
+    assert_eq!((record.host, record.program, record.message), (&b"n1"[..], &b"sshd"[..], &b"x=y"[..]));
+}
+
+#[test]
+fn repeats_are_counted_in_both_wordings() {
+    assert_eq!(repeat_count(b"last message repeated 3 times"), Some(3));
+    assert_eq!(repeat_count(b"message repeated 12 times: [ x]"), Some(12));
+    assert_eq!(repeat_count(b"the message repeated itself"), None);
+}
+
+#[test]
+fn no_prefix_of_any_line_panics() {
+    let lines: [&[u8]; 6] = [
+        b"<165>1 2026-10-11T22:14:15.003Z web evntslog 12 ID47 [a@1 b=\"c\\\"] text",
+        b"2016-01-07 18:13:11[1452161591] /lich/x.c:88 net_hb [2994] WARNING",
+        b"Jan  7 18:14:30 cvk1 kernel: [ 1234.567890] o2net: x",
+        b"[Thu Jan  7 18:13:11 CST 2016] Linux",
+        b"type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
+        br#"{"__REALTIME_TIMESTAMP":"1452161591000000","MESSAGE":"a\"#,
+    ];
+    for line in lines {
+        for cut in 0..=line.len() {
+            let _ = parse_line(&line[..cut]);
+        }
+    }
+}
