@@ -1,0 +1,498 @@
+//! What goes over the wire of the API, as JSON: the answers of the server, the requests of the client, and
+//! exactly what `--json` prints. Ids of clusters and disks are 32 hexadecimal digits; sizes are bytes; times
+//! are milliseconds since 1970, UTC. A field may be added; none is renamed or given another meaning.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// How well the cluster does, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Every node is up, every segment has all its copies.
+    #[default]
+    Healthy,
+    /// Everything is served; something is missing.
+    Degraded,
+    /// Some I/O waits.
+    Stalled,
+}
+
+/// The state of the cluster as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's id.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+    /// The node that answers.
+    pub answered_by: u16,
+    /// The version of the daemon that answers.
+    pub version: String,
+    /// The node that leads the control plane, when one does.
+    pub leader: Option<u16>,
+    /// Whether the control plane has a majority as far as this node knows. I/O goes on without.
+    pub control_quorum: bool,
+    /// How many commands the map has seen.
+    pub map_version: u64,
+    /// In one word.
+    pub health: Health,
+    /// What is missing, one line each, the gravest first.
+    pub problems: Vec<String>,
+    /// Every node.
+    pub nodes: Vec<Node>,
+    /// Every pool.
+    pub pools: Vec<Pool>,
+    /// Every volume.
+    pub volumes: Vec<Volume>,
+    /// How many segments are in which state.
+    pub segments: SegmentCounts,
+}
+
+/// How many segments are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentCounts {
+    /// All.
+    pub total: u64,
+    /// With every copy in the write set and an active owner.
+    pub healthy: u64,
+    /// Served with copies missing.
+    pub degraded: u64,
+    /// With copies that are being brought up to date.
+    pub resyncing: u64,
+    /// Whose writes wait.
+    pub stalled: u64,
+}
+
+/// State of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// Answers.
+    #[default]
+    Up,
+    /// Does not.
+    Down,
+    /// Hands over what it owns, to stop then.
+    Stopping,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Its state.
+    pub state: NodeState,
+    /// Whether it leads the control plane.
+    pub leader: bool,
+    /// The run of its daemon.
+    pub incarnation: u64,
+    /// How many disks it carries.
+    pub disks: u32,
+    /// How many segments it owns.
+    pub owned_segments: u64,
+    /// How many segments' copies it holds.
+    pub copies: u64,
+}
+
+/// A node with its disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDetail {
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+    /// Where its API listens.
+    pub api: Option<SocketAddr>,
+    /// Where it serves iSCSI.
+    pub iscsi: Option<SocketAddr>,
+    /// Where it serves NBD.
+    pub nbd: Option<SocketAddr>,
+    /// Its disks.
+    pub attached: Vec<Disk>,
+    /// Initiators that are logged in there.
+    pub sessions: Vec<Session>,
+}
+
+/// An initiator's session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// `iscsi` or `nbd`.
+    pub protocol: String,
+    /// The initiator's name or address.
+    pub initiator: String,
+    /// The volume's name.
+    pub volume: Option<String>,
+    /// The node whose gateway it is.
+    pub node: u16,
+}
+
+/// State of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskState {
+    /// In use.
+    #[default]
+    Ok,
+    /// In use, and without room for new data.
+    Full,
+    /// A flush or its metadata failed; not in use.
+    Failed,
+    /// Not there, or its node is down.
+    Missing,
+}
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its id.
+    pub id: String,
+    /// The node that carries it.
+    pub node: u16,
+    /// Where, on that node.
+    pub path: String,
+    /// Its state.
+    pub state: DiskState,
+    /// The generation of its content.
+    pub incarnation: u32,
+    /// The pool that it belongs to.
+    pub pool: String,
+    /// Its size.
+    pub size: u64,
+    /// What is free, as last reported.
+    pub free: u64,
+    /// How many segments' copies it holds.
+    pub copies: u64,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// How many disks it has.
+    pub disks: u32,
+    /// Their size.
+    pub size: u64,
+    /// What is free on them.
+    pub free: u64,
+    /// The sizes of its volumes times their copies: thin volumes may promise more than there is.
+    pub promised: u64,
+    /// How many volumes it holds.
+    pub volumes: u32,
+}
+
+/// A volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub size: u64,
+    /// What its copies hold on disks, as last reported, all copies together.
+    pub allocated: Option<u64>,
+    /// Its pool.
+    pub pool: String,
+    /// How many copies it keeps.
+    pub copies: u8,
+    /// How well it does.
+    pub health: Health,
+    /// When it was made.
+    pub created_ms: u64,
+    /// Its iSCSI name.
+    pub iqn: String,
+}
+
+/// A volume with everything about its segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDetail {
+    /// The volume.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// URLs by which the initiators of each node's host reach it: node, `iscsi://…`, `nbd://…`.
+    pub urls: Vec<VolumeUrls>,
+    /// Its segments in order.
+    pub segments: Vec<Segment>,
+    /// Who is logged in.
+    pub sessions: Vec<Session>,
+}
+
+/// Where a node serves a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUrls {
+    /// The node.
+    pub node: u16,
+    /// Over iSCSI.
+    pub iscsi: String,
+    /// Over NBD.
+    pub nbd: String,
+}
+
+/// A segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Its place in the volume.
+    pub index: u32,
+    /// The node that owns it by the last grant.
+    pub owner: u16,
+    /// The epoch that was granted last.
+    pub granted_epoch: u64,
+    /// The epoch that is active; I/O is served when it is the granted one.
+    pub active_epoch: u64,
+    /// Its copies.
+    pub copies: Vec<SegmentCopy>,
+}
+
+/// State of a segment's copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CopyState {
+    /// In the write set, and its node is up.
+    #[default]
+    InSync,
+    /// In the write set, and its node or disk is away.
+    Away,
+    /// Being brought up to date.
+    Resyncing,
+    /// Not in the write set, and nothing happens.
+    Behind,
+}
+
+/// A segment's copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentCopy {
+    /// On this node.
+    pub node: u16,
+    /// On this disk.
+    pub disk: String,
+    /// Its state.
+    pub state: CopyState,
+    /// How far the resync is, while there is one.
+    pub resync: Option<ResyncProgress>,
+}
+
+/// How far a resync is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncProgress {
+    /// `journal`, `changed-extents` or `full`.
+    pub kind: String,
+    /// Bytes copied.
+    pub done_bytes: u64,
+    /// Bytes to copy in all, as known now.
+    pub total_bytes: u64,
+}
+
+/// The order to make a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVolume {
+    /// Its name: 1 to 63 of a-z, 0-9 and inner hyphens.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its pool; `default` when not given.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// How many copies; min(3, nodes) when not given.
+    #[serde(default)]
+    pub copies: Option<u8>,
+}
+
+/// The order to resize a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResizeVolume {
+    /// The new size in bytes.
+    pub size: u64,
+}
+
+/// The order to take a disk into use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddDisk {
+    /// A block device or a file on the node that is asked.
+    pub path: String,
+    /// For a file that does not exist yet: how large to make it.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// The pool; `default` when not given.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Overwrite what is on it.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// A join token as it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// What the joining host is given.
+    pub token: String,
+    /// Until when it can be used.
+    pub expires_ms: u64,
+    /// The command line that uses it.
+    pub command: String,
+}
+
+/// What a joining node says. The secret is the proof that it may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    /// The secret of the token, as 32 hexadecimal digits.
+    pub secret: String,
+    /// The name that the node wants.
+    pub name: String,
+    /// The address at which its peers reach it.
+    pub address: String,
+    /// The port for its peers.
+    pub node_port: u16,
+    /// Its public key: an uncompressed P-256 point, hexadecimal.
+    pub public_key: String,
+}
+
+/// What an admitted node gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinAnswer {
+    /// The cluster.
+    pub cluster: String,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The number that it has from now on.
+    pub node: u16,
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// The authority's certificate, PEM.
+    pub authority: String,
+    /// The authority's key, PEM: every node can admit others.
+    pub authority_key: String,
+    /// The token of the API, the same on every node.
+    pub admin_token: String,
+    /// The other nodes: number and address with port, for peers.
+    pub peers: BTreeMap<u16, String>,
+}
+
+/// The order that an iSCSI login must pass CHAP; the secret goes in and never out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetChap {
+    /// The name that initiators give.
+    pub user: String,
+    /// 12 to 255 printable characters.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for SetChap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SetChap({})", self.user)
+    }
+}
+
+/// A step of a check, one JSON line each; the last one is the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum CheckStep {
+    /// So far.
+    Progress {
+        /// Segments that are done.
+        segments_done: u32,
+        /// Segments in all.
+        segments_total: u32,
+        /// Bytes compared.
+        bytes: u64,
+    },
+    /// All segments are done.
+    Report(CheckReport),
+    /// The check could not go on.
+    Failed(crate::ApiError),
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// The volume.
+    pub volume: String,
+    /// Segments compared.
+    pub segments: u32,
+    /// Bytes compared, of one copy.
+    pub bytes: u64,
+    /// Copies that could not be compared, and why.
+    pub skipped: Vec<String>,
+    /// What differs.
+    pub findings: Vec<CheckFinding>,
+}
+
+/// Blocks that are not as they should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckFinding {
+    /// The segment.
+    pub segment: u32,
+    /// Where in the volume, in bytes.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// The node with the copy that differs.
+    pub node: u16,
+    /// Its disk.
+    pub disk: String,
+    /// What is wrong: `wrong checksum`, `differs from the other copies`, ….
+    pub what: String,
+    /// Whether it was healed.
+    pub healed: bool,
+}
+
+/// What happened: who, what, when, why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up on each node; never used twice there.
+    pub seq: u64,
+    /// When, in milliseconds since 1970, UTC.
+    pub time_ms: u64,
+    /// The node that saw it.
+    pub node: u16,
+    /// How much it matters.
+    pub level: EventLevel,
+    /// Who did it: `operator`, `control`, `node 2`, `iqn.…`.
+    pub who: String,
+    /// What kind, for programs: `volume-created`, `node-down`.
+    pub kind: String,
+    /// What, for people, one line.
+    pub what: String,
+    /// Why, when something is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventLevel {
+    /// As it should be.
+    #[default]
+    Info,
+    /// Something is missing.
+    Warning,
+    /// Someone has to act.
+    Error,
+}
+
+/// Which events are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventQuery {
+    /// Only those with a greater number.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// At most so many, the newest.
+    #[serde(default)]
+    pub last: Option<usize>,
+}
+
+/// An answer that says nothing but "done".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
