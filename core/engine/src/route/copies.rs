@@ -1,0 +1,192 @@
+//! The owners and replicas of segments on this node: calling them, and carrying out what they order.
+
+use crate::Engine;
+use crate::gateway::{Action, Gateway};
+use crate::io::{EngineEvent, Output, Outputs};
+use crate::timers::Machine;
+use crate::{Work, io};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
+use holdfast_types::{
+    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey, StoreOrder,
+    StoreOutcome, Time,
+};
+
+/// The machines of this node's copies.
+#[derive(Default)]
+pub struct Copies {
+    pub(crate) owners: BTreeMap<SegmentKey, Owned>,
+    pub(crate) replicas: BTreeMap<(SegmentKey, DiskId), Replica>,
+    /// Owners that were called since the last pump.
+    pub(crate) touched: BTreeSet<SegmentKey>,
+}
+
+/// A segment that this node owns.
+pub(crate) struct Owned {
+    pub(crate) owner: Owner,
+    pub(crate) epoch: Epoch,
+    /// The disk with this node's own copy.
+    pub(crate) disk: DiskId,
+    /// Checks that were asked for.
+    pub(crate) checks: Vec<u64>,
+    /// Gateways whose fence was asked for.
+    pub(crate) fenced: BTreeSet<GatewayId>,
+}
+
+impl Engine {
+    /// Calls a segment's owner, if it is on this node, and carries out what it orders.
+    pub(crate) fn with_owner(
+        &mut self,
+        now: Time,
+        segment: SegmentKey,
+        out: &mut Outputs,
+        call: impl FnOnce(&mut Owner, &mut Vec<OwnerOutput>),
+    ) {
+        let Some(owned) = self.copies.owners.get_mut(&segment) else { return };
+        let mut orders = Vec::new();
+        call(&mut owned.owner, &mut orders);
+        self.timers.set(Machine::Owner(segment), owned.owner.next_timer());
+        self.copies.touched.insert(segment);
+        for order in orders {
+            self.owner_output(now, segment, order, out);
+        }
+    }
+
+    pub(crate) fn pump_owner(&mut self, now: Time, segment: SegmentKey, out: &mut Outputs) {
+        self.with_owner(now, segment, out, |owner, o| owner.pump(now, o));
+        // Pumping is not being touched; what its orders bring about is.
+        self.copies.touched.remove(&segment);
+    }
+
+    fn owner_output(&mut self, now: Time, segment: SegmentKey, order: OwnerOutput, out: &mut Outputs) {
+        match order {
+            OwnerOutput::Send { to, message } => self.send(to, Message::Replication(message), out),
+            OwnerOutput::Reply { to, reply } => self.send(to, Message::Reply(reply), out),
+            OwnerOutput::Store { number, order } => {
+                let Some(disk) = self.copies.owners.get(&segment).map(|o| o.disk) else { return };
+                self.store_order(now, (segment, disk), OrderToken { source: OrderSource::Owner, number }, order, out);
+            }
+            OwnerOutput::Propose { number, command } => {
+                let proposal = self.next_proposal;
+                self.next_proposal += 1;
+                self.proposals.insert(proposal, (segment, number));
+                out.push(Output::Propose { number: proposal, command });
+            }
+            OwnerOutput::Fenced { .. } | OwnerOutput::CheckProgress { .. } => {}
+            OwnerOutput::CheckDone(report) => {
+                let Some(owned) = self.copies.owners.get_mut(&segment) else { return };
+                for number in owned.checks.drain(..) {
+                    out.push(Output::Checked { number, report: Some(report.clone()) });
+                }
+            }
+            OwnerOutput::Event(event) => {
+                out.push(Output::Event(EngineEvent::Replication { segment, event }));
+            }
+        }
+    }
+
+    /// Calls a copy on this node, if it is here, and carries out what it orders.
+    pub(crate) fn with_replica(
+        &mut self,
+        now: Time,
+        copy: (SegmentKey, DiskId),
+        out: &mut Outputs,
+        call: impl FnOnce(&mut Replica, &mut Vec<ReplicaOutput>),
+    ) {
+        let Some(replica) = self.copies.replicas.get_mut(&copy) else { return };
+        let mut orders = Vec::new();
+        call(replica, &mut orders);
+        self.timers.set(Machine::Replica(copy.0, copy.1), replica.next_timer());
+        for order in orders {
+            match order {
+                ReplicaOutput::Send { to, message } => self.send(to, Message::Replication(message), out),
+                ReplicaOutput::Store { number, order } => {
+                    let token = OrderToken { source: OrderSource::Replica, number };
+                    self.store_order(now, copy, token, order, out);
+                }
+                ReplicaOutput::Event(event) => {
+                    out.push(Output::Event(EngineEvent::Replication { segment: copy.0, event }));
+                }
+            }
+        }
+    }
+
+    fn store_order(
+        &mut self,
+        now: Time,
+        copy: (SegmentKey, DiskId),
+        token: OrderToken,
+        order: StoreOrder,
+        out: &mut Outputs,
+    ) {
+        self.with_store(now, copy.1, out, |store, o| store.order(now, copy.0, token, order, o));
+    }
+
+    /// What came of an order goes back to whoever gave it.
+    pub(crate) fn stored(
+        &mut self,
+        now: Time,
+        copy: (SegmentKey, DiskId),
+        token: OrderToken,
+        outcome: StoreOutcome,
+        out: &mut Outputs,
+    ) {
+        match token.source {
+            OrderSource::Replica => {
+                self.with_replica(now, copy, out, |replica, o| replica.stored(now, token.number, outcome, o));
+            }
+            OrderSource::Owner => {
+                self.with_owner(now, copy.0, out, |owner, o| owner.stored(now, token.number, outcome, o));
+            }
+            OrderSource::Engine => {}
+        }
+    }
+
+    /// Control's answer to a proposal goes back to the owner that made it.
+    pub(crate) fn proposed(&mut self, now: Time, number: u64, result: SegmentCommandResult, out: &mut Outputs) {
+        if let Some((segment, number)) = self.proposals.remove(&number) {
+            self.with_owner(now, segment, out, |owner, o| owner.control(now, number, result, o));
+        }
+    }
+
+    /// Calls the gateway and carries out what it wants.
+    pub(crate) fn with_gateway(&mut self, out: &mut Outputs, call: impl FnOnce(&mut Gateway, &mut Vec<Action>)) {
+        let mut actions = Vec::new();
+        call(&mut self.gateway, &mut actions);
+        for action in actions {
+            match action {
+                Action::Renew => out.push(Output::RenewGateway),
+                Action::Send { to, request } => self.send(to, Message::Request(request), out),
+                Action::Complete { session, tag, result } => {
+                    self.work.push_back(Work::Complete { session, tag, result });
+                }
+            }
+        }
+    }
+
+    /// Compares all copies of a segment, if this node owns it.
+    pub(crate) fn check(&mut self, now: Time, number: u64, segment: SegmentKey, out: &mut Outputs) {
+        let Some(owned) = self.copies.owners.get_mut(&segment) else {
+            return out.push(io::Output::Checked { number, report: None });
+        };
+        owned.checks.push(number);
+        if owned.checks.len() == 1 {
+            self.with_owner(now, segment, out, |owner, o| owner.start_check(now, o));
+        }
+    }
+
+    /// Proposes another owner for everything that this node owns: a live node that holds a copy of S.
+    pub(crate) fn hand_over(&mut self, now: Time, out: &mut Outputs) {
+        let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
+        for segment in owned {
+            let Some(info) = self.map.segments.get(&segment.segment) else { continue };
+            let to = info.granted.set.iter().map(|r| r.node).find(|n| self.may_own(*n));
+            let Some(to) = to else { continue };
+            let Some(incarnation) = self.map.nodes.get(&to).map(|n| n.incarnation) else { continue };
+            self.with_owner(now, segment, out, |owner, o| {
+                owner.propose_owner(now, to, incarnation, GrantReason::Handover, o);
+            });
+        }
+    }
+}

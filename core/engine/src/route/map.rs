@@ -1,0 +1,171 @@
+//! What control says: which copies this node holds, what it owns, where requests go, which gateways are dead.
+
+use crate::Engine;
+use crate::gateway::Route;
+use crate::io::{Output, Outputs};
+use crate::route::copies::Owned;
+use crate::timers::Machine;
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use holdfast_cluster::{ClusterMap, NodeState};
+use holdfast_replication::{Owner, Replica};
+use holdfast_types::{GatewayId, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo, SegmentKey, Time};
+
+impl Engine {
+    /// Control numbered this run. Its first gateway has the same number.
+    pub(crate) fn started(&mut self, now: Time, incarnation: ProcessIncarnation, out: &mut Outputs) {
+        self.incarnation = Some(incarnation);
+        self.gateway_renewed(now, incarnation, out);
+        self.refresh(now, out);
+    }
+
+    /// Control gave this node's gateway a new number.
+    pub(crate) fn gateway_renewed(&mut self, now: Time, run: ProcessIncarnation, out: &mut Outputs) {
+        self.with_gateway(out, |gateway, o| gateway.started(now, run, o));
+    }
+
+    /// A newer map. An older one, which a follower may offer after a restart of its leader, is passed over.
+    pub(crate) fn map_changed(&mut self, now: Time, map: Arc<ClusterMap>, out: &mut Outputs) {
+        if map.version <= self.map.version && self.map.version != 0 {
+            return;
+        }
+        let before = core::mem::replace(&mut self.map, map);
+        let exports = self.map.exports();
+        if exports != self.exports {
+            self.exports = exports;
+            self.exports_changed(now, out);
+        }
+        for old in before.segments.values() {
+            let still = self.map.segments.get(&old.key.segment).is_some_and(|s| s.key == old.key);
+            if !still {
+                self.with_gateway(out, |gateway, o| gateway.gone(old.key, o));
+            }
+        }
+        self.refresh(now, out);
+    }
+
+    /// Brings copies, owners and routes in line with the map. Idempotent.
+    pub(crate) fn refresh(&mut self, now: Time, out: &mut Outputs) {
+        let map = self.map.clone();
+        self.refresh_copies(now, &map, out);
+        for info in map.segments.values() {
+            self.refresh_owner(now, info, out);
+            let route = Route { owner: info.granted.owner, epoch: info.granted.epoch };
+            self.with_gateway(out, |gateway, o| gateway.route(now, info.key, route, o));
+        }
+        self.fence_dead_gateways(now, &map, out);
+    }
+
+    fn refresh_copies(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+        let node = self.config.node;
+        let mine = |r: &&ReplicaRef| r.node == node;
+        let members = map.segments.values().flat_map(|s| s.members.iter().filter(mine).map(|r| (s.key, *r)));
+        let wanted: Vec<(SegmentKey, ReplicaRef)> =
+            members.filter(|(_, r)| self.disk_in_use(r.disk) == Some(r.incarnation)).collect();
+        let keep: BTreeSet<_> = wanted.iter().map(|(key, r)| (*key, r.disk)).collect();
+        let gone: Vec<_> = self.copies.replicas.keys().filter(|k| !keep.contains(k)).copied().collect();
+        for copy in gone {
+            self.copies.replicas.remove(&copy);
+            self.timers.set(Machine::Replica(copy.0, copy.1), None);
+        }
+        for (key, me) in wanted {
+            if self.copies.replicas.contains_key(&(key, me.disk)) {
+                continue;
+            }
+            let mut state = None;
+            self.with_store(now, me.disk, out, |store, _| {
+                store.create_replica(now, key);
+                state = store.replica_state(key);
+            });
+            if let Some(state) = state {
+                let replica = Replica::new(now, key, me, state, self.config.replica.clone());
+                self.timers.set(Machine::Replica(key, me.disk), replica.next_timer());
+                self.copies.replicas.insert((key, me.disk), replica);
+            }
+        }
+        self.free_deleted(now, map, out);
+    }
+
+    /// Only a tombstone frees a copy; that a segment is absent from a map never does (replication.md H19).
+    fn free_deleted(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+        for (key, tombstone) in &map.tombstones {
+            for copy in tombstone.copies.iter().filter(|c| c.node == self.config.node) {
+                if self.disk_in_use(copy.disk) != Some(copy.incarnation) {
+                    continue;
+                }
+                self.with_store(now, copy.disk, out, |store, o| store.drop_replica(now, *key, o));
+                out.push(Output::Freed { segment: *key, disk: copy.disk });
+            }
+        }
+    }
+
+    fn refresh_owner(&mut self, now: Time, info: &SegmentInfo, out: &mut Outputs) {
+        let grant = &info.granted;
+        let mine = grant.owner == self.config.node && Some(grant.owner_incarnation) == self.incarnation;
+        if let Some(owned) = self.copies.owners.get(&info.key) {
+            let current = mine && owned.epoch == grant.epoch;
+            self.with_owner(now, info.key, out, |owner, o| owner.info_changed(now, info, o));
+            if current {
+                return;
+            }
+            self.lose_owner(info.key, out);
+        }
+        if !mine {
+            return;
+        }
+        let own = grant.set.iter().find(|r| r.node == self.config.node);
+        let Some(own) = own.filter(|r| self.copies.replicas.contains_key(&(info.key, r.disk))) else {
+            // Its disk is not open yet; `refresh` comes back when it is.
+            return;
+        };
+        let mut orders = Vec::new();
+        let config = self.config.owner.clone();
+        let owner = Owner::new(now, self.config.node, info, &self.links, config, &mut orders);
+        let (disk, epoch) = (own.disk, grant.epoch);
+        let owned = Owned { owner, epoch, disk, checks: Vec::new(), fenced: BTreeSet::new() };
+        self.copies.owners.insert(info.key, owned);
+        self.with_owner(now, info.key, out, |_, o| o.extend(orders));
+    }
+
+    fn lose_owner(&mut self, segment: SegmentKey, out: &mut Outputs) {
+        if let Some(owned) = self.copies.owners.remove(&segment) {
+            out.extend(owned.checks.into_iter().map(|number| Output::Checked { number, report: None }));
+        }
+        self.timers.set(Machine::Owner(segment), None);
+        self.copies.touched.remove(&segment);
+        self.follow.forget(segment);
+        self.proposals.retain(|_, (s, _)| *s != segment);
+    }
+
+    /// A node's gateway goes by the highest number that control gave the node. The one before it is dead, and while
+    /// the node is down that one too: what they sent and is not in the log never will be (replication.md R9).
+    fn fence_dead_gateways(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+        let dead = |node: NodeId, run: u64| GatewayId { node, incarnation: ProcessIncarnation(run) };
+        let mut gateways = Vec::new();
+        for node in map.nodes.values() {
+            let run = node.runs;
+            if node.state == NodeState::Down && run > 0 {
+                gateways.push(dead(node.id, run));
+            }
+            if run > 1 {
+                gateways.push(dead(node.id, run - 1));
+            }
+        }
+        let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
+        for segment in owned {
+            for gateway in &gateways {
+                let Some(owned) = self.copies.owners.get_mut(&segment) else { continue };
+                if owned.fenced.insert(*gateway) {
+                    self.with_owner(now, segment, out, |owner, o| owner.fence(now, *gateway, None, 0, o));
+                }
+            }
+        }
+    }
+
+    /// Whether a node may be given ownership: another one, up, with a link to it.
+    pub(crate) fn may_own(&self, node: NodeId) -> bool {
+        let up = self.map.nodes.get(&node).is_some_and(|n| n.state == NodeState::Up);
+        node != self.config.node && up && self.links.contains(&node)
+    }
+}

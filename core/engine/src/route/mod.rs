@@ -1,0 +1,8 @@
+//! The engine's routes: a file for each kind of neighbour.
+
+pub mod copies;
+pub mod disks;
+pub mod follow;
+pub mod map;
+pub mod messages;
+pub mod sessions;
