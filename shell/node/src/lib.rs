@@ -1,1 +1,4 @@
-//! One node: start, stop, configuration; the only place that knows every part
+//! One node: start, stop, configuration; the only place that knows every part.
+
+pub mod config;
+pub mod setup;
