@@ -496,3 +496,29 @@ pub struct EventQuery {
 /// An answer that says nothing but "done".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
+
+/// What `init` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitReport {
+    /// The new cluster's id.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+    /// The data folder.
+    pub dir: String,
+    /// The first join token.
+    pub token: Token,
+}
+
+/// What `join` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinReport {
+    /// The cluster's id.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+    /// The number of the new node.
+    pub node: u16,
+    /// The data folder.
+    pub dir: String,
+}

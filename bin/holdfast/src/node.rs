@@ -1,0 +1,116 @@
+//! `holdfast node`.
+
+use crate::failure::Failure;
+use crate::global::Context;
+use crate::{disk, output};
+use clap::Subcommand;
+use holdfast_api::model;
+
+/// Run, stop and look at nodes
+#[derive(Subcommand)]
+pub enum Node {
+    /// Hand over what a node owns, then stop its daemon; nobody waits for more than a second
+    #[command(after_help = "Examples:
+  holdfast node stop
+  holdfast node stop beta --node 192.0.2.1 --token-file admin.token")]
+    Stop {
+        /// Its number or name [default: the node that is asked]
+        name: Option<String>,
+    },
+    /// List the nodes
+    #[command(after_help = "Examples:
+  holdfast node ls
+  holdfast --json node ls | jq -r '.[] | select(.state == \"down\").name'")]
+    Ls,
+    /// Show one node with its disks and sessions
+    #[command(after_help = "Examples:
+  holdfast node show
+  holdfast node show beta")]
+    Show {
+        /// Its number or name [default: the node that is asked]
+        name: Option<String>,
+    },
+}
+
+impl Node {
+    /// Runs it.
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Node::Stop { name } => {
+                let name = name_or_asked(context, name)?;
+                let asked = name.clone();
+                let done = context.ask(|c| async move { c.stop_node(&asked).await })?;
+                match context.json() {
+                    true => output::json(&done),
+                    false => output::line(&format!("Node {name} handed over what it owned and stops.")),
+                }
+            }
+            Node::Ls => {
+                let nodes = context.ask(|c| async move { c.nodes().await })?;
+                if context.json() {
+                    return output::json(&nodes);
+                }
+                output::table(HEAD, rows(&nodes), "No nodes.")
+            }
+            Node::Show { name } => {
+                let name = name_or_asked(context, name)?;
+                let node = context.ask(|c| async move { c.node(&name).await })?;
+                if context.json() {
+                    return output::json(&node);
+                }
+                output::line(&text(&node))
+            }
+        }
+    }
+}
+
+fn name_or_asked(context: &Context, name: Option<String>) -> Result<String, Failure> {
+    match name {
+        Some(name) => Ok(name),
+        None => Ok(context.ask(|c| async move { c.status().await })?.answered_by.to_string()),
+    }
+}
+
+/// Columns of the table.
+pub const HEAD: [&str; 7] = ["NODE", "NAME", "ADDRESS", "STATE", "DISKS", "OWNED", "COPIES"];
+
+/// Its rows.
+pub fn rows(nodes: &[model::Node]) -> Vec<[String; 7]> {
+    let row = |n: &model::Node| {
+        let leads = if n.leader { ", leader" } else { "" };
+        let state = format!("{}{leads}", output::word(&n.state));
+        let counts = [n.disks.to_string(), n.owned_segments.to_string(), n.copies.to_string()];
+        let [disks, owned, copies] = counts;
+        [n.id.to_string(), n.name.clone(), n.address.clone(), state, disks, owned, copies]
+    };
+    nodes.iter().map(row).collect()
+}
+
+fn text(detail: &model::NodeDetail) -> String {
+    let n = &detail.node;
+    let mut text = format!(
+        "node     {} ({})\nstate    {}\naddress  {}\napi      {}\niscsi    {}\nnbd      {}\nowned    {} segments\n",
+        n.id,
+        n.name,
+        output::word(&n.state),
+        n.address,
+        output::or_dash(detail.api),
+        output::or_dash(detail.iscsi),
+        output::or_dash(detail.nbd),
+        n.owned_segments
+    );
+    text.push_str(&format!("\n{}\n", output::table_text(disk::HEAD, disk::rows(&detail.attached))));
+    text.push_str(&format!("\n{}", output::table_text(SESSION_HEAD, session_rows(&detail.sessions))));
+    text
+}
+
+/// Columns of the table of sessions.
+pub const SESSION_HEAD: [&str; 4] = ["SESSION", "NODE", "VOLUME", "INITIATOR"];
+
+/// Its rows.
+pub fn session_rows(sessions: &[model::Session]) -> Vec<[String; 4]> {
+    let row = |s: &model::Session| {
+        [s.protocol.clone(), s.node.to_string(), output::or_dash(s.volume.as_ref()), s.initiator.clone()]
+    };
+    sessions.iter().map(row).collect()
+}
