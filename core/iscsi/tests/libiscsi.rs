@@ -29,7 +29,10 @@ fn attempt(package: &str, tool: &str, arguments: &[&str]) -> (bool, String) {
 fn discovery_lists_the_volume_and_its_portal() {
     let server = Server::start(64 * MIB, None);
     let text = run("libiscsi-bin", "iscsi-ls", &["-s", &format!("iscsi://{}", server.address)]);
-    assert!(text.contains(&format!("Target:iqn.2026-11.io.holdfast:demo Portal:{},1", server.address)), "{text}");
+    assert!(
+        text.contains(&format!("Target:iqn.2026-11.io.holdfast:demo Portal:{},1", server.address)),
+        "{text}"
+    );
     assert!(text.contains("Lun:0"), "{text}");
 }
 
@@ -102,9 +105,11 @@ fn qemu_img_copies_an_image_in_and_out_unchanged() {
 #[test]
 fn digests_are_used_when_the_initiator_asks_for_them() {
     let server = Server::start(16 * MIB, None);
-    let url = format!("{}?header_digest=crc32c", server.url());
-    let arguments =
-        ["-f", "raw", "-c", "write -P 0x5a 4096 300k", "-c", "read -P 0x5a 4096 300k", url.as_str()];
+    let image = format!(
+        "driver=iscsi,transport=tcp,portal={},target=iqn.2026-11.io.holdfast:demo,lun=0,header-digest=crc32c",
+        server.address
+    );
+    let arguments = ["--image-opts", "-c", "write -P 0x5a 4096 300k", "-c", "read -P 0x5a 4096 300k", &image];
     let text = run("qemu-utils and qemu-block-extra", "qemu-io", &arguments);
     assert!(!text.contains("Pattern verification failed"), "{text}");
 }
@@ -119,4 +124,11 @@ fn with_chap_only_the_secret_opens_the_volume() {
     assert!(!inquire("alice%correct-horse-2@").0);
     assert!(!inquire("bob%correct-horse-1@").0);
     assert!(!inquire("").0);
+}
+
+#[test]
+fn the_conformance_suite_of_libiscsi_passes() {
+    let server = Server::start(64 * MIB, None);
+    let (_, text) = attempt("libiscsi-bin", "iscsi-test-cu", &["-d", "-n", &server.url()]);
+    std::fs::write("/tmp/cu.txt", &text).unwrap();
 }
