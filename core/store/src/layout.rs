@@ -79,6 +79,18 @@ impl Layout {
     pub fn prewrite(&self) -> Vec<Range<u64>> {
         vec![0..self.metadata.end]
     }
+    /// Whether the parts follow each other inside the size.
+    pub(crate) fn is_sound(&self) -> bool {
+        let bounds = [HEADER_BYTES, self.journal.start, self.journal.end, self.metadata.start, self.metadata.end];
+        bounds.is_sorted()
+            && self.metadata.end <= self.extents.start
+            && self.extents.start < self.extents.end
+            && self.extents.end <= self.size
+            && self.journal.end - self.journal.start >= MIN_JOURNAL_BYTES
+            && bounds.iter().all(|b| b.is_multiple_of(BLOCK))
+            && self.extents.start.is_multiple_of(EXTENT)
+            && self.extents.end <= 1 << 52
+    }
     /// Where slot `slot` of page `page` lies.
     pub(crate) fn page_offset(&self, page: u32, slot: bool) -> u64 {
         self.metadata.start + u64::from(page) * PAGE_BYTES + if slot { BLOCK } else { 0 }

@@ -1,99 +1,224 @@
 //! One disk's store, as a state machine over block orders. It keeps the copies of all segments that are placed on
 //! the disk: their logs in a shared journal ring, their applied content in extents, a checksum and an LSN for
 //! each block in extent pages.
+//!
+//! It promises: what was answered `Appended`, `Sealed`, `Installed`, `Reset` or `Completed` is there after a
+//! power cut; only committed records are written in place; every block that it hands out passed its checksum;
+//! a failed write or flush fails the disk for good. It does not decide what to replicate or repair.
+//!
+//! What a lone write of one 4 KiB block costs: 8 KiB in one durable write to the journal (a header block and the
+//! data); later 4 KiB in place and its share of one 4 KiB page, of two flushes and of one 4 KiB journal batch
+//! that notes the commit position, all shared by what is written back in the same round.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
 
 pub mod api;
+mod batch;
+mod disk;
+pub mod format;
 pub mod layout;
+mod overlay;
+mod pages;
+mod read;
+mod recovery;
+mod replay;
+mod ring;
+mod segment;
+mod space;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod writeback;
 
 pub use api::*;
 pub use layout::{FormatError, Layout, layout};
+pub use ring::Place;
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
+use disk::{Disk, refuse};
 use holdfast_types::{
-    ClusterId, DiskDone, NodeId, OrderToken, ReplicaState, SegmentKey, StoreOrder, StoreOutcome, StoreRefusal, Time,
+    ClusterId, DiskDone, NodeId, OrderToken, ReplicaState, SegmentKey, StoreOrder, StoreRefusal, Time,
 };
+use recovery::{Progress, Recovery};
 
 /// One disk's store.
 #[derive(Debug)]
 pub struct Store {
-    identity: Option<DiskIdentity>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening(Box<Recovery>),
+    Open(Box<Disk>),
+    Refused,
 }
 
 impl Store {
-    /// Formats a device of `size` bytes and opens it.
+    /// Formats a device of `size` bytes and opens it. The identity's boot nonce must be drawn at random: it also
+    /// names this formatting.
     pub fn format(
         _now: Time,
-        _size: u64,
+        size: u64,
         identity: DiskIdentity,
-        _config: StoreConfig,
-        _out: &mut Vec<StoreOutput>,
+        config: StoreConfig,
+        out: &mut Vec<StoreOutput>,
     ) -> Store {
-        Store { identity: Some(identity) }
+        let phase = match Recovery::format(size, identity, config, out) {
+            Ok(recovery) => Phase::Opening(Box::new(recovery)),
+            Err(error) => {
+                out.push(StoreOutput::OpenFailed(error));
+                Phase::Refused
+            }
+        };
+        Store { phase }
     }
+
     /// Opens a device of `size` bytes.
     pub fn open(
         _now: Time,
-        _size: u64,
-        _expect_cluster: ClusterId,
-        _expect_node: NodeId,
-        _new_boot_nonce: u64,
-        _config: StoreConfig,
-        _out: &mut Vec<StoreOutput>,
+        size: u64,
+        expect_cluster: ClusterId,
+        expect_node: NodeId,
+        new_boot_nonce: u64,
+        config: StoreConfig,
+        out: &mut Vec<StoreOutput>,
     ) -> Store {
-        Store { identity: None }
+        let recovery = Recovery::open(size, expect_cluster, expect_node, new_boot_nonce, config, out);
+        Store { phase: Phase::Opening(Box::new(recovery)) }
     }
-    /// Takes an order for a segment's copy.
+
+    fn disk(&self) -> Option<&Disk> {
+        match &self.phase {
+            Phase::Open(disk) => Some(disk),
+            Phase::Opening(_) | Phase::Refused => None,
+        }
+    }
+    fn disk_mut(&mut self) -> Option<&mut Disk> {
+        match &mut self.phase {
+            Phase::Open(disk) => Some(disk),
+            Phase::Opening(_) | Phase::Refused => None,
+        }
+    }
+
+    /// Takes an order for a segment's copy. A disk that is not open refuses it as failed.
     pub fn order(
         &mut self,
-        _now: Time,
+        now: Time,
         segment: SegmentKey,
         token: OrderToken,
-        _order: StoreOrder,
+        order: StoreOrder,
         out: &mut Vec<StoreOutput>,
     ) {
-        out.push(StoreOutput::Done { segment, token, outcome: StoreOutcome::Refused(StoreRefusal::Failed) });
+        match self.disk_mut() {
+            Some(disk) => disk.order(now, segment, token, order, out),
+            None if matches!(order, StoreOrder::Commit { .. }) => {}
+            None => refuse(segment, token, StoreRefusal::Failed, out),
+        }
     }
+
     /// Takes what came of an order to the disk.
-    pub fn disk_done(&mut self, _now: Time, _done: DiskDone, _out: &mut Vec<StoreOutput>) {}
+    pub fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
+        let progress = match &mut self.phase {
+            Phase::Open(disk) => return disk.disk_done(now, done, out),
+            Phase::Opening(recovery) => recovery.disk_done(done, out),
+            Phase::Refused => return,
+        };
+        match progress {
+            Progress::Going => {}
+            Progress::Failed(error) => {
+                self.phase = Phase::Refused;
+                out.push(StoreOutput::OpenFailed(error));
+            }
+            Progress::Open(mut disk, report) => {
+                disk.last_commit = now;
+                self.phase = Phase::Open(disk);
+                out.push(StoreOutput::Opened(report));
+            }
+        }
+    }
+
     /// Called once after each burst of inputs: starts the next journal batch from all that waits.
-    pub fn pump(&mut self, _now: Time, _out: &mut Vec<StoreOutput>) {}
+    pub fn pump(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        if let Some(disk) = self.disk_mut() {
+            disk.pump(now, out);
+        }
+    }
+
     /// The time that [`Store::next_timer`] named has come.
-    pub fn timer(&mut self, _now: Time, _out: &mut Vec<StoreOutput>) {}
+    pub fn timer(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        if self.next_timer().is_some_and(|t| t <= now)
+            && let Some(disk) = self.disk_mut()
+        {
+            disk.writeback_due = true;
+            disk.pump(now, out);
+        }
+    }
+
     /// When to call [`Store::timer`]; None when there is nothing to do.
     pub fn next_timer(&self) -> Option<Time> {
-        None
+        let disk = self.disk()?;
+        let idle = !disk.failed && disk.round.is_none() && !disk.writeback_due && !disk.dirty.is_empty();
+        idle.then(|| disk.last_commit + disk.config.idle_writeback)
     }
+
     /// Makes an empty copy of a segment, if there is none; durable with its first durable order.
-    pub fn create_replica(&mut self, _now: Time, _key: SegmentKey) {}
-    /// Gives up a copy; its space is freed.
-    pub fn drop_replica(&mut self, _now: Time, _key: SegmentKey, _out: &mut Vec<StoreOutput>) {}
-    /// A copy as it stands.
-    pub fn replica_state(&self, _key: SegmentKey) -> Option<ReplicaState> {
-        None
+    pub fn create_replica(&mut self, _now: Time, key: SegmentKey) {
+        if let Some(disk) = self.disk_mut() {
+            disk.create(key);
+        }
     }
+
+    /// Gives up a copy: durable soon, and its space is free then. Orders under way for it may come back as
+    /// refused.
+    pub fn drop_replica(&mut self, now: Time, key: SegmentKey, out: &mut Vec<StoreOutput>) {
+        if let Some(disk) = self.disk_mut() {
+            disk.drop_segment(key);
+            disk.pump(now, out);
+        }
+    }
+
+    /// A copy as it stands.
+    pub fn replica_state(&self, key: SegmentKey) -> Option<ReplicaState> {
+        Some(self.disk()?.segments.get(&key)?.replica_state())
+    }
+
     /// The segments with a copy here.
     pub fn segments(&self) -> Vec<SegmentKey> {
-        Vec::new()
+        self.disk().map(|d| d.segments.keys().copied().collect()).unwrap_or_default()
     }
+
     /// Whether orders are carried out.
     pub fn is_open(&self) -> bool {
-        false
+        self.disk().is_some_and(|d| !d.failed)
     }
+
     /// Who the disk is, once that is known.
     pub fn identity(&self) -> Option<DiskIdentity> {
-        self.identity
+        match &self.phase {
+            Phase::Open(disk) => Some(disk.superblock.identity),
+            Phase::Opening(recovery) => recovery.identity(),
+            Phase::Refused => None,
+        }
     }
+
     /// How full the disk is.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        self.disk().map(Disk::usage).unwrap_or_default()
     }
+
     /// Writes everything back now, for a clean stop.
-    pub fn checkpoint(&mut self, _now: Time, _out: &mut Vec<StoreOutput>) {}
+    pub fn checkpoint(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        if let Some(disk) = self.disk_mut() {
+            disk.checkpoint = true;
+            disk.pump(now, out);
+        }
+    }
+
     /// Whether nothing is under way and nothing is left to write back.
     pub fn is_quiescent(&self) -> bool {
-        true
+        self.disk().is_none_or(Disk::is_quiescent)
     }
 }

@@ -1,0 +1,425 @@
+//! Group commit. What must become durable waits in two queues: orders in the order given, and the store's own
+//! entries, which go first because they free room. One batch is in flight at a time; the next takes all that
+//! gathered meanwhile. A write of one block thus costs two blocks in the journal when it is alone: one for the
+//! header, one for the data.
+//!
+//! The tail moves when what the oldest batches hold is in place or was written again: states and uncommitted
+//! records are copied forward, records that are in place are trimmed.
+
+use crate::api::StoreOutput;
+use crate::disk::{Disk, Purpose};
+use crate::format::journal::{
+    BATCH_HEADER_BYTES, Entry, MAX_BATCH_BYTES, MAX_ENTRIES_BYTES, SegmentState, encode_batch, encode_entry,
+};
+use crate::read::JobKind;
+use crate::ring::Place;
+use crate::segment::{ExtentEntry, RecordPlace};
+use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
+use bytes::Bytes;
+use holdfast_types::{
+    BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, OrderToken, Record, RecordBody, SegmentKey, StoreOutcome,
+};
+
+/// Something of an order's that must become durable.
+#[derive(Debug)]
+pub(crate) enum QueuedEntry {
+    Record(Record),
+    Seal(Epoch),
+    Cut(Lsn),
+    State(SegmentState),
+}
+
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub key: SegmentKey,
+    pub life: u64,
+    pub entry: QueuedEntry,
+    pub done: Option<Completion>,
+}
+
+/// Something of the store's own. What it says is decided when its batch is made.
+#[derive(Clone, Debug)]
+pub(crate) enum Urgent {
+    /// A segment's state, with what it releases.
+    State { key: SegmentKey, life: u64, hold: Option<u64> },
+    /// A segment's commit position.
+    Mark { key: SegmentKey, life: u64 },
+    /// A record that would pin the ring.
+    Copy { key: SegmentKey, life: u64, record: Record },
+}
+
+/// What follows when a batch is durable.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    Order { key: SegmentKey, token: OrderToken, outcome: StoreOutcome },
+    Release { hold: u64 },
+    State { key: SegmentKey, life: u64, hold: Option<u64> },
+    Mark { key: SegmentKey, life: u64, lsn: Lsn },
+    Dropped { hold: Option<u64>, extents: Vec<ExtentEntry> },
+}
+
+/// A record of the batch in flight.
+#[derive(Debug)]
+struct InFlightRecord {
+    key: SegmentKey,
+    life: u64,
+    position: LogPosition,
+    data_block: u32,
+    copy: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    place: Place,
+    data_offset: u64,
+    records: Vec<InFlightRecord>,
+    completions: Vec<Completion>,
+}
+
+/// What waits for the journal, and what keeps its tail.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub urgent: VecDeque<Urgent>,
+    pub normal: VecDeque<Queued>,
+    in_flight: Option<InFlight>,
+    /// Batches that must stay until something later is durable.
+    holds: BTreeMap<u64, u64>,
+    next_hold: u64,
+    /// An entry waits for room.
+    pub blocked: bool,
+    /// How much was written when the tail was last looked after.
+    relieved_at: u64,
+    /// Something happened that may let the tail move.
+    pub relief_due: bool,
+}
+
+impl Journal {
+    /// The tail stays at or before `sequence` until released.
+    pub(crate) fn hold(&mut self, sequence: u64) -> u64 {
+        self.next_hold += 1;
+        self.holds.insert(self.next_hold, sequence);
+        self.next_hold
+    }
+    pub(crate) fn is_idle(&self) -> bool {
+        self.urgent.is_empty() && self.normal.is_empty() && self.in_flight.is_none()
+    }
+    /// The orders that have no outcome yet.
+    pub(crate) fn waiting_orders(&self) -> Vec<(SegmentKey, OrderToken)> {
+        let in_flight = self.in_flight.iter().flat_map(|b| &b.completions);
+        let queued = self.normal.iter().filter_map(|q| q.done.as_ref());
+        let order = |c: &Completion| match c {
+            Completion::Order { key, token, .. } => Some((*key, *token)),
+            _ => None,
+        };
+        in_flight.chain(queued).filter_map(order).collect()
+    }
+    pub(crate) fn clear(&mut self) {
+        self.urgent.clear();
+        self.normal.clear();
+        self.in_flight = None;
+    }
+}
+
+/// A batch in the making.
+#[derive(Default)]
+struct Builder {
+    entries: Vec<u8>,
+    data: Vec<Bytes>,
+    data_blocks: u32,
+    count: u32,
+    records: Vec<InFlightRecord>,
+    completions: Vec<Completion>,
+}
+
+impl Builder {
+    fn len(&self) -> u64 {
+        let header = (BATCH_HEADER_BYTES + self.entries.len()).div_ceil(BLOCK_BYTES);
+        (header as u64 + u64::from(self.data_blocks)) * BLOCK_BYTES as u64
+    }
+
+    /// Adds an entry if the batch stays within `limit` bytes. Whether it was added.
+    fn push(&mut self, key: SegmentKey, entry: &Entry, limit: u64) -> bool {
+        let before = self.entries.len();
+        encode_entry(&mut self.entries, key, entry);
+        let data = match entry {
+            Entry::Record { record: Record { body: RecordBody::Write(w), .. }, .. } => Some(w),
+            _ => None,
+        };
+        let blocks = data.map_or(0, |w| w.range.count);
+        self.data_blocks += blocks;
+        let too_many_entries = before > 0 && self.entries.len() > MAX_ENTRIES_BYTES;
+        if too_many_entries || self.len() > limit {
+            self.data_blocks -= blocks;
+            self.entries.truncate(before);
+            return false;
+        }
+        if let Some(w) = data {
+            self.data.push(w.data.clone());
+        }
+        self.count += 1;
+        true
+    }
+}
+
+impl Disk {
+    /// The longest batch that this ring takes.
+    fn max_batch(&self) -> u64 {
+        MAX_BATCH_BYTES.min(self.ring.capacity() / 8 * 3)
+    }
+
+    /// Writes the next batch, if none is in flight and something waits.
+    pub(crate) fn write_batch(&mut self, out: &mut Vec<StoreOutput>) {
+        if self.journal.in_flight.is_some() {
+            return;
+        }
+        let room = self.ring.room();
+        let limit = self.max_batch().min(room);
+        // What the store writes to free room must find room itself.
+        let order_limit = self.max_batch().min(room.saturating_sub(self.ring.capacity() / 8));
+        let mut builder = Builder::default();
+        self.take_urgent(&mut builder, limit);
+        self.take_orders(&mut builder, order_limit);
+        self.journal.blocked = !self.journal.urgent.is_empty() || !self.journal.normal.is_empty();
+        if builder.count == 0 {
+            return;
+        }
+        let len = builder.len();
+        let Some(place) = self.ring.place(len) else { unreachable!("a batch is made for the room there is") };
+        let nonce = self.superblock.format_nonce;
+        let tail = self.ring.tail();
+        let header =
+            Bytes::from(encode_batch(nonce, place, tail, &builder.entries, builder.count, builder.data_blocks));
+        self.ring.take(place, len);
+        self.journal.in_flight = Some(InFlight {
+            place,
+            data_offset: place.offset + header.len() as u64,
+            records: builder.records,
+            completions: builder.completions,
+        });
+        let mut data = Vec::with_capacity(builder.data.len() + 1);
+        data.push(header);
+        data.append(&mut builder.data);
+        self.to_disk(DiskOrderKind::Write { offset: place.offset, data, durable: true }, Purpose::Batch, out);
+    }
+
+    fn take_urgent(&mut self, builder: &mut Builder, limit: u64) {
+        while let Some(urgent) = self.journal.urgent.front().cloned() {
+            let added = match urgent {
+                Urgent::State { key, life, hold } => self.living(key, life).is_none_or(|s| {
+                    let entry = Entry::State(s.state(false));
+                    builder.push(key, &entry, limit) && {
+                        builder.completions.push(Completion::State { key, life, hold });
+                        true
+                    }
+                }),
+                Urgent::Mark { key, life } => self.living(key, life).is_none_or(|s| {
+                    let lsn = s.commit.min(s.durable);
+                    builder.push(key, &Entry::Mark(lsn), limit) && {
+                        builder.completions.push(Completion::Mark { key, life, lsn });
+                        true
+                    }
+                }),
+                Urgent::Copy { key, life, record } => self.take_copy(builder, limit, key, life, record),
+            };
+            if !added {
+                break;
+            }
+            self.journal.urgent.pop_front();
+        }
+    }
+
+    /// A copy of a record that has left the log meanwhile is not needed.
+    fn take_copy(&mut self, builder: &mut Builder, limit: u64, key: SegmentKey, life: u64, record: Record) -> bool {
+        let position = record.position;
+        let data_block = builder.data_blocks;
+        let Some(s) = self.living(key, life) else { return true };
+        if s.entry(position.lsn).is_none_or(|e| e.record.position != position) {
+            return true;
+        }
+        let entry = Entry::Record { record, commit: s.commit, data_block };
+        let added = builder.push(key, &entry, limit);
+        if added {
+            builder.records.push(InFlightRecord { key, life, position, data_block, copy: true });
+        }
+        added
+    }
+
+    fn take_orders(&mut self, builder: &mut Builder, limit: u64) {
+        while let Some(queued) = self.journal.normal.pop_front() {
+            let Queued { key, life, entry, done } = queued;
+            let data_block = builder.data_blocks;
+            let entry = match entry {
+                QueuedEntry::Record(record) => {
+                    let commit = self.living(key, life).map_or(Lsn(0), |s| s.commit);
+                    Entry::Record { record, commit, data_block }
+                }
+                QueuedEntry::Seal(epoch) => Entry::Seal(epoch),
+                QueuedEntry::Cut(lsn) => Entry::Cut(lsn),
+                QueuedEntry::State(state) => Entry::State(state),
+            };
+            if !builder.push(key, &entry, limit) {
+                let entry = match entry {
+                    Entry::Record { record, .. } => QueuedEntry::Record(record),
+                    Entry::Seal(epoch) => QueuedEntry::Seal(epoch),
+                    Entry::Cut(lsn) | Entry::Mark(lsn) => QueuedEntry::Cut(lsn),
+                    Entry::State(state) => QueuedEntry::State(state),
+                };
+                self.journal.normal.push_front(Queued { key, life, entry, done });
+                return;
+            }
+            if let Entry::Record { record, .. } = &entry {
+                let position = record.position;
+                builder.records.push(InFlightRecord { key, life, position, data_block, copy: false });
+            }
+            builder.completions.extend(done);
+        }
+    }
+
+    /// The batch in flight is durable.
+    pub(crate) fn batch_done(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(batch) = self.journal.in_flight.take() else { return };
+        let over = self.log_memory > self.config.uncommitted_limit_bytes as u64;
+        let mut freed = 0;
+        for r in batch.records {
+            let data = batch.data_offset + u64::from(r.data_block) * BLOCK_BYTES as u64;
+            let Some(s) = self.living(r.key, r.life) else { continue };
+            let commit = s.commit;
+            let Some(entry) = s.entry_mut(r.position.lsn).filter(|e| e.record.position == r.position) else {
+                continue;
+            };
+            entry.place = Some(RecordPlace { batch: batch.place, data });
+            if let (true, true, RecordBody::Write(w)) = (over, r.position.lsn > commit, &mut entry.record.body) {
+                freed += w.data.len() as u64;
+                w.data = Bytes::new();
+            }
+            if !r.copy {
+                s.durable = s.durable.max(r.position.lsn);
+            }
+        }
+        self.log_memory -= freed;
+        for completion in batch.completions {
+            self.complete_entry(batch.place.sequence, completion, out);
+        }
+        if self.ring.used() > self.ring_target() {
+            self.journal.relief_due = true;
+        }
+    }
+
+    fn complete_entry(&mut self, sequence: u64, completion: Completion, out: &mut Vec<StoreOutput>) {
+        match completion {
+            Completion::Order { key, token, outcome } => {
+                out.push(StoreOutput::Done { segment: key, token, outcome });
+            }
+            Completion::Release { hold } => {
+                self.journal.holds.remove(&hold);
+            }
+            Completion::State { key, life, hold } => {
+                if let Some(s) = self.living(key, life) {
+                    s.stated = Some(sequence);
+                    s.state_queued = false;
+                }
+                hold.map(|h| self.journal.holds.remove(&h));
+            }
+            Completion::Mark { key, life, lsn } => {
+                if let Some(s) = self.living(key, life) {
+                    s.marked = s.marked.max(lsn);
+                }
+                self.round_marked(key, out);
+            }
+            Completion::Dropped { hold, extents } => {
+                hold.map(|h| self.journal.holds.remove(&h));
+                for entry in extents {
+                    self.pages.release(entry.page);
+                    if let Some(location) = entry.location {
+                        self.extents.release(location);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much of the ring is kept in use when nothing presses.
+    fn ring_target(&self) -> u64 {
+        (self.ring.capacity() / 2).min(self.config.log_retain_bytes)
+    }
+
+    /// Lets the tail move where the ring is too full, and has the superblock follow.
+    pub(crate) fn relieve(&mut self, out: &mut Vec<StoreOutput>) {
+        let target = self.ring_target();
+        let written = self.ring.total() - self.journal.relieved_at;
+        let due = self.journal.blocked || (self.journal.relief_due && written >= target / 16);
+        if due && self.ring.used() > target {
+            self.journal.relief_due = false;
+            self.journal.relieved_at = self.ring.total();
+            let keep_from = self.ring.within(target / 4 * 3);
+            let pressed = self.ring.used() > self.ring.capacity() / 4 * 3 || self.journal.blocked;
+            let keys: Vec<SegmentKey> = self.segments.keys().copied().collect();
+            for key in keys {
+                self.relieve_segment(key, keep_from, pressed, out);
+            }
+        }
+        if due || self.journal.relief_due {
+            self.advance_tail();
+        }
+        let reclaimable = self.ring.reclaimable();
+        if reclaimable > 0 && (self.journal.blocked || reclaimable > self.ring.capacity() / 8) {
+            self.superblock_wanted = true;
+        }
+    }
+
+    fn advance_tail(&mut self) {
+        let of_segments = self.segments.values().flat_map(|s| [s.stated, s.oldest_batch()]);
+        let holds = self.journal.holds.values().copied().map(Some);
+        let oldest = of_segments.chain(holds).flatten().min().unwrap_or(u64::MAX);
+        self.ring.advance_tail(oldest);
+    }
+
+    /// Has a segment need nothing before batch `keep_from`, as far as that goes.
+    fn relieve_segment(&mut self, key: SegmentKey, keep_from: u64, pressed: bool, out: &mut Vec<StoreOutput>) {
+        let Some(s) = self.segments.get_mut(&key) else { return };
+        if s.stated.is_none() || s.state_queued {
+            return;
+        }
+        let life = s.life;
+        let is_old = |e: &&crate::segment::LogEntry| e.place.is_some_and(|p| p.batch.sequence < keep_from);
+        let trim = s.log.iter().take_while(is_old).map(|e| e.record.position.lsn).take_while(|l| *l <= s.settled).last();
+        let oldest = s.oldest_batch();
+        if let Some(lsn) = trim {
+            s.trim_to(lsn);
+        }
+        if trim.is_some() || s.stated.is_some_and(|b| b < keep_from) {
+            let sequence = [oldest, s.stated].into_iter().flatten().min();
+            s.state_queued = true;
+            let hold = sequence.map(|b| self.journal.hold(b));
+            self.journal.urgent.push_back(Urgent::State { key, life, hold });
+        }
+        let Some(s) = self.segments.get(&key) else { return };
+        if s.log.iter().any(|e| e.record.position.lsn <= s.commit && is_old(&e)) {
+            self.writeback_due = true;
+        }
+        if pressed && !self.journal.urgent.iter().any(|u| matches!(u, Urgent::Copy { key: k, .. } if *k == key)) {
+            self.copy_forward(key, life, keep_from, out);
+        }
+    }
+
+    /// Writes uncommitted records again that lie before batch `keep_from` (replication.md H14).
+    fn copy_forward(&mut self, key: SegmentKey, life: u64, keep_from: u64, out: &mut Vec<StoreOutput>) {
+        let Some(s) = self.segments.get(&key) else { return };
+        let commit = s.commit;
+        let old = s.log.iter().filter(|e| e.record.position.lsn > commit);
+        let old: Vec<_> = old.filter(|e| e.place.is_some_and(|p| p.batch.sequence < keep_from)).cloned().collect();
+        let mut bytes = 0;
+        for entry in old {
+            bytes += entry.record.data_bytes() + BLOCK_BYTES;
+            if bytes > self.max_batch() as usize / 2 {
+                break;
+            }
+            if !entry.is_only_in_journal() {
+                self.journal.urgent.push_back(Urgent::Copy { key, life, record: entry.record });
+            } else if !self.jobs.values().any(|j| j.key == key && matches!(j.kind, JobKind::Copy { .. })) {
+                self.start_copy(key, entry.record.position.lsn.0 - 1, self.max_batch() as usize / 2, out);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! A journal batch: what is written with one order and one flush. Header blocks with the entries, then the
+//! data blocks of the writes among them, in the same order.
+//!
+//! A batch is whole when its header passes its checksum and each data block passes the one that its entry
+//! carries. It names the ring offset that it was written for, so that a copy of it in somebody's data is not
+//! taken for it.
+
+use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
+use crate::ring::Place;
+use alloc::{sync::Arc, vec::Vec};
+use bytes::Bytes;
+use holdfast_types::{
+    BLOCK_BYTES, BlockIndex, BlockRange, Epoch, GatewayId, LogPosition, Lsn, MAX_RECORD_BYTES, NodeId,
+    ProcessIncarnation, Record, RecordBody, RepeatState, RequestTag, SegmentKey, SessionId, WriteData,
+};
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 8] = b"HFJOURNL";
+/// Bytes before the entries.
+pub const BATCH_HEADER_BYTES: usize = 72;
+/// Bytes before an entry's own fields.
+pub const ENTRY_HEADER_BYTES: usize = 24;
+/// The most that the entries of one batch take.
+pub const MAX_ENTRIES_BYTES: usize = 256 << 10;
+/// The longest batch, whatever the ring.
+pub const MAX_BATCH_BYTES: u64 = 4 << 20;
+const MAX_RECORD_BLOCKS: u32 = (MAX_RECORD_BYTES / BLOCK_BYTES) as u32;
+
+/// What an entry says of its segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A record of its log. `data_block` counts the data blocks of the batch before its own; the record's data
+    /// is empty when it was read back.
+    Record {
+        /// The record.
+        record: Record,
+        /// The commit position that was known when it was written.
+        commit: Lsn,
+        /// Where its data starts in the batch's data.
+        data_block: u32,
+    },
+    /// The epoch is promised.
+    Seal(Epoch),
+    /// Records after this one are gone.
+    Cut(Lsn),
+    /// Everything up to here is committed.
+    Mark(Lsn),
+    /// All that is not in the log.
+    State(SegmentState),
+}
+
+/// All that a copy keeps besides its log and its extents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentState {
+    /// Distinguishes a copy from one that was dropped before.
+    pub life: u64,
+    /// The copy was given up: nothing of this life counts any more.
+    pub dropped: bool,
+    /// The log starts anew after `trim`: records before this entry are gone.
+    pub reset: bool,
+    /// The highest epoch promised.
+    pub sealed: Epoch,
+    /// Records up to here are in the extents.
+    pub trim: LogPosition,
+    /// Records up to here are committed.
+    pub commit: Lsn,
+    /// See [`holdfast_types::ReplicaState`].
+    pub incomplete_since: Option<Lsn>,
+    /// Extents without a page count as changed here.
+    pub floor: Lsn,
+    /// Repeats as of `trim`.
+    pub repeats: RepeatState,
+}
+
+const KIND_START: u8 = 1;
+const KIND_WRITE: u8 = 2;
+const KIND_ZERO: u8 = 3;
+const KIND_FENCE: u8 = 4;
+const KIND_SEAL: u8 = 16;
+const KIND_CUT: u8 = 17;
+const KIND_MARK: u8 = 18;
+const KIND_STATE: u8 = 19;
+const FLAG_TAGGED: u8 = 1;
+const FLAG_SESSION: u8 = 2;
+
+/// Appends an entry; what a write's data is stays with the caller.
+pub fn encode_entry(out: &mut Vec<u8>, key: SegmentKey, entry: &Entry) {
+    let start = out.len();
+    let (kind, flags) = kind_and_flags(entry);
+    out.u32(0);
+    out.u8(kind);
+    out.u8(flags);
+    out.u16(0);
+    out.key(key);
+    match entry {
+        Entry::Record { record, commit, data_block } => encode_record(out, record, *commit, *data_block),
+        Entry::Seal(epoch) => out.u64(epoch.0),
+        Entry::Cut(lsn) | Entry::Mark(lsn) => out.u64(lsn.0),
+        Entry::State(state) => match postcard::to_allocvec(state) {
+            Ok(bytes) => out.bytes(&bytes),
+            // Writing plain numbers and maps to a growing vector has nothing that can fail.
+            Err(_) => unreachable!("a segment's state has no part that cannot be encoded"),
+        },
+    }
+    let len = (out.len() - start - ENTRY_HEADER_BYTES) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+fn kind_and_flags(entry: &Entry) -> (u8, u8) {
+    let Entry::Record { record, .. } = entry else {
+        let kind = match entry {
+            Entry::Seal(_) => KIND_SEAL,
+            Entry::Cut(_) => KIND_CUT,
+            Entry::Mark(_) => KIND_MARK,
+            Entry::State(_) | Entry::Record { .. } => KIND_STATE,
+        };
+        return (kind, 0);
+    };
+    let tagged = if record.request.is_some() { FLAG_TAGGED } else { 0 };
+    match &record.body {
+        RecordBody::Start => (KIND_START, tagged),
+        RecordBody::Write(_) => (KIND_WRITE, tagged),
+        RecordBody::Zero(_) => (KIND_ZERO, tagged),
+        RecordBody::Fence { session, .. } => {
+            (KIND_FENCE, tagged | if session.is_some() { FLAG_SESSION } else { 0 })
+        }
+    }
+}
+
+fn encode_record(out: &mut Vec<u8>, record: &Record, commit: Lsn, data_block: u32) {
+    out.u64(record.position.epoch.0);
+    out.u64(record.position.lsn.0);
+    out.u64(commit.0);
+    if let Some(tag) = &record.request {
+        put_gateway(out, tag.gateway);
+        out.u64(tag.session.0);
+        out.u64(tag.seq);
+        out.u64(tag.low);
+    }
+    match &record.body {
+        RecordBody::Start => {}
+        RecordBody::Write(w) => {
+            out.u32(w.range.start.0);
+            out.u32(w.range.count);
+            out.u32(data_block);
+            w.crcs.iter().for_each(|c| out.u32(*c));
+        }
+        RecordBody::Zero(range) => {
+            out.u32(range.start.0);
+            out.u32(range.count);
+        }
+        RecordBody::Fence { gateway, session } => {
+            put_gateway(out, *gateway);
+            if let Some(session) = session {
+                out.u64(session.0);
+            }
+        }
+    }
+}
+
+fn put_gateway(out: &mut Vec<u8>, gateway: GatewayId) {
+    out.u16(gateway.node.0);
+    out.u64(gateway.incarnation.0);
+}
+
+fn gateway(r: &mut Reader<'_>) -> Option<GatewayId> {
+    Some(GatewayId { node: NodeId(r.u16()?), incarnation: ProcessIncarnation(r.u64()?) })
+}
+
+fn decode_entry(r: &mut Reader<'_>) -> Option<(SegmentKey, Entry)> {
+    let len = r.u32()? as usize;
+    let (kind, flags) = (r.u8()?, r.u8()?);
+    r.u16()?;
+    let key = r.key()?;
+    let body = r.take(len)?;
+    let mut r = Reader::new(body);
+    let entry = match kind {
+        KIND_START | KIND_WRITE | KIND_ZERO | KIND_FENCE => decode_record(&mut r, kind, flags)?,
+        KIND_SEAL => Entry::Seal(Epoch(r.u64()?)),
+        KIND_CUT => Entry::Cut(Lsn(r.u64()?)),
+        KIND_MARK => Entry::Mark(Lsn(r.u64()?)),
+        KIND_STATE => return Some((key, Entry::State(postcard::from_bytes(body).ok()?))),
+        _ => return None,
+    };
+    r.is_empty().then_some((key, entry))
+}
+
+fn decode_record(r: &mut Reader<'_>, kind: u8, flags: u8) -> Option<Entry> {
+    let position = LogPosition::new(Epoch(r.u64()?), Lsn(r.u64()?));
+    let commit = Lsn(r.u64()?);
+    let request = if flags & FLAG_TAGGED != 0 {
+        let gateway = gateway(r)?;
+        Some(RequestTag { gateway, session: SessionId(r.u64()?), seq: r.u64()?, low: r.u64()? })
+    } else {
+        None
+    };
+    let mut data_block = 0;
+    let body = match kind {
+        KIND_START => RecordBody::Start,
+        KIND_WRITE => {
+            let range = range(r)?;
+            data_block = r.u32()?;
+            if range.count > MAX_RECORD_BLOCKS {
+                return None;
+            }
+            let crcs: Option<Vec<u32>> = (0..range.count).map(|_| r.u32()).collect();
+            RecordBody::Write(WriteData { range, data: Bytes::new(), crcs: Arc::from(crcs?) })
+        }
+        KIND_ZERO => RecordBody::Zero(range(r)?),
+        _ => {
+            let gateway = gateway(r)?;
+            let session = if flags & FLAG_SESSION != 0 { Some(SessionId(r.u64()?)) } else { None };
+            RecordBody::Fence { gateway, session }
+        }
+    };
+    Some(Entry::Record { record: Record { position, body, request }, commit, data_block })
+}
+
+fn range(r: &mut Reader<'_>) -> Option<BlockRange> {
+    Some(BlockRange::new(BlockIndex(r.u32()?), r.u32()?)).filter(|r| r.in_segment())
+}
+
+/// What a batch says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// Counts up by one from batch to batch.
+    pub sequence: u64,
+    /// Where it lies on the disk.
+    pub offset: u64,
+    /// The oldest batch needed when it was written.
+    pub tail: Place,
+    /// How many blocks the header and the entries take.
+    pub header_blocks: u32,
+    /// How many blocks of data follow.
+    pub data_blocks: u32,
+    /// How many entries there are.
+    pub entries: u32,
+    /// How many bytes the fixed header and the entries take.
+    entries_end: u32,
+}
+
+impl BatchHeader {
+    /// The whole batch's length.
+    pub fn len(&self) -> u64 {
+        (u64::from(self.header_blocks) + u64::from(self.data_blocks)) * BLOCK_BYTES as u64
+    }
+
+    /// The header of a block that looks like the start of a batch of this formatting. Nothing was verified yet
+    /// but that its lengths are within bounds.
+    pub fn peek(block: &[u8], format_nonce: u64) -> Option<Self> {
+        if !has_magic(block, MAGIC) {
+            return None;
+        }
+        let mut r = Reader::new(&block[12..]);
+        if r.u16()? != FORMAT_VERSION {
+            return None;
+        }
+        r.u16()?;
+        if r.u64()? != format_nonce {
+            return None;
+        }
+        let header = Self {
+            sequence: r.u64()?,
+            offset: r.u64()?,
+            tail: Place { sequence: r.u64()?, offset: r.u64()? },
+            header_blocks: r.u32()?,
+            data_blocks: r.u32()?,
+            entries: r.u32()?,
+            entries_end: r.u32()?,
+        };
+        let header_bytes = u64::from(header.header_blocks) * BLOCK_BYTES as u64;
+        let sound = header.len() <= MAX_BATCH_BYTES
+            && (BATCH_HEADER_BYTES as u64..=header_bytes).contains(&u64::from(header.entries_end));
+        sound.then_some(header)
+    }
+
+    /// Whether the header blocks pass their checksum.
+    pub fn header_holds(&self, batch: &[u8]) -> bool {
+        batch.get(..self.header_blocks as usize * BLOCK_BYTES).is_some_and(is_sealed)
+    }
+}
+
+/// Makes the header blocks of a batch from its encoded entries.
+pub fn encode_batch(
+    format_nonce: u64,
+    place: Place,
+    tail: Place,
+    entries: &[u8],
+    count: u32,
+    data_blocks: u32,
+) -> Vec<u8> {
+    let end = BATCH_HEADER_BYTES + entries.len();
+    let blocks = end.div_ceil(BLOCK_BYTES);
+    let mut b = Vec::with_capacity(blocks * BLOCK_BYTES);
+    b.bytes(MAGIC);
+    b.u32(0);
+    b.u16(FORMAT_VERSION);
+    b.u16(0);
+    b.u64(format_nonce);
+    for p in [place, tail] {
+        b.u64(p.sequence);
+        b.u64(p.offset);
+    }
+    b.u32(blocks as u32);
+    b.u32(data_blocks);
+    b.u32(count);
+    b.u32(end as u32);
+    debug_assert_eq!(b.len(), BATCH_HEADER_BYTES);
+    b.bytes(entries);
+    b.resize(blocks * BLOCK_BYTES, 0);
+    seal(&mut b);
+    b
+}
+
+/// Reads the entries of a batch whose bytes are all there, and checks its data. None: it is not whole.
+pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Vec<(SegmentKey, Entry)>> {
+    if batch.len() as u64 != header.len() || !header.header_holds(batch) {
+        return None;
+    }
+    let (head, data) = batch.split_at_checked(header.header_blocks as usize * BLOCK_BYTES)?;
+    let mut r = Reader::new(head.get(BATCH_HEADER_BYTES..header.entries_end as usize)?);
+    let mut entries = Vec::new();
+    for _ in 0..header.entries {
+        let (key, entry) = decode_entry(&mut r)?;
+        if let Entry::Record { record: Record { body: RecordBody::Write(w), .. }, data_block, .. } = &entry {
+            let start = *data_block as usize * BLOCK_BYTES;
+            let data = data.get(start..start + w.range.bytes())?;
+            let whole = data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter());
+            if !whole.into_iter().all(|(block, crc)| holdfast_checksum::crc32c(block) == *crc) {
+                return None;
+            }
+        }
+        entries.push((key, entry));
+    }
+    r.is_empty().then_some(entries)
+}

@@ -1,0 +1,165 @@
+//! The superblock: who the disk is, where things lie, and from which batch on the journal is to be read. Two
+//! copies, written in turn, each durable before the next; the one with the higher generation that passes its
+//! checksum counts.
+
+use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
+use crate::api::DiskIdentity;
+use crate::layout::Layout;
+use crate::ring::Place;
+use alloc::vec::Vec;
+use holdfast_types::{BLOCK_BYTES, ClusterId, DiskId, DiskIncarnation, NodeId};
+
+const MAGIC: &[u8; 8] = b"HOLDFAST";
+
+/// A superblock's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Counts up with each write.
+    pub generation: u64,
+    /// Who the disk is.
+    pub identity: DiskIdentity,
+    /// Names this formatting in every page and batch, so that what an earlier one left is not taken for ours.
+    pub format_nonce: u64,
+    /// Where things lie.
+    pub layout: Layout,
+    /// Pages from here on were never written since formatting.
+    pub page_limit: u32,
+    /// A batch that is valid, and no later than the oldest one needed.
+    pub tail: Place,
+}
+
+/// Why a block is not a superblock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuperblockError {
+    /// Zeros throughout.
+    Blank,
+    /// Something else, or one of ours that is damaged.
+    Damaged,
+    /// Ours, of a version that is not known.
+    Version(u16),
+}
+
+impl Superblock {
+    /// The block as it is on the disk.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut b = Vec::with_capacity(BLOCK_BYTES);
+        b.bytes(MAGIC);
+        b.u32(0);
+        b.u16(FORMAT_VERSION);
+        b.u16(self.identity.node.0);
+        b.u64(self.generation);
+        b.u128(self.identity.cluster.0);
+        b.u128(self.identity.disk.0);
+        b.u32(self.identity.incarnation.0);
+        b.u32(self.page_limit);
+        b.u64(self.identity.boot_nonce);
+        b.u64(self.format_nonce);
+        b.u64(self.layout.size);
+        for range in [&self.layout.journal, &self.layout.metadata, &self.layout.extents] {
+            b.u64(range.start);
+            b.u64(range.end);
+        }
+        b.u64(self.tail.sequence);
+        b.u64(self.tail.offset);
+        b.resize(BLOCK_BYTES, 0);
+        seal(&mut b);
+        b
+    }
+
+    /// Reads a block.
+    pub fn decode(block: &[u8]) -> Result<Self, SuperblockError> {
+        if block.iter().all(|b| *b == 0) {
+            return Err(SuperblockError::Blank);
+        }
+        if block.len() != BLOCK_BYTES || !has_magic(block, MAGIC) || !is_sealed(block) {
+            return Err(SuperblockError::Damaged);
+        }
+        let mut r = Reader::new(&block[12..]);
+        let version = r.u16().ok_or(SuperblockError::Damaged)?;
+        if version != FORMAT_VERSION {
+            return Err(SuperblockError::Version(version));
+        }
+        Self::fields(&mut r).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
+    }
+
+    fn fields(r: &mut Reader<'_>) -> Option<Self> {
+        let node = NodeId(r.u16()?);
+        let generation = r.u64()?;
+        let cluster = ClusterId(r.u128()?);
+        let disk = DiskId(r.u128()?);
+        let incarnation = DiskIncarnation(r.u32()?);
+        let page_limit = r.u32()?;
+        let boot_nonce = r.u64()?;
+        let format_nonce = r.u64()?;
+        let size = r.u64()?;
+        let journal = r.u64()?..r.u64()?;
+        let metadata = r.u64()?..r.u64()?;
+        let extents = r.u64()?..r.u64()?;
+        Some(Self {
+            generation,
+            identity: DiskIdentity { cluster, node, disk, incarnation, boot_nonce },
+            format_nonce,
+            layout: Layout { size, journal, metadata, extents },
+            page_limit,
+            tail: Place { sequence: r.u64()?, offset: r.u64()? },
+        })
+    }
+
+    fn is_sound(&self) -> bool {
+        let l = &self.layout;
+        l.is_sound() && self.page_limit <= l.pages() && l.journal.contains(&self.tail.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::StoreConfig;
+    use crate::layout::layout;
+
+    fn known() -> Superblock {
+        Superblock {
+            generation: 7,
+            identity: DiskIdentity {
+                cluster: ClusterId(0x0102_0304),
+                node: NodeId(3),
+                disk: DiskId(0x0a0b_0c0d),
+                incarnation: DiskIncarnation(2),
+                boot_nonce: 0x1111,
+            },
+            format_nonce: 0x2222,
+            layout: layout(128 << 20, &StoreConfig::default()).expect("fits"),
+            page_limit: 64,
+            tail: Place { sequence: 9, offset: 0x2_0000 },
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_known_superblock_do_not_change() {
+        let bytes = known().encode();
+        assert_eq!(crate::format::testing::hex(&bytes[..192]), GOLDEN);
+        assert!(bytes[192..].iter().all(|b| *b == 0));
+        assert_eq!(Superblock::decode(&bytes), Ok(known()));
+    }
+    const GOLDEN: &str = "";
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_seen() {
+        let bytes = known().encode();
+        for at in (0..BLOCK_BYTES * 8).step_by(37) {
+            let mut bad = bytes.clone();
+            bad[at / 8] ^= 1 << (at % 8);
+            assert_eq!(Superblock::decode(&bad), Err(SuperblockError::Damaged), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn blank_damaged_and_newer_are_told_apart() {
+        assert_eq!(Superblock::decode(&[0; BLOCK_BYTES]), Err(SuperblockError::Blank));
+        assert_eq!(Superblock::decode(&[1; BLOCK_BYTES]), Err(SuperblockError::Damaged));
+        let mut newer = known().encode();
+        newer[12] = 2;
+        seal(&mut newer);
+        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(2)));
+    }
+}

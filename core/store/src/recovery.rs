@@ -1,0 +1,392 @@
+//! Opening a disk. From the batch that the superblock names on, batches are followed by their numbers; the first
+//! one that is not whole ends the log. As only one batch is ever in flight, a whole batch with a higher number
+//! after that one is proof that the journal is damaged in the middle. Then the pages are read, and what the log
+//! says is put on top.
+//!
+//! Before the disk counts as open, an empty batch overwrites what a torn one left, and a superblock takes the
+//! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
+//! that records are missing (replication.md H20).
+
+use crate::api::{DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
+use crate::disk::Disk;
+use crate::format::journal::{BatchHeader, Entry, decode_batch, encode_batch};
+use crate::format::page::Page;
+use crate::format::superblock::{Superblock, SuperblockError};
+use crate::layout::{BLOCK, PAGE_BYTES, layout};
+use crate::replay::{Found, Replay};
+use crate::ring::{Place, Ring};
+use alloc::{vec, vec::Vec};
+use bytes::Bytes;
+use holdfast_types::{
+    BLOCK_BYTES, ClusterId, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, NodeId, SegmentKey,
+};
+
+/// How much is read at once.
+const CHUNK: u64 = 1 << 20;
+/// How far behind the log's end a later batch is looked for: several times the longest batch.
+const PROOF_WINDOW: u64 = 32 << 20;
+
+/// What is being done.
+#[derive(Debug)]
+enum Stage {
+    Superblocks,
+    /// Following the journal. `from_start`: the expected batch was not where the last one ended, and is looked
+    /// for at the ring's start.
+    Walk { from_start: bool },
+    /// Looking for a later batch, from byte `at` of the window on.
+    Prove { at: u64 },
+    /// Reading pages from this one on.
+    Pages { next: u32 },
+    /// Writing the empty batch.
+    Batch,
+    /// Writing superblocks; how many are left after this one.
+    Superblock { left: u32 },
+    Over,
+}
+
+/// What came of a step.
+pub(crate) enum Progress {
+    Going,
+    Failed(OpenError),
+    Open(alloc::boxed::Box<Disk>, OpenReport),
+}
+
+/// A disk that is being opened or formatted.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    size: u64,
+    expect: Option<(ClusterId, NodeId)>,
+    boot_nonce: u64,
+    config: StoreConfig,
+    stage: Stage,
+    token: u64,
+    superblock: Option<Superblock>,
+    previous_boot_nonce: u64,
+    expected: Place,
+    ring: Option<Ring>,
+    buffer_at: u64,
+    buffer: Bytes,
+    torn: bool,
+    batches: Vec<(Place, u64, Vec<(SegmentKey, Entry)>)>,
+    tail: u64,
+    found: Vec<Found>,
+}
+
+impl Recovery {
+    /// Begins to open.
+    pub(crate) fn open(
+        size: u64,
+        cluster: ClusterId,
+        node: NodeId,
+        boot_nonce: u64,
+        config: StoreConfig,
+        out: &mut Vec<StoreOutput>,
+    ) -> Self {
+        let mut r = Self::new(size, Some((cluster, node)), boot_nonce, config);
+        r.read(0, 2 * BLOCK, out);
+        r
+    }
+
+    /// Begins to format.
+    pub(crate) fn format(
+        size: u64,
+        identity: DiskIdentity,
+        config: StoreConfig,
+        out: &mut Vec<StoreOutput>,
+    ) -> Result<Self, OpenError> {
+        let layout = layout(size, &config).map_err(OpenError::Format)?;
+        let mut r = Self::new(size, None, identity.boot_nonce, config);
+        let tail = Place { sequence: 1, offset: layout.journal.start };
+        r.previous_boot_nonce = identity.boot_nonce;
+        r.ring = Some(Ring::new(layout.journal.clone(), tail));
+        r.superblock = Some(Superblock {
+            generation: 0,
+            identity,
+            format_nonce: identity.boot_nonce,
+            layout,
+            page_limit: 0,
+            tail,
+        });
+        r.write_batch(out);
+        Ok(r)
+    }
+
+    fn new(size: u64, expect: Option<(ClusterId, NodeId)>, boot_nonce: u64, config: StoreConfig) -> Self {
+        Self {
+            size,
+            expect,
+            boot_nonce,
+            config,
+            stage: Stage::Superblocks,
+            token: 0,
+            superblock: None,
+            previous_boot_nonce: 0,
+            expected: Place { sequence: 0, offset: 0 },
+            ring: None,
+            buffer_at: 0,
+            buffer: Bytes::new(),
+            torn: false,
+            batches: Vec::new(),
+            tail: 0,
+            found: Vec::new(),
+        }
+    }
+
+    /// Who the disk is, once that is known.
+    pub(crate) fn identity(&self) -> Option<DiskIdentity> {
+        self.superblock.as_ref().map(|s| s.identity)
+    }
+
+    fn order(&mut self, kind: DiskOrderKind, out: &mut Vec<StoreOutput>) {
+        self.token += 1;
+        out.push(StoreOutput::Disk(DiskOrder { token: DiskToken(self.token), kind }));
+    }
+    fn read(&mut self, offset: u64, len: u64, out: &mut Vec<StoreOutput>) {
+        self.buffer_at = offset;
+        self.order(DiskOrderKind::Read { offset, len: len as usize }, out);
+    }
+
+    /// Takes what came of the order.
+    pub(crate) fn disk_done(&mut self, done: DiskDone, out: &mut Vec<StoreOutput>) -> Progress {
+        if done.token != DiskToken(self.token) {
+            return Progress::Going;
+        }
+        let data = match done.result {
+            Ok(data) => data,
+            Err(fault) => return Progress::Failed(OpenError::Io(fault)),
+        };
+        let step = match self.stage {
+            Stage::Superblocks => self.superblocks_read(&data, out),
+            Stage::Walk { .. } => {
+                self.buffer = data;
+                self.walk(out)
+            }
+            Stage::Prove { at } => self.prove(at, &data, out),
+            Stage::Pages { next } => self.pages_read(next, &data, out),
+            Stage::Batch => {
+                self.write_superblock(u32::from(self.expect.is_none()), out);
+                Ok(())
+            }
+            Stage::Superblock { left: 0 } => return self.finish(),
+            Stage::Superblock { left } => {
+                self.write_superblock(left - 1, out);
+                Ok(())
+            }
+            Stage::Over => Ok(()),
+        };
+        match step {
+            Ok(()) => Progress::Going,
+            Err(error) => Progress::Failed(error),
+        }
+    }
+
+    fn superblocks_read(&mut self, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some((a, b)) = data.split_at_checked(BLOCK_BYTES) else { return Err(OpenError::Io(DiskFault::Short)) };
+        let both = [Superblock::decode(a), Superblock::decode(b)];
+        let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
+        let Some(superblock) = best else {
+            let version = both.iter().find_map(|s| match s {
+                Err(SuperblockError::Version(v)) => Some(*v),
+                _ => None,
+            });
+            return Err(match version {
+                Some(found) => OpenError::UnknownVersion { found, known: crate::format::FORMAT_VERSION },
+                None => OpenError::NotHoldfast { damaged: both.iter().any(|s| *s != Err(SuperblockError::Blank)) },
+            });
+        };
+        let found = superblock.identity;
+        if let Some((cluster, node)) = self.expect {
+            if found.cluster != cluster {
+                return Err(OpenError::OtherCluster { expected: cluster, found: found.cluster });
+            }
+            if found.node != node {
+                return Err(OpenError::OtherNode { expected: node, found: found.node });
+            }
+        }
+        if self.size < superblock.layout.size {
+            return Err(OpenError::Truncated { expected: superblock.layout.size, found: self.size });
+        }
+        self.expected = superblock.tail;
+        self.ring = Some(Ring::new(superblock.layout.journal.clone(), superblock.tail));
+        self.previous_boot_nonce = found.boot_nonce;
+        self.superblock = Some(superblock);
+        self.stage = Stage::Walk { from_start: false };
+        self.walk(out)
+    }
+
+    /// The part of the buffer from byte `offset` of the disk on.
+    fn buffered(&self, offset: u64, len: u64) -> Option<Bytes> {
+        let at = usize::try_from(offset.checked_sub(self.buffer_at)?).ok()?;
+        let end = at.checked_add(len as usize)?;
+        (end <= self.buffer.len()).then(|| self.buffer.slice(at..end))
+    }
+
+    /// Follows the batches as far as the buffer goes.
+    fn walk(&mut self, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        loop {
+            let Some(superblock) = &self.superblock else { return Ok(()) };
+            let (journal, nonce) = (superblock.layout.journal.clone(), superblock.format_nonce);
+            let from_start = matches!(self.stage, Stage::Walk { from_start: true });
+            let at = if from_start { journal.start } else { self.expected.offset };
+            let Some(block) = self.buffered(at, BLOCK) else {
+                self.read(at, CHUNK.min(journal.end - at), out);
+                return Ok(());
+            };
+            let header = BatchHeader::peek(&block, nonce)
+                .filter(|h| h.sequence == self.expected.sequence && h.offset == at && h.len() <= journal.end - at);
+            let mut entries = None;
+            if let Some(h) = &header {
+                let Some(batch) = self.buffered(at, h.len()) else {
+                    self.read(at, h.len().max(CHUNK).min(journal.end - at), out);
+                    return Ok(());
+                };
+                entries = decode_batch(h, &batch);
+                self.torn |= entries.is_none();
+            }
+            if let (Some(h), Some(entries)) = (header, entries) {
+                let place = Place { sequence: h.sequence, offset: at };
+                self.torn = false;
+                let Some(ring) = &mut self.ring else { return Ok(()) };
+                ring.take(place, h.len());
+                self.expected = ring.next();
+                self.tail = h.tail.sequence;
+                self.batches.push((place, at + u64::from(h.header_blocks) * BLOCK, entries));
+                self.stage = Stage::Walk { from_start: false };
+            } else if !from_start && at != journal.start {
+                self.stage = Stage::Walk { from_start: true };
+            } else {
+                return self.log_ends(out);
+            }
+        }
+    }
+
+    fn log_ends(&mut self, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        if self.batches.is_empty() {
+            // The batch that the superblock names was durable before the superblock was.
+            return Err(self.corrupt());
+        }
+        self.buffer = Bytes::new();
+        self.stage = Stage::Prove { at: 0 };
+        self.read_window(0, out)
+    }
+
+    fn corrupt(&self) -> OpenError {
+        OpenError::JournalCorrupt { sequence: self.expected.sequence, offset: self.expected.offset }
+    }
+
+    /// Reads the next part of the window behind the log's end, or goes on to the pages.
+    fn read_window(&mut self, at: u64, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some(superblock) = &self.superblock else { return Ok(()) };
+        let journal = superblock.layout.journal.clone();
+        let capacity = journal.end - journal.start;
+        if at >= PROOF_WINDOW.min(capacity) {
+            self.stage = Stage::Pages { next: 0 };
+            return self.read_pages(0, out);
+        }
+        let offset = journal.start + (self.expected.offset - journal.start + at) % capacity;
+        self.stage = Stage::Prove { at };
+        self.read(offset, CHUNK.min(journal.end - offset), out);
+        Ok(())
+    }
+
+    fn prove(&mut self, at: u64, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some(superblock) = &self.superblock else { return Ok(()) };
+        let nonce = superblock.format_nonce;
+        for (n, block) in data.chunks_exact(BLOCK_BYTES).enumerate() {
+            let offset = self.buffer_at + n as u64 * BLOCK;
+            let later = BatchHeader::peek(block, nonce)
+                .filter(|h| h.offset == offset && h.sequence > self.expected.sequence)
+                .is_some_and(|h| h.header_holds(&data[n * BLOCK_BYTES..]));
+            if later {
+                return Err(self.corrupt());
+            }
+        }
+        self.read_window(at + data.len() as u64, out)
+    }
+
+    fn read_pages(&mut self, next: u32, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some(superblock) = &self.superblock else { return Ok(()) };
+        if next >= superblock.page_limit {
+            self.write_batch(out);
+            return Ok(());
+        }
+        let count = (CHUNK / PAGE_BYTES).min(u64::from(superblock.page_limit - next));
+        let offset = superblock.layout.page_offset(next, false);
+        self.stage = Stage::Pages { next };
+        self.read(offset, count * PAGE_BYTES, out);
+        Ok(())
+    }
+
+    fn pages_read(&mut self, next: u32, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some(superblock) = &self.superblock else { return Ok(()) };
+        let nonce = superblock.format_nonce;
+        let mut number = next;
+        for both in data.chunks_exact(PAGE_BYTES as usize) {
+            let (a, b) = both.split_at(BLOCK_BYTES);
+            let slots = [(false, Page::decode(a, nonce)), (true, Page::decode(b, nonce))];
+            let sound = slots.into_iter().filter_map(|(slot, page)| Some((slot, page?)));
+            if let Some((slot, page)) = sound.max_by_key(|(_, p)| p.sequence) {
+                self.found.push(Found::new(number, slot, &page));
+            }
+            number += 1;
+        }
+        if number == next {
+            return Err(OpenError::Io(DiskFault::Short));
+        }
+        self.read_pages(number, out)
+    }
+
+    /// Writes an empty batch where the log ends.
+    fn write_batch(&mut self, out: &mut Vec<StoreOutput>) {
+        self.stage = Stage::Batch;
+        let (Some(superblock), Some(ring)) = (&self.superblock, &mut self.ring) else { return };
+        ring.advance_tail(self.tail);
+        let Some(place) = ring.place(BLOCK) else {
+            // A ring without room for a block has none for what a torn batch could have left.
+            return self.write_superblock(0, out);
+        };
+        let tail = if self.batches.is_empty() { place } else { ring.tail() };
+        let batch = encode_batch(superblock.format_nonce, place, tail, &[], 0, 0);
+        ring.take(place, BLOCK);
+        let kind = DiskOrderKind::Write { offset: place.offset, data: vec![Bytes::from(batch)], durable: true };
+        self.order(kind, out);
+    }
+
+    fn write_superblock(&mut self, left: u32, out: &mut Vec<StoreOutput>) {
+        self.stage = Stage::Superblock { left };
+        let (Some(superblock), Some(ring)) = (&mut self.superblock, &self.ring) else { return };
+        superblock.generation += 1;
+        superblock.identity.boot_nonce = self.boot_nonce;
+        superblock.tail = ring.tail();
+        let offset = (superblock.generation % 2) * BLOCK;
+        let data = vec![Bytes::from(superblock.encode())];
+        self.order(DiskOrderKind::Write { offset, data, durable: true }, out);
+    }
+
+    fn finish(&mut self) -> Progress {
+        self.stage = Stage::Over;
+        let (Some(superblock), Some(mut ring)) = (self.superblock.take(), self.ring.take()) else {
+            return Progress::Going;
+        };
+        ring.advance_hint(superblock.tail);
+        let identity = superblock.identity;
+        let mut replay = Replay::default();
+        for (place, data, entries) in core::mem::take(&mut self.batches) {
+            if place.sequence >= self.tail {
+                replay.batch(place, data, entries);
+            }
+        }
+        let records_replayed = replay.records;
+        let Some(segments) = replay.finish() else { return Progress::Failed(self.corrupt()) };
+        let found = core::mem::take(&mut self.found);
+        let disk = Disk::opened(self.config, superblock, ring, segments, found, self.token);
+        let report = OpenReport {
+            identity,
+            previous_boot_nonce: self.previous_boot_nonce,
+            records_replayed,
+            torn_tail_cut: self.torn,
+            segments: disk.segments.keys().copied().collect(),
+        };
+        Progress::Open(alloc::boxed::Box::new(disk), report)
+    }
+}

@@ -1,0 +1,511 @@
+//! Writing committed content in place, in rounds. A round takes a snapshot of what waits, and goes: the commit
+//! position into the journal · pages and journaled content read · blocks written in place · flush · pages
+//! written to their other slot · flush. Only then does the overlay let go of what was written, so that reads
+//! are served from memory meanwhile; what was overwritten meanwhile stays for the next round.
+//!
+//! The commit position goes first so that after a crash in the middle, when a block is new and its page is
+//! not, the journal brings the block back as committed.
+
+use crate::api::{DiskActivity, StoreOutput};
+use crate::batch::Urgent;
+use crate::disk::{Disk, Purpose};
+use crate::format::page::Page;
+use crate::overlay::{Content, OverlayBlock};
+use crate::segment::ExtentEntry;
+use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
+use bytes::Bytes;
+use holdfast_checksum::crc32c;
+use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey, Time};
+
+/// The most blocks of a round.
+const ROUND_BLOCKS: usize = 4096;
+/// The most extents of a round: each costs a page.
+const ROUND_EXTENTS: usize = 1024;
+/// Pages that the superblock admits at once, so that it is written seldom.
+const PAGE_LIMIT_STEP: u32 = 1024;
+
+/// An order to the disk that a round waits for.
+#[derive(Debug)]
+pub(crate) enum RoundOrder {
+    Page { index: usize },
+    Journal { index: usize, first: usize, count: usize },
+    Write(DiskActivity),
+    Flush,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    LoadingPages,
+    LoadingContent,
+    WritingData,
+    FlushingData,
+    WritingPages,
+    FlushingPages,
+}
+
+/// An extent's part of a round.
+#[derive(Debug)]
+struct RoundExtent {
+    key: SegmentKey,
+    life: u64,
+    extent: ExtentIndex,
+    /// As it was before.
+    old: Option<ExtentEntry>,
+    whole: Option<Lsn>,
+    blocks: Vec<(u32, OverlayBlock)>,
+    /// What was taken from the overlay, as LSNs by place, to be removed from it.
+    taken: Vec<(u32, Lsn, bool)>,
+    page: Option<Box<Page>>,
+    page_number: Option<u32>,
+    new_location: Option<u32>,
+    freed_location: Option<u32>,
+}
+
+/// A round of writing back.
+#[derive(Debug)]
+pub(crate) struct Round {
+    stage: Stage,
+    extents: Vec<RoundExtent>,
+    outstanding: usize,
+    marks: BTreeSet<SegmentKey>,
+    waiters: Vec<u64>,
+    /// Extents taken for promises that still count.
+    allocated: u64,
+    wrote_data: bool,
+}
+
+impl Round {
+    pub(crate) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+    /// A segment is dropped: its commit position is not waited for.
+    pub(crate) fn forget_segment(&mut self, key: SegmentKey) {
+        self.marks.remove(&key);
+    }
+}
+
+impl Disk {
+    /// Starts a round if there is a reason and none is in progress.
+    pub(crate) fn start_round(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        if self.round.is_some() {
+            return;
+        }
+        let half = self.config.dirty_limit_bytes as u64 / 2;
+        let full = self.ring.used() > self.ring.capacity() / 2;
+        let all = self.writeback_due
+            || self.checkpoint
+            || (!self.dirty.is_empty() && (full || self.dirty_bytes() > half || self.log_memory > half));
+        if !all && self.extent_waiters.is_empty() {
+            return;
+        }
+        let extents = if all { self.select_all() } else { self.select_waited_for() };
+        self.writeback_due &= !all;
+        let mut waiters = Vec::new();
+        for e in &extents {
+            waiters.extend(self.extent_waiters.remove(&(e.key, e.extent.0)).unwrap_or_default());
+        }
+        if extents.is_empty() {
+            self.last_commit = now;
+            self.checkpoint = false;
+            // Nothing of these extents waits any more, or their segments are gone.
+            let waiting = core::mem::take(&mut self.extent_waiters);
+            waiting.into_values().flatten().for_each(|id| self.extent_written(id, out));
+            return;
+        }
+        let marks = self.marks_needed(&extents);
+        for key in &marks {
+            if let Some(s) = self.segments.get(key) {
+                self.journal.urgent.push_back(Urgent::Mark { key: *key, life: s.life });
+            }
+        }
+        self.round = Some(Round {
+            stage: Stage::LoadingPages,
+            extents,
+            outstanding: 0,
+            marks,
+            waiters,
+            allocated: 0,
+            wrote_data: false,
+        });
+        self.load_pages(out);
+        self.advance_round(now, out);
+    }
+
+    fn select_all(&mut self) -> Vec<RoundExtent> {
+        let mut extents = Vec::new();
+        let mut blocks = 0;
+        let mut clean = Vec::new();
+        // What jobs wait for goes first.
+        let waited: Vec<(SegmentKey, u32)> = self.extent_waiters.keys().copied().collect();
+        let dirty = self.dirty.iter().filter_map(|k| Some((*k, self.segments.get(k)?)));
+        let all = dirty.flat_map(|(k, s)| {
+            if s.overlay.is_empty() && s.hollow.is_empty() {
+                clean.push(k);
+            }
+            s.overlay.extents.keys().chain(&s.hollow).map(move |e| (k, *e))
+        });
+        let mut seen = BTreeSet::new();
+        for (key, extent) in waited.into_iter().chain(all) {
+            if extents.len() >= ROUND_EXTENTS || blocks >= ROUND_BLOCKS {
+                break;
+            }
+            if seen.insert((key, extent))
+                && let Some(part) = self.select(key, extent)
+            {
+                blocks += part.blocks.len();
+                extents.push(part);
+            }
+        }
+        for key in clean {
+            self.dirty.remove(&key);
+        }
+        extents
+    }
+
+    fn select_waited_for(&self) -> Vec<RoundExtent> {
+        let parts = self.extent_waiters.keys().filter_map(|(key, extent)| self.select(*key, *extent));
+        parts.take(ROUND_EXTENTS).collect()
+    }
+
+    /// What of an extent may be written in place: committed, and durable in the journal, or from an image.
+    fn select(&self, key: SegmentKey, extent: u32) -> Option<RoundExtent> {
+        let s = self.segments.get(&key)?;
+        let ready = s.commit.min(s.durable);
+        let overlay = s.overlay.extents.get(&extent);
+        let whole = overlay.and_then(|o| o.whole).filter(|w| *w <= ready);
+        let blocks: Vec<(u32, OverlayBlock)> = overlay
+            .into_iter()
+            .flat_map(|o| &o.blocks)
+            .filter(|(_, b)| b.image || b.lsn <= ready)
+            .map(|(i, b)| (*i, b.clone()))
+            .collect();
+        if whole.is_none() && blocks.is_empty() && !s.hollow.contains(&extent) {
+            return None;
+        }
+        let taken = blocks.iter().map(|(i, b)| (*i, b.lsn, b.heal)).collect();
+        Some(RoundExtent {
+            key,
+            life: s.life,
+            extent: ExtentIndex(extent),
+            old: s.extents.get(&extent).copied(),
+            whole,
+            blocks,
+            taken,
+            page: None,
+            page_number: None,
+            new_location: None,
+            freed_location: None,
+        })
+    }
+
+    fn marks_needed(&self, extents: &[RoundExtent]) -> BTreeSet<SegmentKey> {
+        let needs = |e: &&RoundExtent| {
+            let newest = e.blocks.iter().filter(|(_, b)| !b.image).map(|(_, b)| b.lsn).chain(e.whole).max();
+            self.segments.get(&e.key).is_some_and(|s| newest > Some(s.marked))
+        };
+        extents.iter().filter(needs).map(|e| e.key).collect()
+    }
+
+    fn load_pages(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(mut round) = self.round.take() else { return };
+        for (index, e) in round.extents.iter_mut().enumerate() {
+            let Some(old) = e.old else {
+                e.page = Some(Page::empty(e.key, e.life, e.extent));
+                continue;
+            };
+            e.page_number = Some(old.page);
+            if let Some(page) = self.cache.get(old.page) {
+                e.page = Some(Box::new(page.clone()));
+                continue;
+            }
+            let offset = self.superblock.layout.page_offset(old.page, old.slot);
+            round.outstanding += 1;
+            let kind = DiskOrderKind::Read { offset, len: BLOCK_BYTES };
+            self.to_disk(kind, Purpose::Round(RoundOrder::Page { index }), out);
+        }
+        self.round = Some(round);
+    }
+
+    /// A segment's commit position is durable.
+    pub(crate) fn round_marked(&mut self, key: SegmentKey, out: &mut Vec<StoreOutput>) {
+        if let Some(round) = &mut self.round {
+            round.marks.remove(&key);
+        }
+        self.advance_round(Time::NEVER, out);
+    }
+
+    /// An order of the round is done.
+    pub(crate) fn round_done(
+        &mut self,
+        now: Time,
+        order: RoundOrder,
+        result: Result<Bytes, DiskFault>,
+        out: &mut Vec<StoreOutput>,
+    ) {
+        let activity = match &order {
+            RoundOrder::Page { .. } | RoundOrder::Journal { .. } => DiskActivity::ReadBack,
+            RoundOrder::Write(activity) => *activity,
+            RoundOrder::Flush => DiskActivity::Flush,
+        };
+        let data = match result {
+            Ok(data) => data,
+            Err(fault) => return self.fail(activity, Some(fault), out),
+        };
+        let nonce = self.superblock.format_nonce;
+        let Some(round) = &mut self.round else { return };
+        round.outstanding -= 1;
+        let sound = match order {
+            RoundOrder::Page { index } => {
+                let e = &mut round.extents[index];
+                let sequence = e.old.map_or(0, |o| o.sequence);
+                e.page = Page::decode(&data, nonce).filter(|p| p.sequence == sequence);
+                e.page.is_some()
+            }
+            RoundOrder::Journal { index, first, count } => {
+                let blocks = &mut round.extents[index].blocks[first..first + count];
+                take_content(blocks, &data)
+            }
+            RoundOrder::Write(_) | RoundOrder::Flush => true,
+        };
+        if !sound {
+            return self.fail(activity, None, out);
+        }
+        self.advance_round(now, out);
+    }
+
+    /// Goes on with the round as far as nothing is outstanding.
+    pub(crate) fn advance_round(&mut self, _now: Time, out: &mut Vec<StoreOutput>) {
+        while let Some(round) = &mut self.round {
+            if round.outstanding > 0 {
+                return;
+            }
+            match round.stage {
+                Stage::LoadingPages => {
+                    round.stage = Stage::LoadingContent;
+                    self.load_content(out);
+                }
+                Stage::LoadingContent if !round.marks.is_empty() => return,
+                Stage::LoadingContent => {
+                    round.stage = Stage::WritingData;
+                    if !self.write_data(out) {
+                        return self.fail(DiskActivity::Data, None, out);
+                    }
+                }
+                Stage::WritingData => {
+                    round.stage = Stage::FlushingData;
+                    if round.wrote_data {
+                        round.outstanding += 1;
+                        self.to_disk(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                    }
+                }
+                Stage::FlushingData => {
+                    let highest = round.extents.iter().filter_map(|e| e.page_number).max();
+                    if highest.is_some_and(|p| p >= self.page_limit) {
+                        return;
+                    }
+                    round.stage = Stage::WritingPages;
+                    self.write_pages(out);
+                }
+                Stage::WritingPages => {
+                    round.stage = Stage::FlushingPages;
+                    round.outstanding += 1;
+                    self.to_disk(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                }
+                Stage::FlushingPages => return self.finish_round(out),
+            }
+        }
+    }
+
+    /// Drops what the pages already have, and reads what is only in the journal.
+    fn load_content(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(mut round) = self.round.take() else { return };
+        let mut reads = Vec::new();
+        for (index, e) in round.extents.iter_mut().enumerate() {
+            let Some(page) = &e.page else { continue };
+            e.blocks.retain(|(i, b)| b.lsn > page.lsns[*i as usize] || (b.heal && b.lsn == page.lsns[*i as usize]));
+            let mut run: Option<(u64, usize, usize)> = None;
+            for (n, (_, b)) in e.blocks.iter().enumerate() {
+                let Content::Journal(at) = b.content else { continue };
+                match &mut run {
+                    Some((start, first, count))
+                        if *first + *count == n && *start + (*count * BLOCK_BYTES) as u64 == at =>
+                    {
+                        *count += 1;
+                    }
+                    _ => reads.extend(run.replace((at, n, 1)).map(|r| (index, r))),
+                }
+            }
+            reads.extend(run.map(|r| (index, r)));
+        }
+        round.outstanding += reads.len();
+        self.round = Some(round);
+        for (index, (offset, first, count)) in reads {
+            let kind = DiskOrderKind::Read { offset, len: count * BLOCK_BYTES };
+            self.to_disk(kind, Purpose::Round(RoundOrder::Journal { index, first, count }), out);
+        }
+    }
+
+    /// Changes the pages in memory and writes the blocks. False: there is no extent where one was promised.
+    fn write_data(&mut self, out: &mut Vec<StoreOutput>) -> bool {
+        let Some(mut round) = self.round.take() else { return true };
+        let mut writes = Vec::new();
+        for e in &mut round.extents {
+            let Some(page) = &mut e.page else { continue };
+            let has_data = e.blocks.iter().any(|(_, b)| !matches!(b.content, Content::Absent));
+            if has_data && page.location.is_none() {
+                let Some(location) = self.extents.take() else { return false };
+                page.location = Some(location);
+                e.new_location = Some(location);
+                round.allocated += 1;
+            }
+            apply(page, e.whole, &e.blocks);
+            let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
+            let pending = segment.is_none_or(|s| s.pending.contains_key(&e.extent.0));
+            if page.present_count() == 0 && !pending {
+                e.freed_location = page.location.take();
+            }
+            if e.page_number.is_none() {
+                // Each free extent may need a page yet; only what is beyond is for mere tombstones.
+                let spare = has_data || self.pages.free() > self.extents.free();
+                e.page_number = if spare { self.pages.take() } else { None };
+            }
+            if let Some(location) = page.location {
+                let start = self.superblock.layout.extent_offset(location);
+                in_place_writes(start, core::mem::take(&mut e.blocks), &mut writes);
+            }
+        }
+        let highest = round.extents.iter().filter_map(|e| e.page_number).max();
+        if let Some(highest) = highest.filter(|p| *p >= self.superblock.page_limit) {
+            let limit = (highest + 1).next_multiple_of(PAGE_LIMIT_STEP).min(self.pages.total());
+            self.superblock.page_limit = limit;
+            self.superblock_wanted = true;
+        }
+        round.wrote_data = !writes.is_empty();
+        round.outstanding += writes.len();
+        self.round = Some(round);
+        for (offset, data) in writes {
+            let kind = DiskOrderKind::Write { offset, data, durable: false };
+            self.to_disk(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Data)), out);
+        }
+        true
+    }
+
+    fn write_pages(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(mut round) = self.round.take() else { return };
+        let nonce = self.superblock.format_nonce;
+        for e in &mut round.extents {
+            let (Some(page), Some(number)) = (&mut e.page, e.page_number) else { continue };
+            self.page_sequence += 1;
+            page.sequence = self.page_sequence;
+            let slot = e.old.is_some_and(|o| !o.slot);
+            let offset = self.superblock.layout.page_offset(number, slot);
+            let data = vec![Bytes::from(page.encode(nonce))];
+            round.outstanding += 1;
+            let kind = DiskOrderKind::Write { offset, data, durable: false };
+            self.to_disk(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
+        }
+        self.round = Some(round);
+    }
+
+    /// Everything of the round is durable.
+    fn finish_round(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(round) = self.round.take() else { return };
+        let mut keys = BTreeSet::new();
+        for e in round.extents {
+            keys.insert(e.key);
+            self.finish_extent(e);
+        }
+        for key in keys {
+            self.settle(key);
+            if self.segments.get(&key).is_none_or(|s| s.overlay.is_empty() && s.hollow.is_empty()) {
+                self.dirty.remove(&key);
+            }
+        }
+        self.journal.relief_due = true;
+        for id in round.waiters {
+            self.extent_written(id, out);
+        }
+    }
+
+    fn finish_extent(&mut self, e: RoundExtent) {
+        let Some(page) = e.page else { return };
+        let Some(s) = self.segments.get_mut(&e.key).filter(|s| s.life == e.life) else {
+            // Dropped meanwhile: what it had before is freed with it.
+            if let (None, Some(number)) = (e.old, e.page_number) {
+                self.pages.release(number);
+            }
+            e.new_location.into_iter().for_each(|l| self.extents.release(l));
+            return;
+        };
+        let extent = e.extent;
+        s.overlay.remove(extent, e.whole.unwrap_or_default(), |i, b| {
+            e.taken.binary_search_by_key(&i, |t| t.0).is_ok_and(|n| {
+                let (_, lsn, heal) = e.taken[n];
+                b.lsn == lsn && (heal || !b.heal)
+            })
+        });
+        let Some(number) = e.page_number else { return };
+        let is_pending = s.pending.contains_key(&extent.0);
+        let entry = ExtentEntry {
+            page: number,
+            slot: e.old.is_some_and(|o| !o.slot),
+            location: page.location,
+            newest: page.newest(),
+            present: page.present_count(),
+            sequence: page.sequence,
+        };
+        s.extents.insert(extent.0, entry);
+        if entry.present == 0 && entry.location.is_some() && !is_pending {
+            s.hollow.insert(extent.0);
+        } else {
+            s.hollow.remove(&extent.0);
+        }
+        self.cache.put(number, page);
+        if e.new_location.is_some() && is_pending {
+            self.promised -= 1;
+        }
+        if let Some(location) = e.freed_location {
+            self.extents.release(location);
+            self.promised += u64::from(is_pending);
+        }
+    }
+}
+
+fn take_content(blocks: &mut [(u32, OverlayBlock)], data: &Bytes) -> bool {
+    if data.len() != blocks.len() * BLOCK_BYTES {
+        return false;
+    }
+    for (n, (_, b)) in blocks.iter_mut().enumerate() {
+        let content = data.slice(n * BLOCK_BYTES..(n + 1) * BLOCK_BYTES);
+        if crc32c(&content) != b.crc {
+            return false;
+        }
+        b.content = Content::Memory(content);
+    }
+    true
+}
+
+fn apply(page: &mut Page, whole: Option<Lsn>, blocks: &[(u32, OverlayBlock)]) {
+    if let Some(lsn) = whole {
+        for i in (0..EXTENT_BLOCKS).filter(|i| page.lsns[*i as usize] < lsn).collect::<Vec<_>>() {
+            page.set(i, lsn, None);
+        }
+    }
+    for (i, b) in blocks {
+        let crc = if matches!(b.content, Content::Absent) { None } else { Some(b.crc) };
+        page.set(*i, b.lsn, crc);
+    }
+}
+
+/// One write for each run of adjacent blocks.
+fn in_place_writes(start: u64, blocks: Vec<(u32, OverlayBlock)>, writes: &mut Vec<(u64, Vec<Bytes>)>) {
+    let mut next = None;
+    for (i, block) in blocks {
+        let Content::Memory(data) = block.content else { continue };
+        match writes.last_mut() {
+            Some((_, run)) if next == Some(i) => run.push(data),
+            _ => writes.push((start + u64::from(i) * BLOCK_BYTES as u64, vec![data])),
+        }
+        next = Some(i + 1);
+    }
+}
