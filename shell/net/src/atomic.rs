@@ -196,3 +196,73 @@ fn unwrap(bytes: &[u8]) -> Result<String, Damage> {
     }
     Ok(content.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_write_replaces_the_whole_file_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, b"a long first content", PUBLIC).unwrap();
+        write(&path, b"second", PRIVATE).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_content_and_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        // A folder in the place of the file: the rename fails after the content was written.
+        let path = folder.path().join("file");
+        fs::create_dir(&path).unwrap();
+        assert!(write(&path, b"x", PUBLIC).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write(&folder.path().join("none/file"), b"x", PUBLIC).is_err());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_checked_file_is_noticed_and_the_one_before_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        write_checked(&path, "{\"n\": 1}", PUBLIC).unwrap();
+        write_checked(&path, "{\"n\": 2}", PUBLIC).unwrap();
+        let good = fs::read(&path).unwrap();
+        assert_eq!(read_checked(&path).unwrap().content, "{\"n\": 2}");
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 7);
+            fs::write(&path, &bad).unwrap();
+            let checked = read_checked(&path).unwrap();
+            // A hexadecimal digit may change its case and stay the same digit.
+            let harmless = checked.fell_back.is_none() && checked.content == "{\"n\": 2}";
+            assert!(harmless || checked.content == "{\"n\": 1}", "byte {at}");
+        }
+        for len in 0..good.len() {
+            fs::write(&path, &good[..len]).unwrap();
+            assert_eq!(read_checked(&path).unwrap().content, "{\"n\": 1}", "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_kept_as_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        write_checked(&path, "1", PUBLIC).unwrap();
+        write_checked(&path, "2", PUBLIC).unwrap();
+        fs::write(&path, "rotten").unwrap();
+        write_checked(&path, "3", PUBLIC).unwrap();
+        fs::write(&path, "rotten again").unwrap();
+        assert_eq!(
+            read_checked(&path).unwrap(),
+            Checked { content: "1".into(), fell_back: Some(Damage::Shape) }
+        );
+        fs::remove_file(previous_path(&path)).unwrap();
+        assert!(matches!(read_checked(&path), Err(CheckedError::Corrupt { .. })));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(read_checked(&path), Err(CheckedError::Missing { .. })));
+    }
+}

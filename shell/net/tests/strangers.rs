@@ -1,0 +1,260 @@
+//! Who is let in and who is not: two real ends over TCP, with every kind of wrong certificate.
+
+use holdfast_net::ca::Validity;
+use holdfast_net::connect::{PeerMismatch, Rejection, Stage};
+use holdfast_net::listen::{MAX_HANDSHAKES, Refusal};
+use holdfast_net::{
+    Authority, ConnectError, FrameReader, FrameWriter, Identity, Listener, NodeKey, Purpose, connect,
+};
+use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const RUN: ProcessIncarnation = ProcessIncarnation(7);
+
+/// A node's folder and identity.
+struct Member {
+    folder: TempDir,
+    identity: Identity,
+}
+
+fn member(authority: &Authority, node: u16) -> Member {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Identity::create(folder.path(), authority, NodeId(node)).unwrap();
+    Member { folder, identity }
+}
+
+fn member_valid(authority: &Authority, node: u16, validity: Validity) -> Member {
+    let member = member(authority, node);
+    let key = NodeKey::generate().unwrap();
+    let pem = authority.issue_for(NodeId(node), key.public(), validity).unwrap();
+    Identity::store(member.folder.path(), &key, &pem).unwrap();
+    let identity = Identity::load(member.folder.path()).unwrap();
+    Member { identity, ..member }
+}
+
+fn yesterday() -> Validity {
+    let now = OffsetDateTime::now_utc();
+    Validity { from: now - time::Duration::days(9), until: now - time::Duration::days(1) }
+}
+
+async fn listen(identity: &Identity) -> Listener {
+    Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap()
+}
+
+async fn dial(from: &Member, to: u16, address: SocketAddr) -> Result<holdfast_net::NodeStream, ConnectError> {
+    connect(&from.identity, NodeId(to), address, Purpose::Data, RUN).await
+}
+
+/// Waits until the listener has counted a refusal of that kind.
+async fn refused(listener: &Listener, refusal: Refusal) {
+    for _ in 0..500 {
+        if listener.refusals().contains_key(&refusal) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("no {refusal:?} in {:?}", listener.refusals());
+}
+
+#[tokio::test]
+async fn two_nodes_of_a_cluster_know_each_other_and_carry_frames() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, two) = (member(&authority, 1), member(&authority, 2));
+    let listener = listen(&two.identity).await;
+    for purpose in Purpose::ALL {
+        let dialled = connect(&one.identity, NodeId(2), listener.address(), purpose, RUN);
+        let (dialled, accepted) = tokio::join!(dialled, listener.accept());
+        assert_eq!((accepted.node, accepted.purpose, accepted.incarnation), (NodeId(1), purpose, RUN));
+        let mut writer = FrameWriter::new(dialled.unwrap());
+        let payload = bytes::Bytes::from(vec![7; 3 << 20]);
+        let mut reader = FrameReader::new(accepted.stream);
+        writer.queue(bytes::Bytes::from_static(b"head"), vec![payload.clone(), payload.clone()]).unwrap();
+        writer.queue(bytes::Bytes::new(), vec![]).unwrap();
+        let (flushed, first) = tokio::join!(writer.flush(), reader.read());
+        flushed.unwrap();
+        let first = first.unwrap().unwrap();
+        assert_eq!((first.header.as_ref(), first.payload.len()), (&b"head"[..], 6 << 20));
+        assert_eq!(reader.read().await.unwrap().unwrap(), holdfast_net::Frame::default());
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_refused_on_both_sides() {
+    // The same cluster id, to be sure that it is the authority's key that counts.
+    for other in [ClusterId(6), ClusterId(5)] {
+        let two = member(&Authority::create(ClusterId(5)).unwrap(), 2);
+        let stranger = member(&Authority::create(other).unwrap(), 1);
+        let listener = listen(&two.identity).await;
+        let error = dial(&stranger, 2, listener.address()).await.err().unwrap();
+        let reason = PeerMismatch::OtherCluster;
+        assert!(matches!(&error, ConnectError::NotThePeer { reason: r, .. } if *r == reason), "{error:?}");
+        // A stranger that does not check whom it talks to gets no further.
+        let trusting = trusting_stranger(&two, &stranger);
+        let error = dial(&trusting, 2, listener.address()).await.err().unwrap();
+        let refused_here = matches!(error, ConnectError::PeerRefuses { reason: Rejection::OtherCluster, .. });
+        assert!(refused_here, "{error:?}");
+        refused(&listener, Refusal::OtherCluster).await;
+    }
+}
+
+/// The certificate of `stranger` with the trust of `of`.
+fn trusting_stranger(of: &Member, stranger: &Member) -> Member {
+    let folder = tempfile::tempdir().unwrap();
+    for (from, file) in [(of, "ca.pem"), (stranger, "node.pem"), (stranger, "node.key")] {
+        std::fs::copy(from.folder.path().join(file), folder.path().join(file)).unwrap();
+    }
+    // The authority's cluster and the certificate's differ unless the ids are the same.
+    match Identity::load(folder.path()) {
+        Ok(identity) => Member { folder, identity },
+        Err(holdfast_net::IdentityError::OtherCluster { .. }) => {
+            let same = Authority::create(ClusterId(5)).unwrap();
+            trusting_stranger(of, &member(&same, 1))
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_on_both_sides() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let good = member(&authority, 1);
+    let old = member_valid(&authority, 2, yesterday());
+    let listener = listen(&old.identity).await;
+    let error = dial(&good, 2, listener.address()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::Expired, .. }), "{error:?}");
+    let listener = listen(&good.identity).await;
+    let error = dial(&old, 1, listener.address()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::PeerRefuses { reason: Rejection::Expired, .. }), "{error:?}");
+    refused(&listener, Refusal::Expired).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_node_is_not_the_peer() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, three) = (member(&authority, 1), member(&authority, 3));
+    let listener = listen(&three.identity).await;
+    let error = dial(&one, 2, listener.address()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::OtherNode, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_hello_with_another_nodes_name_is_refused() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, two) = (member(&authority, 1), member(&authority, 2));
+    let listener = listen(&two.identity).await;
+    // By hand: our own dialler says only what its certificate says.
+    let connector = tokio_rustls::TlsConnector::from(one.identity.connector());
+    let socket = TcpStream::connect(listener.address()).await.unwrap();
+    let name = holdfast_net::name::node_name(ClusterId(5), NodeId(2)).try_into().unwrap();
+    let mut stream = connector.connect(name, socket).await.unwrap();
+    let hello = holdfast_net::hello::Hello { purpose: Purpose::Data, node: NodeId(3), incarnation: RUN };
+    stream.write_all(&hello.encode()).await.unwrap();
+    let mut answer = [0; holdfast_net::hello::ANSWER_BYTES];
+    stream.read_exact(&mut answer).await.unwrap();
+    let answer = holdfast_net::hello::Answer::decode(&answer);
+    assert_eq!(answer, Some(holdfast_net::hello::Answer::OtherNode));
+    refused(&listener, Refusal::OtherNode).await;
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let two = member(&authority, 2);
+    let listener = listen(&two.identity).await;
+    let config = holdfast_net::CaPin::of(authority.certificate()).client().unwrap();
+    let socket = TcpStream::connect(listener.address()).await.unwrap();
+    let name = "anything.example".try_into().unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap();
+    assert!(stream.read_u8().await.is_err(), "the server ends it");
+    refused(&listener, Refusal::NoCertificate).await;
+}
+
+#[tokio::test]
+async fn garbage_and_silence_keep_nobody_out() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, two) = (member(&authority, 1), member(&authority, 2));
+    let listener = listen(&two.identity).await;
+    let mut silent = Vec::new();
+    for i in 0..MAX_HANDSHAKES * 2 {
+        let mut socket = TcpStream::connect(listener.address()).await.unwrap();
+        if i % 2 == 0 {
+            socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        }
+        silent.push(socket);
+    }
+    let (dialled, accepted) = tokio::join!(dial(&one, 2, listener.address()), listener.accept());
+    dialled.unwrap();
+    assert_eq!(accepted.node, NodeId(1));
+    refused(&listener, Refusal::NotHoldfast).await;
+}
+
+#[tokio::test]
+async fn nobody_listening_and_nobody_answering_are_told_apart() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let one = member(&authority, 1);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let error = dial(&one, 2, address).await.err().unwrap();
+    assert!(matches!(error, ConnectError::TimedOut { stage: Stage::Handshake, .. }), "{error:?}");
+    drop(socket);
+    let error = dial(&one, 2, address).await.err().unwrap();
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_in_its_last_third_without_a_restart() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let one = member(&authority, 1);
+    let now = SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    assert!(!one.identity.renew_if_due(now).unwrap());
+    assert!(!one.identity.renew_if_due(now + day * 200).unwrap());
+    let before = std::fs::read(one.folder.path().join("node.pem")).unwrap();
+    assert!(one.identity.renew_if_due(now + day * 300).unwrap());
+    assert_ne!(std::fs::read(one.folder.path().join("node.pem")).unwrap(), before);
+    // An expired one that is renewed is taken by peers at once.
+    let old = member_valid(&authority, 2, yesterday());
+    let listener = listen(&one.identity).await;
+    assert!(dial(&old, 1, listener.address()).await.is_err());
+    assert!(old.identity.renew_if_due(now).unwrap());
+    dial(&old, 1, listener.address()).await.unwrap();
+}
+
+#[test]
+fn an_identity_with_a_foreign_key_or_authority_is_refused_by_name() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, two) = (member(&authority, 1), member(&authority, 2));
+    std::fs::copy(two.folder.path().join("node.key"), one.folder.path().join("node.key")).unwrap();
+    let error = Identity::load(one.folder.path()).err().unwrap().to_string();
+    assert!(error.contains("node.key: this key belongs to another certificate"), "{error}");
+    let other = Authority::create(ClusterId(6)).unwrap();
+    other.save(two.folder.path()).unwrap();
+    let error = Identity::load(two.folder.path()).err().unwrap();
+    assert!(matches!(error, holdfast_net::IdentityError::OtherCluster { .. }), "{error}");
+    std::fs::write(two.folder.path().join("ca.pem"), "hello").unwrap();
+    assert!(Authority::load(two.folder.path()).is_err());
+    assert!(Identity::load(two.folder.path()).is_err());
+}
+
+#[test]
+fn keys_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let one = member(&Authority::create(ClusterId(5)).unwrap(), 1);
+    for file in ["ca.key", "node.key"] {
+        let mode = std::fs::metadata(one.folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_public_key_that_is_none_gets_no_certificate() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    for bad in [&[][..], &[4; 64], &[2; 65]] {
+        assert!(authority.issue(NodeId(2), bad).is_err());
+    }
+}
