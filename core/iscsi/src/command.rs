@@ -185,6 +185,9 @@ impl FullFeature {
         };
         let final_data = flags & FINAL != 0;
         match step {
+            Step::NeedData { bytes, task } if task.takes_exactly() && about.expected != bytes => {
+                self.respond(tag, about, Response::check(Sense::wrong_length()), out);
+            }
             Step::NeedData { bytes, task } => {
                 self.receive(
                     tag,

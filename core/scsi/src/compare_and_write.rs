@@ -3,7 +3,7 @@
 //! Source: SBC-4 5.3.
 
 use crate::{
-    Cdb, Code, Context, Outcome, Sense, SenseKey, Step,
+    Cdb, Context, Outcome, Sense, Step,
     extent::Extent,
     task::{DataTask, RunningTask, total},
     unit::MAX_COMPARE_AND_WRITE_BLOCKS,
@@ -36,7 +36,7 @@ pub(crate) fn compare_and_write(cdb: &Cdb, cx: &mut Context<'_>) -> Outcome {
 impl CompareAndWrite {
     pub(crate) fn data(self, data: Vec<Bytes>) -> Outcome {
         if total(&data) != 2 * self.extent.bytes() {
-            return Err(Sense::new(SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+            return Err(Sense::wrong_length());
         }
         let mut compare = Bytes::from(data.concat());
         let data = compare.split_off(compare.len() / 2);

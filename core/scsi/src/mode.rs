@@ -4,7 +4,7 @@
 //! Source: SPC-4 6.11 to 6.14, 7.5; SBC-4 6.5.
 
 use crate::{
-    Cdb, Code, Context, Outcome, Sense, SenseKey, Step,
+    Cdb, Code, Context, Outcome, Sense, Step,
     task::{DataTask, total},
     unit::LOGICAL_BLOCK_BYTES,
 };
@@ -114,7 +114,7 @@ pub(crate) fn mode_select(cdb: &Cdb, cx: &mut Context<'_>) -> Outcome {
 impl ModeSelect {
     pub(crate) fn data(self, data: Vec<Bytes>) -> Outcome {
         if total(&data) != self.bytes as u64 {
-            return Err(Sense::new(SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+            return Err(Sense::wrong_length());
         }
         let list = data.concat();
         let too_short = Sense::illegal(Code::PARAMETER_LIST_LENGTH_ERROR);

@@ -6,9 +6,8 @@
 use crate::{
     Cdb, Context, Outcome, Sense, Step,
     extent::Extent,
-    sense::Code,
     task::{DataTask, RunningTask, total},
-    unit::MAX_TRANSFER_BLOCKS,
+    unit::{LOGICAL_BLOCK_BYTES, MAX_TRANSFER_BLOCKS},
     verify::{Expected, Verify},
 };
 use alloc::vec::Vec;
@@ -131,9 +130,16 @@ pub struct Write {
 }
 
 impl Write {
-    pub(crate) fn data(self, data: Vec<Bytes>) -> Outcome {
-        if total(&data) != self.extent.bytes() {
-            return Err(Sense::new(crate::SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+    /// An initiator that offers fewer whole blocks than it names has those written; the transport reports the
+    /// rest as a residual.
+    pub(crate) fn data(mut self, data: Vec<Bytes>) -> Outcome {
+        let given = total(&data);
+        if given > self.extent.bytes() || !given.is_multiple_of(u64::from(LOGICAL_BLOCK_BYTES)) {
+            return Err(Sense::wrong_length());
+        }
+        self.extent.blocks = given / u64::from(LOGICAL_BLOCK_BYTES);
+        if self.extent.blocks == 0 {
+            return Ok(Step::good());
         }
         let task = match self.after {
             AfterWrite::Nothing => RunningTask::Last,

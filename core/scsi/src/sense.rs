@@ -37,6 +37,8 @@ impl Code {
     pub const UNEXPECTED_UNSOLICITED_DATA: Code = Code(0x0c, 0x0c);
     /// NOT ENOUGH UNSOLICITED DATA: an iSCSI "incorrect amount of data"
     pub const INCORRECT_AMOUNT_OF_DATA: Code = Code(0x0c, 0x0d);
+    /// INVALID FIELD IN COMMAND INFORMATION UNIT: the transport moves another amount than the CDB asks for
+    pub const INVALID_FIELD_IN_INFORMATION_UNIT: Code = Code(0x0e, 0x03);
     /// UNRECOVERED READ ERROR
     pub const UNRECOVERED_READ_ERROR: Code = Code(0x11, 0x00);
     /// PARAMETER LIST LENGTH ERROR
@@ -136,6 +138,10 @@ impl Sense {
         let mut sense = Self::illegal(Code::INVALID_FIELD_IN_PARAMETER_LIST);
         sense.field = Some(FieldPointer { in_cdb: false, byte, bit: None });
         sense
+    }
+    /// The initiator moves another amount of data than its CDB asks for.
+    pub const fn wrong_length() -> Self {
+        Self::illegal(Code::INVALID_FIELD_IN_INFORMATION_UNIT)
     }
     /// The same, with a number.
     pub const fn with_information(mut self, information: u64) -> Self {

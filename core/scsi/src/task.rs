@@ -35,6 +35,11 @@ pub enum DataTask {
 }
 
 impl DataTask {
+    /// Whether the initiator is to offer exactly what the CDB asks for. Of any other command it may offer more,
+    /// which is left unread.
+    pub fn takes_exactly(&self) -> bool {
+        matches!(self, DataTask::WriteSame(_) | DataTask::CompareAndWrite(_))
+    }
     /// The data arrived; pieces that follow each other. Its length was given with [`Step::NeedData`]; an
     /// initiator that sends less fails.
     pub fn data(self, data: Vec<Bytes>) -> Step {

@@ -14,8 +14,8 @@ pub const PHYSICAL_BLOCK_LENGTH: u16 = 1 << PHYSICAL_BLOCK_EXPONENT;
 pub const MAX_TRANSFER_BLOCKS: u32 = 8192;
 /// What is best to transfer at once, in logical blocks (1 MiB, one log record).
 pub const OPTIMAL_TRANSFER_BLOCKS: u32 = 2048;
-/// The most logical blocks that one UNMAP names (2 GiB).
-pub const MAX_UNMAP_BLOCKS: u32 = 1 << 22;
+/// The most logical blocks that one UNMAP names (512 MiB).
+pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
 /// The most ranges that one UNMAP names.
 pub const MAX_UNMAP_DESCRIPTORS: u32 = 256;
 /// The longest WRITE SAME, in logical blocks (2 GiB).

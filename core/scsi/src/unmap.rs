@@ -3,7 +3,7 @@
 //! Source: SBC-4 5.34.
 
 use crate::{
-    Cdb, Code, Context, Outcome, Sense, SenseKey, Step,
+    Cdb, Code, Context, Outcome, Sense, Step,
     extent::Extent,
     task::{DataTask, RunningTask, total},
     unit::{LogicalUnit, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS},
@@ -40,7 +40,7 @@ pub(crate) fn unmap(cdb: &Cdb, cx: &mut Context<'_>) -> Outcome {
 impl UnmapList {
     pub(crate) fn data(self, data: Vec<Bytes>) -> Outcome {
         if total(&data) != self.bytes as u64 {
-            return Err(Sense::new(SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+            return Err(Sense::wrong_length());
         }
         let list = data.concat();
         let unit = LogicalUnit { export: &self.export, target_name: "", port: 0 };

@@ -69,7 +69,7 @@ impl Verify {
             Expected::Data(_) | Expected::Anything => self.rest.bytes(),
         };
         if total(&data) != wanted {
-            return Err(Sense::new(SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+            return Err(Sense::wrong_length());
         }
         self.expected = match self.expected {
             Expected::Repeated(_) => Expected::Repeated(data.concat().into()),

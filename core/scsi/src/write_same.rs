@@ -5,7 +5,7 @@
 //! Source: SBC-4 5.52, 5.53.
 
 use crate::{
-    Cdb, Code, Context, Outcome, Sense, SenseKey, Step,
+    Cdb, Context, Outcome, Sense, Step,
     extent::Extent,
     read_write,
     task::{DataTask, RunningTask, total},
@@ -54,7 +54,7 @@ fn zero(extent: Extent) -> Step {
 impl WriteSame {
     pub(crate) fn data(self, data: Vec<Bytes>) -> Outcome {
         if total(&data) != u64::from(LOGICAL_BLOCK_BYTES) {
-            return Err(Sense::new(SenseKey::AbortedCommand, Code::INCORRECT_AMOUNT_OF_DATA));
+            return Err(Sense::wrong_length());
         }
         let block = data.concat();
         if block.iter().all(|byte| *byte == 0) {
