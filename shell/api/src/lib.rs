@@ -11,6 +11,8 @@ pub mod backend;
 pub mod client;
 pub mod error;
 pub mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod metrics;
 pub mod model;
 pub mod server;

@@ -19,15 +19,17 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -112,17 +114,10 @@ pub async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves `router` on the Unix socket until dropped.
 pub async fn serve_unix(listener: UnixListener, router: Router) {
-    let mut connections = Connections::new();
+    let mut connections = Connections::default();
     loop {
-        let permit = connections.permit().await;
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let router = router.clone();
-                connections.tasks.spawn(async move {
-                    serve_connection(stream, router).await;
-                    drop(permit);
-                });
-            }
+            Ok((stream, _)) => connections.start(&router, |router| serve_connection(stream, router)),
             Err(error) => pause(error).await,
         }
     }
@@ -131,18 +126,17 @@ pub async fn serve_unix(listener: UnixListener, router: Router) {
 /// Serves `router` over TLS until dropped.
 pub async fn serve_tls(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) {
     let acceptor = TlsAcceptor::from(tls);
-    let mut connections = Connections::new();
+    let mut connections = Connections::default();
     loop {
-        let permit = connections.permit().await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (router, acceptor) = (router.clone(), acceptor.clone());
-                connections.tasks.spawn(async move {
+                let acceptor = acceptor.clone();
+                connections.start(&router, |router| async move {
+                    // A socket that refuses its options fails at the next step, too.
                     let _ = holdfast_net::stream::configure(&stream);
                     if let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
                         serve_connection(stream, router).await;
                     }
-                    drop(permit);
                 });
             }
             Err(error) => pause(error).await,
@@ -152,38 +146,54 @@ pub async fn serve_tls(listener: TcpListener, tls: Arc<ServerConfig>, router: Ro
 
 /// Serves `router` without TLS until dropped: for the metrics page on a local address.
 pub async fn serve_plain(listener: TcpListener, router: Router) {
-    let mut connections = Connections::new();
+    let mut connections = Connections::default();
     loop {
-        let permit = connections.permit().await;
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let router = router.clone();
-                connections.tasks.spawn(async move {
-                    serve_connection(stream, router).await;
-                    drop(permit);
-                });
-            }
+            Ok((stream, _)) => connections.start(&router, |router| serve_connection(stream, router)),
             Err(error) => pause(error).await,
         }
     }
 }
 
-/// The connections of one listener; they end with it.
-struct Connections {
-    tasks: JoinSet<()>,
-    room: Arc<Semaphore>,
+/// The connections of one listener, oldest first; they end with it.
+#[derive(Default)]
+struct Connections(VecDeque<Connection>);
+
+struct Connection {
+    task: AbortHandle,
+    /// Whether a request has come over it.
+    spoke: Arc<AtomicBool>,
 }
 
 impl Connections {
-    fn new() -> Self {
-        Self { tasks: JoinSet::new(), room: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    /// Serves one more. When there are too many, the oldest that has said nothing makes room, so that silent
+    /// ones keep nobody out; when all are in use, the new one is dropped.
+    fn start<F>(&mut self, router: &Router, serve: impl FnOnce(Router) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.retain(|c| !c.task.is_finished());
+        if self.0.len() >= MAX_CONNECTIONS {
+            let silent = self.0.iter().position(|c| !c.spoke.load(Ordering::Relaxed));
+            match silent.and_then(|index| self.0.remove(index)) {
+                Some(oldest) => oldest.task.abort(),
+                None => return,
+            }
+        }
+        let spoke = Arc::new(AtomicBool::new(false));
+        let mark = spoke.clone();
+        let router = router.clone().layer(middleware::from_fn(move |request: Request, next: Next| {
+            mark.store(true, Ordering::Relaxed);
+            next.run(request)
+        }));
+        let task = tokio::spawn(serve(router)).abort_handle();
+        self.0.push_back(Connection { task, spoke });
     }
+}
 
-    /// Room for one more; waits for it, collecting what has ended.
-    async fn permit(&mut self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        while self.tasks.try_join_next().is_some() {}
-        // The semaphore is never closed.
-        self.room.clone().acquire_owned().await.ok()
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|c| c.task.abort());
     }
 }
 

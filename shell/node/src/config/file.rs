@@ -106,18 +106,20 @@ fn ports(text: &str, file: &FilePorts) -> Result<Ports, Mistake> {
         ("ports.iscsi", &file.iscsi, &mut ports.iscsi),
         ("ports.nbd", &file.nbd, &mut ports.nbd),
     ];
-    let mut taken: Vec<(u16, &str)> = Vec::new();
+    let mut taken: Vec<(u16, &str, Option<usize>)> = Vec::new();
     for (key, given, slot) in keys {
-        let line = given.as_ref().map_or(1, |g| line_of(text, g.span().start));
+        let line = given.as_ref().map(|g| line_of(text, g.span().start));
         if let Some(given) = given {
             let port = u16::try_from(*given.as_ref()).ok().filter(|p| *p > 0);
-            let wrong = || (line, format!("{key} {} is not a port, 1 to 65535", given.as_ref()));
+            let wrong = || (line.unwrap_or(1), format!("{key} {} is not a port, 1 to 65535", given.as_ref()));
             *slot = port.ok_or_else(wrong)?;
         }
-        if let Some((port, other)) = taken.iter().find(|(port, _)| port == slot) {
+        if let Some((port, other, at)) = taken.iter().find(|(port, ..)| port == slot) {
+            // At most one of the two is a default, which has no line.
+            let line = line.or(*at).unwrap_or(1);
             return Err((line, format!("{key} is {port}, and so is {other}: each needs its own")));
         }
-        taken.push((*slot, key));
+        taken.push((*slot, key, line));
     }
     Ok(ports)
 }
