@@ -13,7 +13,7 @@ use crate::format::journal::{
 };
 use crate::read::JobKind;
 use crate::ring::Place;
-use crate::segment::{ExtentEntry, RecordPlace};
+use crate::segment::{ExtentEntry, LogEntry, RecordPlace};
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{
@@ -44,8 +44,14 @@ pub(crate) enum Urgent {
     State { key: SegmentKey, life: u64, hold: Option<u64> },
     /// A segment's commit position.
     Mark { key: SegmentKey, life: u64 },
-    /// A record that would pin the ring.
-    Copy { key: SegmentKey, life: u64, record: Record },
+}
+
+/// A record that would pin the ring and is to be written again.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub key: SegmentKey,
+    pub life: u64,
+    pub record: Record,
 }
 
 /// What follows when a batch is durable.
@@ -80,6 +86,7 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub urgent: VecDeque<Urgent>,
+    pub copies: VecDeque<Copy>,
     pub normal: VecDeque<Queued>,
     in_flight: Option<InFlight>,
     /// Batches that must stay until something later is durable.
@@ -101,7 +108,7 @@ impl Journal {
         self.next_hold
     }
     pub(crate) fn is_idle(&self) -> bool {
-        self.urgent.is_empty() && self.normal.is_empty() && self.in_flight.is_none()
+        self.urgent.is_empty() && self.copies.is_empty() && self.normal.is_empty() && self.in_flight.is_none()
     }
     /// The orders that have no outcome yet.
     pub(crate) fn waiting_orders(&self) -> Vec<(SegmentKey, OrderToken)> {
@@ -115,6 +122,7 @@ impl Journal {
     }
     pub(crate) fn clear(&mut self) {
         self.urgent.clear();
+        self.copies.clear();
         self.normal.clear();
         self.in_flight = None;
     }
@@ -174,12 +182,16 @@ impl Disk {
         }
         let room = self.ring.room();
         let limit = self.max_batch().min(room);
-        // What the store writes to free room must find room itself.
-        let order_limit = self.max_batch().min(room.saturating_sub(self.ring.capacity() / 8));
+        // What the store writes to free room must find room itself, and what frees most goes first.
+        let sixteenth = self.ring.capacity() / 16;
+        let copy_limit = self.max_batch().min(room.saturating_sub(sixteenth));
+        let order_limit = self.max_batch().min(room.saturating_sub(3 * sixteenth));
         let mut builder = Builder::default();
         self.take_urgent(&mut builder, limit);
+        self.take_copies(&mut builder, copy_limit);
         self.take_orders(&mut builder, order_limit);
-        self.journal.blocked = !self.journal.urgent.is_empty() || !self.journal.normal.is_empty();
+        let waiting = self.journal.urgent.len() + self.journal.copies.len() + self.journal.normal.len();
+        self.journal.blocked = waiting > 0;
         if builder.count == 0 {
             return;
         }
@@ -219,7 +231,6 @@ impl Disk {
                         true
                     }
                 }),
-                Urgent::Copy { key, life, record } => self.take_copy(builder, limit, key, life, record),
             };
             if !added {
                 break;
@@ -228,20 +239,24 @@ impl Disk {
         }
     }
 
-    /// A copy of a record that has left the log meanwhile is not needed.
-    fn take_copy(&mut self, builder: &mut Builder, limit: u64, key: SegmentKey, life: u64, record: Record) -> bool {
-        let position = record.position;
-        let data_block = builder.data_blocks;
-        let Some(s) = self.living(key, life) else { return true };
-        if s.entry(position.lsn).is_none_or(|e| e.record.position != position) {
-            return true;
+    /// A copy of a record that has left the log meanwhile, or was committed, is not needed.
+    fn take_copies(&mut self, builder: &mut Builder, limit: u64) {
+        while let Some(Copy { key, life, record }) = self.journal.copies.pop_front() {
+            let position = record.position;
+            let data_block = builder.data_blocks;
+            let Some(s) = self.living(key, life) else { continue };
+            let is_current = s.entry(position.lsn).is_some_and(|e| e.record.position == position);
+            if !is_current || position.lsn <= s.commit {
+                continue;
+            }
+            let entry = Entry::Record { record, commit: s.commit, data_block };
+            if builder.push(key, &entry, limit) {
+                builder.records.push(InFlightRecord { key, life, position, data_block, copy: true });
+            } else if let Entry::Record { record, .. } = entry {
+                self.journal.copies.push_front(Copy { key, life, record });
+                return;
+            }
         }
-        let entry = Entry::Record { record, commit: s.commit, data_block };
-        let added = builder.push(key, &entry, limit);
-        if added {
-            builder.records.push(InFlightRecord { key, life, position, data_block, copy: true });
-        }
-        added
     }
 
     fn take_orders(&mut self, builder: &mut Builder, limit: u64) {
@@ -345,24 +360,32 @@ impl Disk {
 
     /// Lets the tail move where the ring is too full, and has the superblock follow.
     pub(crate) fn relieve(&mut self, out: &mut Vec<StoreOutput>) {
-        let target = self.ring_target();
+        // When an order waits for room, what is kept for convenience has to go.
+        let blocked = self.journal.blocked;
+        let target = if blocked { self.ring.capacity() / 8 } else { self.ring_target() };
         let written = self.ring.total() - self.journal.relieved_at;
-        let due = self.journal.blocked || (self.journal.relief_due && written >= target / 16);
-        if due && self.ring.used() > target {
-            self.journal.relief_due = false;
-            self.journal.relieved_at = self.ring.total();
+        let due = blocked || (self.journal.relief_due && written >= target / 16);
+        if !due {
+            return;
+        }
+        self.journal.relief_due = false;
+        self.journal.relieved_at = self.ring.total();
+        if self.ring.used() > target {
             let keep_from = self.ring.within(target / 4 * 3);
-            let pressed = self.ring.used() > self.ring.capacity() / 4 * 3 || self.journal.blocked;
             let keys: Vec<SegmentKey> = self.segments.keys().copied().collect();
-            for key in keys {
-                self.relieve_segment(key, keep_from, pressed, out);
+            for key in &keys {
+                self.relieve_segment(*key, keep_from);
+            }
+            self.advance_tail();
+            let pressed = blocked || self.ring.used() > self.ring.capacity() / 4 * 3;
+            if pressed && self.journal.copies.is_empty() {
+                let oldest = self.ring.used().saturating_sub(self.ring.capacity() / 8);
+                let before = self.ring.within(oldest);
+                keys.into_iter().for_each(|key| self.copy_forward(key, before, out));
             }
         }
-        if due || self.journal.relief_due {
-            self.advance_tail();
-        }
         let reclaimable = self.ring.reclaimable();
-        if reclaimable > 0 && (self.journal.blocked || reclaimable > self.ring.capacity() / 8) {
+        if reclaimable > 0 && (blocked || reclaimable > self.ring.capacity() / 8) {
             self.superblock_wanted = true;
         }
     }
@@ -375,51 +398,45 @@ impl Disk {
     }
 
     /// Has a segment need nothing before batch `keep_from`, as far as that goes.
-    fn relieve_segment(&mut self, key: SegmentKey, keep_from: u64, pressed: bool, out: &mut Vec<StoreOutput>) {
+    fn relieve_segment(&mut self, key: SegmentKey, keep_from: u64) {
         let Some(s) = self.segments.get_mut(&key) else { return };
+        let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < keep_from);
+        if s.log.iter().any(|e| is_old(&e) && e.record.position.lsn > s.settled && e.record.position.lsn <= s.commit) {
+            self.writeback_due = true;
+        }
         if s.stated.is_none() || s.state_queued {
             return;
         }
-        let life = s.life;
-        let is_old = |e: &&crate::segment::LogEntry| e.place.is_some_and(|p| p.batch.sequence < keep_from);
-        let trim = s.log.iter().take_while(is_old).map(|e| e.record.position.lsn).take_while(|l| *l <= s.settled).last();
-        let oldest = s.oldest_batch();
+        let old = s.log.iter().take_while(is_old).map(|e| e.record.position.lsn);
+        let trim = old.take_while(|l| *l <= s.settled).last();
+        let oldest = [s.oldest_batch(), s.stated].into_iter().flatten().min();
         if let Some(lsn) = trim {
             s.trim_to(lsn);
         }
         if trim.is_some() || s.stated.is_some_and(|b| b < keep_from) {
-            let sequence = [oldest, s.stated].into_iter().flatten().min();
             s.state_queued = true;
-            let hold = sequence.map(|b| self.journal.hold(b));
+            let life = s.life;
+            let hold = oldest.map(|b| self.journal.hold(b));
             self.journal.urgent.push_back(Urgent::State { key, life, hold });
-        }
-        let Some(s) = self.segments.get(&key) else { return };
-        if s.log.iter().any(|e| e.record.position.lsn <= s.commit && is_old(&e)) {
-            self.writeback_due = true;
-        }
-        if pressed && !self.journal.urgent.iter().any(|u| matches!(u, Urgent::Copy { key: k, .. } if *k == key)) {
-            self.copy_forward(key, life, keep_from, out);
         }
     }
 
-    /// Writes uncommitted records again that lie before batch `keep_from` (replication.md H14).
-    fn copy_forward(&mut self, key: SegmentKey, life: u64, keep_from: u64, out: &mut Vec<StoreOutput>) {
+    /// Writes uncommitted records again that lie before batch `before` (replication.md H14).
+    fn copy_forward(&mut self, key: SegmentKey, before: u64, out: &mut Vec<StoreOutput>) {
         let Some(s) = self.segments.get(&key) else { return };
-        let commit = s.commit;
-        let old = s.log.iter().filter(|e| e.record.position.lsn > commit);
-        let old: Vec<_> = old.filter(|e| e.place.is_some_and(|p| p.batch.sequence < keep_from)).cloned().collect();
-        let mut bytes = 0;
-        for entry in old {
-            bytes += entry.record.data_bytes() + BLOCK_BYTES;
-            if bytes > self.max_batch() as usize / 2 {
-                break;
+        let life = s.life;
+        let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < before);
+        let mut missing = None;
+        for entry in s.log.iter().filter(|e| e.record.position.lsn > s.commit).filter(is_old) {
+            if entry.is_only_in_journal() {
+                missing = missing.or(Some(entry.record.position.lsn));
+            } else {
+                self.journal.copies.push_back(Copy { key, life, record: entry.record.clone() });
             }
-            if !entry.is_only_in_journal() {
-                self.journal.urgent.push_back(Urgent::Copy { key, life, record: entry.record });
-            } else if !self.jobs.values().any(|j| j.key == key && matches!(j.kind, JobKind::Copy { .. })) {
-                self.start_copy(key, entry.record.position.lsn.0 - 1, self.max_batch() as usize / 2, out);
-                break;
-            }
+        }
+        let is_copying = self.jobs.values().any(|j| j.key == key && matches!(j.kind, JobKind::Copy { .. }));
+        if let Some(lsn) = missing.filter(|_| !is_copying) {
+            self.start_copy(key, Lsn(lsn.0 - 1), (self.ring.capacity() / 8) as usize, out);
         }
     }
 }

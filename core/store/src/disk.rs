@@ -292,7 +292,7 @@ impl Disk {
         s.durable = s.durable.min(after);
         let keep = (after.0 - s.trim.lsn.0) as usize;
         let gone: Vec<LogEntry> = s.log.drain(keep..).collect();
-        let oldest = gone.iter().find_map(|e| e.place).map(|p| p.batch.sequence);
+        let oldest = gone.iter().filter_map(|e| e.place).map(|p| p.batch.sequence).min();
         self.forget_entries(key, &gone, Lsn(0), Lsn(0));
         let hold = oldest.map(|sequence| self.journal.hold(sequence));
         self.queue(key, life, QueuedEntry::Cut(after), hold.map(|hold| Completion::Release { hold }));

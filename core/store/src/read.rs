@@ -4,7 +4,7 @@
 //! reports nothing false.
 
 use crate::api::{StoreEvent, StoreOutput};
-use crate::batch::Urgent;
+use crate::batch::Copy;
 use crate::disk::{Disk, Purpose, bad_image_blocks, refuse};
 use crate::format::page::Page;
 use crate::layout::BLOCK;
@@ -371,7 +371,7 @@ impl Disk {
         let outcome = match job.kind {
             JobKind::Copy { records } => {
                 for record in records {
-                    self.journal.urgent.push_back(Urgent::Copy { key, life, record });
+                    self.journal.copies.push_back(Copy { key, life, record });
                 }
                 return;
             }
@@ -491,8 +491,8 @@ impl Disk {
     }
 
     /// Has uncommitted records read that are only in the journal, to copy them forward.
-    pub(crate) fn start_copy(&mut self, key: SegmentKey, after: u64, max_bytes: usize, out: &mut Vec<StoreOutput>) {
-        let records = self.collect_records(key, Lsn(after), max_bytes);
+    pub(crate) fn start_copy(&mut self, key: SegmentKey, after: Lsn, max_bytes: usize, out: &mut Vec<StoreOutput>) {
+        let records = self.collect_records(key, after, max_bytes);
         let Some(id) = self.new_job(key, None, JobKind::Copy { records }) else { return };
         self.order_record_reads(id, out);
         self.job_step(id, out);

@@ -228,9 +228,10 @@ impl Segment {
         }
     }
 
-    /// The batch of the oldest record in the log.
+    /// The oldest batch that holds a record of the log: not always the first record's, which may have been copied
+    /// forward before the others.
     pub(crate) fn oldest_batch(&self) -> Option<u64> {
-        self.log.iter().find_map(|e| e.place).map(|p| p.batch.sequence)
+        self.log.iter().filter_map(|e| e.place).map(|p| p.batch.sequence).min()
     }
 }
 

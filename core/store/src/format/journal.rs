@@ -334,3 +334,108 @@ pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Vec<(SegmentKe
     }
     r.is_empty().then_some(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+    use holdfast_checksum::crc32c_blocks;
+    use holdfast_types::{SegmentId, SegmentIncarnation, VolumeId};
+    use std::vec;
+
+    fn key() -> SegmentKey {
+        SegmentKey { segment: SegmentId { volume: VolumeId(1), index: 2 }, incarnation: SegmentIncarnation(3) }
+    }
+
+    fn records() -> Vec<Record> {
+        let gateway = GatewayId { node: NodeId(4), incarnation: ProcessIncarnation(5) };
+        let tag = RequestTag { gateway, session: SessionId(6), seq: 7, low: 8 };
+        let data = Bytes::from(vec![9; BLOCK_BYTES]);
+        let crcs = crc32c_blocks(&data, BLOCK_BYTES).into();
+        let write = WriteData { range: BlockRange::new(BlockIndex(10), 1), data, crcs };
+        let bodies = [
+            RecordBody::Start,
+            RecordBody::Write(write),
+            RecordBody::Zero(BlockRange::new(BlockIndex(11), 12)),
+            RecordBody::Fence { gateway, session: None },
+            RecordBody::Fence { gateway, session: Some(SessionId(13)) },
+        ];
+        let record = |(i, body)| Record {
+            position: LogPosition::new(Epoch(14), Lsn(i as u64 + 1)),
+            body,
+            request: (i % 2 == 1).then_some(tag),
+        };
+        bodies.into_iter().enumerate().map(record).collect()
+    }
+
+    /// A batch with every kind of entry, and what it decodes to.
+    fn known() -> (Vec<u8>, Vec<(SegmentKey, Entry)>) {
+        let state = SegmentState { life: 1, sealed: Epoch(2), commit: Lsn(3), ..SegmentState::default() };
+        let control = [Entry::Seal(Epoch(15)), Entry::Cut(Lsn(16)), Entry::Mark(Lsn(17)), Entry::State(state)];
+        let records = records().into_iter().map(|record| Entry::Record { record, commit: Lsn(1), data_block: 0 });
+        let mut bytes = Vec::new();
+        let mut entries: Vec<_> = records.chain(control).map(|e| (key(), e)).collect();
+        entries.iter().for_each(|(k, e)| encode_entry(&mut bytes, *k, e));
+        let place = Place { sequence: 20, offset: 0x20000 };
+        let tail = Place { sequence: 18, offset: 0x10000 };
+        let mut batch = encode_batch(0x55, place, tail, &bytes, entries.len() as u32, 1);
+        batch.extend_from_slice(&[9; BLOCK_BYTES]);
+        for (_, entry) in &mut entries {
+            if let Entry::Record { record: Record { body: RecordBody::Write(w), .. }, .. } = entry {
+                w.data = Bytes::new();
+            }
+        }
+        (batch, entries)
+    }
+
+    #[test]
+    fn every_kind_of_entry_comes_back() {
+        let (batch, entries) = known();
+        let header = BatchHeader::peek(&batch[..BLOCK_BYTES], 0x55).expect("it is a batch");
+        assert_eq!((header.sequence, header.tail.sequence, header.len()), (20, 18, 2 * BLOCK_BYTES as u64));
+        assert_eq!(decode_batch(&header, &batch), Some(entries));
+        assert_eq!(BatchHeader::peek(&batch[..BLOCK_BYTES], 0x56), None, "another formatting's");
+    }
+
+    #[test]
+    fn the_bytes_of_a_known_batch_do_not_change() {
+        let (batch, _) = known();
+        assert_eq!(crate::format::testing::hex(&batch[..272]), GOLDEN);
+        assert_eq!(holdfast_checksum::crc32c(&batch), GOLDEN_CRC);
+    }
+    const GOLDEN: &str = "\
+        48464a4f55524e4cfecde475010000005500000000000000140000000000000000000200000000001200000000000000\
+        000001000000000001000000010000000900000032020000180000000100000001000000000000000200000003000000\
+        0e00000000000000010000000000000001000000000000004a0000000201000001000000000000000200000003000000\
+        0e0000000000000002000000000000000100000000000000040005000000000000000600000000000000070000000000\
+        000008000000000000000a0000000100000000000000e90a788920000000030000000100000000000000020000000300\
+        00000e00000000000000030000000000000001000000000000000b0000000c00\
+        ";
+    const GOLDEN_CRC: u32 = 1_827_569_369;
+
+    #[test]
+    fn a_flipped_bit_anywhere_makes_the_batch_torn() {
+        let (batch, _) = known();
+        for bit in (0..batch.len() * 8).step_by(101) {
+            let mut bad = batch.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let whole = BatchHeader::peek(&bad[..BLOCK_BYTES], 0x55).and_then(|h| decode_batch(&h, &bad));
+            assert_eq!(whole, None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let mut rng = Rng(1);
+        for _ in 0..3000 {
+            // A header that passes its checksum over entries that are noise.
+            let noise: Vec<u8> = (0..rng.below(400)).map(|_| (rng.next() % 24) as u8).collect();
+            let place = Place { sequence: 1, offset: 0 };
+            let mut batch = encode_batch(1, place, place, &noise, rng.below(9) as u32, 1);
+            batch.resize(batch.len() + BLOCK_BYTES, 0);
+            if let Some(header) = BatchHeader::peek(&batch[..BLOCK_BYTES], 1) {
+                decode_batch(&header, &batch);
+            }
+        }
+    }
+}

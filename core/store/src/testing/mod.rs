@@ -1,5 +1,7 @@
-//! A simulated disk, for tests here and elsewhere.
+//! A simulated disk, and a store on it, for tests here and elsewhere.
 
+mod rig;
 mod sim_disk;
 
+pub use rig::{Rig, identity};
 pub use sim_disk::{Cut, Faults, Rng, SimDisk};

@@ -1,0 +1,407 @@
+//! What a store promises, one promise a test.
+
+mod common;
+
+use common::*;
+use holdfast_store::testing::Cut;
+use holdfast_store::{DiskActivity, OpenError, StoreEvent, Usage};
+use holdfast_types::*;
+
+#[test]
+fn what_was_committed_is_read_before_and_after_it_is_in_place() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 250, 20));
+    assert_eq!(joined(rig.run(key(0), read(248, 24))), [vec![0; 8192], content(250, 20, 1).to_vec(), vec![0; 8192]].concat());
+    rig.idle();
+    assert_eq!(rig.store.usage().dirty_bytes, 0);
+    assert_eq!(joined(rig.run(key(0), read(250, 20))), content(250, 20, 1));
+    assert_eq!(rig.store.usage().extents_total - rig.store.usage().extents_free, 2);
+}
+
+#[test]
+fn an_uncommitted_record_is_not_read_and_survives() {
+    let mut rig = rig();
+    assert!(matches!(rig.run(key(0), append(vec![write(1, 1, 0, 1)])), StoreOutcome::Appended { .. }));
+    assert_eq!(joined(rig.run(key(0), read(0, 1))), [0; BLOCK_BYTES]);
+    rig.restart(Cut::LoseAll);
+    let state = rig.store.replica_state(key(0)).expect("the copy is there");
+    assert_eq!((state.last, state.applied), (LogPosition::new(Epoch(1), Lsn(1)), Lsn(0)));
+    assert_eq!(joined(rig.run(key(0), read(0, 1))), [0; BLOCK_BYTES]);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(1) });
+    assert_eq!(joined(rig.run(key(0), read(0, 1))), content(0, 1, 1));
+}
+
+#[test]
+fn a_promise_survives_a_power_cut() {
+    let mut rig = rig();
+    assert_eq!(rig.run(key(0), StoreOrder::Seal { epoch: Epoch(9) }), StoreOutcome::Sealed);
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.sealed), Some(Epoch(9)));
+}
+
+#[test]
+fn a_lone_block_costs_two_blocks_in_the_journal_and_one_flush() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 1));
+    rig.idle();
+    let (bytes, flushes) = (rig.disk.bytes_written, rig.disk.flushes);
+    assert!(matches!(rig.run(key(0), append(vec![write(1, 2, 0, 1)])), StoreOutcome::Appended { .. }));
+    assert_eq!((rig.disk.bytes_written - bytes, rig.disk.flushes - flushes), (8192, 1));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
+    rig.idle();
+    // The commit position, the block, the page; two flushes.
+    assert_eq!((rig.disk.bytes_written - bytes, rig.disk.flushes - flushes), (8192 + 3 * 4096, 4));
+}
+
+#[test]
+fn what_waits_together_shares_a_flush() {
+    let mut rig = rig();
+    rig.run(key(0), StoreOrder::Seal { epoch: Epoch(1) });
+    let flushes = rig.disk.flushes;
+    let orders: Vec<u64> = (1..=20).map(|lsn| rig.order(key(0), append(vec![write(1, lsn, 0, 1)]))).collect();
+    rig.settle();
+    assert!(orders.iter().all(|o| matches!(rig.outcomes[o], StoreOutcome::Appended { .. })));
+    assert_eq!(rig.disk.flushes - flushes, 1);
+}
+
+#[test]
+fn a_cut_record_does_not_come_back() {
+    let mut rig = rig();
+    rig.run(key(0), append(vec![write(1, 1, 0, 1), write(1, 2, 1, 1), write(1, 3, 2, 1)]));
+    let order = StoreOrder::Append { cut_after: Some(Lsn(1)), records: vec![write(2, 2, 5, 1)], sealed: Epoch(2) };
+    assert_eq!(rig.run(key(0), order), StoreOutcome::Appended { last: LogPosition::new(Epoch(2), Lsn(2)) });
+    rig.restart(Cut::LoseAll);
+    let state = rig.store.replica_state(key(0)).expect("the copy is there");
+    assert_eq!(state.epochs, [(Lsn(1), Epoch(1)), (Lsn(2), Epoch(2))]);
+    assert_eq!(state.last.lsn, Lsn(2));
+    let log = rig.run(key(0), StoreOrder::ReadLog { after: Lsn(0), max_bytes: 1 << 20 });
+    assert_eq!(log, StoreOutcome::Log { records: vec![write(1, 1, 0, 1), write(2, 2, 5, 1)] });
+}
+
+#[test]
+fn a_discarded_extent_gives_its_space_back_and_leaves_a_tombstone() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 256));
+    rig.idle();
+    let free = rig.store.usage().extents_free;
+    put(&mut rig, zero(1, 2, 0, 256));
+    assert_eq!(joined(rig.run(key(0), read(0, 2))), vec![0; 8192]);
+    rig.idle();
+    assert_eq!(rig.store.usage().extents_free, free + 1);
+    rig.restart(Cut::LoseAll);
+    rig.idle();
+    assert_eq!(rig.store.usage().extents_free, free + 1);
+    assert_eq!(joined(rig.run(key(0), read(0, 2))), vec![0; 8192]);
+    let changed = rig.run(key(0), StoreOrder::Changed { since: Lsn(1) });
+    assert_eq!(changed, StoreOutcome::Changed { extents: vec![ExtentIndex(0)] });
+}
+
+#[test]
+fn presence_is_told_in_runs() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 10, 5));
+    rig.idle();
+    put(&mut rig, zero(1, 2, 12, 1));
+    let range = BlockRange::new(BlockIndex(8), 1000);
+    let runs = vec![(2, false), (2, true), (1, false), (2, true), (993, false)];
+    assert_eq!(rig.run(key(0), StoreOrder::Status { range }), StoreOutcome::Status { runs });
+}
+
+/// The place of the only extent's block `n`.
+fn place(rig: &holdfast_store::testing::Rig, n: u64) -> u64 {
+    let layout = holdfast_store::layout(rig.disk.size(), &small()).expect("it was formatted");
+    layout.extents.start + n * BLOCK_BYTES as u64
+}
+
+#[test]
+fn a_flipped_bit_is_found_told_and_healed() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 8));
+    rig.idle();
+    let at = place(&rig, 3);
+    rig.disk.flip_bit(at + 77, 2);
+    let bad = StoreOutcome::BadBlocks { blocks: vec![BlockIndex(3)] };
+    assert_eq!(rig.run(key(0), read(0, 8)), bad);
+    assert_eq!(rig.run(key(0), StoreOrder::ReadImage { extent: ExtentIndex(0), since: Lsn(0) }), bad);
+    let StoreOutcome::Digest { blocks, .. } = rig.run(key(0), StoreOrder::Digest { extent: ExtentIndex(0) }) else {
+        panic!("no digest")
+    };
+    assert_eq!(blocks.len(), 8);
+    assert!(matches!(blocks[3].content, BlockContent::Bad(_)) && matches!(blocks[2].content, BlockContent::Good(_)));
+    let data = content(3, 1, 1);
+    let crc = holdfast_checksum::crc32c(&data);
+    let block = ImageBlock { block: BlockIndex(3), lsn: Lsn(1), crc, data: Some(data) };
+    let older = ImageBlock { lsn: Lsn(7), ..block.clone() };
+    assert_eq!(rig.run(key(0), StoreOrder::Heal { block: older }), StoreOutcome::Healed { replaced: false });
+    assert_eq!(rig.run(key(0), StoreOrder::Heal { block }), StoreOutcome::Healed { replaced: true });
+    rig.restart(Cut::LoseAll);
+    assert_eq!(joined(rig.run(key(0), read(0, 8))), content(0, 8, 1));
+}
+
+#[test]
+fn an_unreadable_block_is_a_bad_block() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 4));
+    rig.idle();
+    let at = place(&rig, 2) / BLOCK_BYTES as u64;
+    rig.disk.faults.reads.insert(at);
+    let StoreOutcome::BadBlocks { blocks } = rig.run(key(0), read(0, 4)) else { panic!("nothing bad") };
+    assert!(blocks.contains(&BlockIndex(2)));
+    assert_eq!(joined(rig.run(key(0), read(0, 2))), content(0, 2, 1));
+}
+
+#[test]
+fn a_write_with_a_wrong_checksum_never_reaches_the_journal() {
+    let mut rig = rig();
+    let mut bad = write(1, 1, 4, 2);
+    if let RecordBody::Write(w) = &mut bad.body {
+        w.crcs = vec![w.crcs[0], 1].into();
+    }
+    let outcome = rig.run(key(0), append(vec![bad]));
+    assert_eq!(outcome, StoreOutcome::BadBlocks { blocks: vec![BlockIndex(5)] });
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last), Some(LogPosition::ZERO));
+}
+
+#[test]
+fn a_failed_flush_fails_the_disk_for_good_and_for_all() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    rig.run(key(1), StoreOrder::Seal { epoch: Epoch(1) });
+    rig.disk.faults.flushes = true;
+    let refused = StoreOutcome::Refused(StoreRefusal::Failed);
+    assert_eq!(rig.run(key(0), append(vec![write(1, 1, 0, 1)])), refused);
+    rig.disk.faults.flushes = false;
+    assert_eq!(rig.run(key(1), StoreOrder::Seal { epoch: Epoch(2) }), refused);
+    assert_eq!(rig.run(key(1), read(0, 1)), refused);
+    let activity = DiskActivity::Journal;
+    assert_eq!(rig.events, [StoreEvent::DiskFailed { activity, fault: Some(DiskFault::Io(5)) }]);
+    assert!(!rig.store.is_open() && rig.store.is_quiescent());
+}
+
+#[test]
+fn a_segment_without_a_copy_is_unknown() {
+    let mut rig = rig();
+    let unknown = StoreOutcome::Refused(StoreRefusal::Unknown);
+    assert_eq!(rig.run(key(5), append(vec![write(1, 1, 0, 1)])), unknown);
+    assert_eq!(rig.run(key(5), read(0, 1)), unknown);
+}
+
+#[test]
+fn a_full_disk_refuses_data_takes_discards_and_goes_on() {
+    let mut rig = rig();
+    let total = rig.store.usage().extents_total as u32;
+    let mut lsn = 0;
+    for extent in 0..total {
+        lsn += 1;
+        put(&mut rig, write(1, lsn, extent * EXTENT_BLOCKS, 1));
+    }
+    let full = StoreOutcome::Refused(StoreRefusal::Full);
+    assert_eq!(rig.run(key(0), append(vec![write(1, lsn + 1, total * EXTENT_BLOCKS, 1)])), full);
+    // An extent that is there takes more.
+    put(&mut rig, write(1, lsn + 1, 7, 1));
+    put(&mut rig, zero(1, lsn + 2, 0, EXTENT_BLOCKS));
+    rig.idle();
+    put(&mut rig, write(1, lsn + 3, total * EXTENT_BLOCKS, 1));
+    rig.idle();
+    rig.restart(Cut::LoseAll);
+    assert_eq!(joined(rig.run(key(0), read(total * EXTENT_BLOCKS, 1))), content(total * EXTENT_BLOCKS, 1, lsn + 3));
+}
+
+#[test]
+fn a_dropped_copy_is_gone_for_good_and_its_space_is_free() {
+    let mut rig = rig();
+    let before = rig.store.usage();
+    put(&mut rig, write(1, 1, 0, 300));
+    rig.idle();
+    rig.call(|s, now, out| s.drop_replica(now, key(0), out));
+    rig.settle();
+    let usage = |u: Usage| (u.extents_free, u.pages_used);
+    assert_eq!(usage(rig.store.usage()), usage(before));
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.segments(), []);
+    assert_eq!(usage(rig.store.usage()), usage(before));
+    // Made anew, it is empty, also after what the first life left on the disk is read again.
+    rig.call(|s, now, _| s.create_replica(now, key(0)));
+    put(&mut rig, write(1, 1, 512, 1));
+    rig.idle();
+    rig.restart(Cut::LoseAll);
+    assert_eq!(joined(rig.run(key(0), read(0, 1))), [0; BLOCK_BYTES]);
+    assert_eq!(joined(rig.run(key(0), read(512, 1))), content(512, 1, 1));
+}
+
+#[test]
+fn a_learner_merges_images_and_records_in_any_order() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 2));
+    rig.idle();
+    let base = LogPosition::new(Epoch(1), Lsn(10));
+    assert_eq!(rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(2) }), StoreOutcome::Reset);
+    put(&mut rig, write(2, 11, 0, 1));
+    let image = |block, lsn| {
+        let data = content(block, 1, lsn);
+        let crc = holdfast_checksum::crc32c(&data);
+        ImageBlock { block: BlockIndex(block), lsn: Lsn(lsn), crc, data: Some(data) }
+    };
+    let gone = ImageBlock { block: BlockIndex(2), lsn: Lsn(6), crc: 0, data: None };
+    // Block 0 is older than the record, block 1 newer than what is in place, block 3 ahead of the log.
+    let blocks = vec![image(0, 9), image(1, 5), gone, image(3, 12)];
+    assert_eq!(rig.run(key(0), StoreOrder::InstallImage { blocks }), StoreOutcome::Installed);
+    rig.restart(Cut::LoseAll);
+    let state = rig.store.replica_state(key(0)).expect("the copy is there");
+    assert_eq!((state.incomplete_since, state.last.lsn), (Some(Lsn(1)), Lsn(11)));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(11) });
+    put(&mut rig, write(2, 12, 3, 1));
+    rig.run(key(0), StoreOrder::Complete { repeats: RepeatState::default() });
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.incomplete_since), Some(None));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(12) });
+    let expect = [content(0, 1, 11), content(1, 1, 5), content(2, 1, 0), content(3, 1, 12)];
+    let got = joined(rig.run(key(0), read(0, 4)));
+    assert_eq!(got[..8192], expect[..2].concat());
+    assert_eq!(got[8192..12288], [0; BLOCK_BYTES]);
+    assert_eq!(got[12288..], expect[3]);
+    let StoreOutcome::Image { blocks, .. } =
+        rig.run(key(0), StoreOrder::ReadImage { extent: ExtentIndex(0), since: Lsn(5) })
+    else {
+        panic!("no image")
+    };
+    let lsns: Vec<(u32, u64, bool)> = blocks.iter().map(|b| (b.block.0, b.lsn.0, b.data.is_some())).collect();
+    assert_eq!(lsns, [(0, 11, true), (2, 6, false), (3, 12, true)]);
+}
+
+#[test]
+fn the_ring_goes_round_many_times() {
+    let mut rig = rig();
+    for lsn in 1..=120 {
+        put(&mut rig, write(1, lsn, (lsn as u32 * 37) % 1000, 64));
+    }
+    assert!(rig.disk.bytes_written > 20 * MIB);
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last.lsn), Some(Lsn(120)));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(120) });
+    assert_eq!(joined(rig.run(key(0), read(120 * 37 % 1000, 64))), content(120 * 37 % 1000, 64, 120));
+}
+
+#[test]
+fn uncommitted_records_do_not_pin_the_ring() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    // The owner of segment 1 is gone: its records stay uncommitted.
+    assert!(matches!(
+        rig.run(key(1), append((1..=20).map(|l| write(1, l, 0, 16)).collect())),
+        StoreOutcome::Appended { .. }
+    ));
+    for lsn in 1..=100 {
+        put(&mut rig, write(1, lsn, 0, 64));
+        if lsn == 50 {
+            rig.restart(Cut::LoseAll);
+            rig.order(key(0), StoreOrder::Commit { lsn: Lsn(50) });
+        }
+    }
+    rig.restart(Cut::Torn);
+    let log = rig.run(key(1), StoreOrder::ReadLog { after: Lsn(0), max_bytes: 16 << 20 });
+    assert_eq!(log, StoreOutcome::Log { records: (1..=20).map(|l| write(1, l, 0, 16)).collect() });
+}
+
+#[test]
+fn uncommitted_data_beyond_the_ring_is_refused_as_full() {
+    let mut rig = rig();
+    let mut lsn = 0;
+    let refused = (0..64).any(|_| {
+        lsn += 1;
+        rig.run(key(0), append(vec![write(1, lsn, 0, 64)])) == StoreOutcome::Refused(StoreRefusal::Full)
+    });
+    assert!(refused && lsn > 4);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn - 1) });
+    put(&mut rig, write(1, lsn, 0, 64));
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_damage_in_the_middle_is_refused() {
+    let mut rig = rig();
+    for lsn in 1..=5 {
+        put(&mut rig, write(1, lsn, 0, 1));
+    }
+    let ring = holdfast_store::layout(32 * MIB, &small()).expect("it was formatted").journal;
+    // Batches of the format, the segment's state with the first record, then four of two blocks.
+    let third = ring.start + 4096 + 2 * 8192;
+    rig.disk.flip_bit(third + 4096 + 5, 0);
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.opened, Some(Err(OpenError::JournalCorrupt { sequence: 4, offset: third })));
+    rig.disk.flip_bit(third + 4096 + 5, 0);
+    let last = ring.start + 4096 + 4 * 8192;
+    rig.disk.flip_bit(last + 4096 + 5, 0);
+    rig.reopen();
+    let report = rig.opened.clone().expect("it came to an end").expect("it opened");
+    assert!(report.torn_tail_cut);
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last.lsn), Some(Lsn(4)));
+}
+
+#[test]
+fn a_disk_that_is_not_ours_is_refused_by_name() {
+    let mut rig = rig();
+    let open = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16| {
+        let mut out = Vec::new();
+        let config = rig.config;
+        rig.store =
+            holdfast_store::Store::open(rig.now, rig.disk.size(), ClusterId(cluster), NodeId(node), 5, config, &mut out);
+        rig.call(|_, _, o| o.append(&mut out));
+        rig.settle();
+        rig.opened.take().expect("it came to an end")
+    };
+    let other = OpenError::OtherCluster { expected: ClusterId(8), found: ClusterId(7) };
+    assert_eq!(open(&mut rig, 8, 1), Err(other));
+    assert_eq!(open(&mut rig, 7, 2), Err(OpenError::OtherNode { expected: NodeId(2), found: NodeId(1) }));
+    rig.disk.flip_bit(300, 1);
+    assert!(open(&mut rig, 7, 1).is_ok(), "one superblock is enough");
+    rig.disk.flip_bit(300, 1);
+    rig.disk.flip_bit(100, 1);
+    rig.disk.flip_bit(4096 + 100, 1);
+    assert_eq!(open(&mut rig, 7, 1), Err(OpenError::NotHoldfast { damaged: true }));
+    rig.disk = holdfast_store::testing::SimDisk::new(32 * MIB, 1);
+    assert_eq!(open(&mut rig, 7, 1), Err(OpenError::NotHoldfast { damaged: false }));
+}
+
+#[test]
+fn a_shorter_device_is_refused_with_the_numbers() {
+    let mut rig = rig();
+    rig.disk.truncate(16 * MIB);
+    rig.reopen();
+    assert_eq!(rig.opened, Some(Err(OpenError::Truncated { expected: 32 * MIB, found: 16 * MIB })));
+}
+
+#[test]
+fn repeats_survive_the_trim_of_their_records() {
+    let mut rig = rig();
+    let gateway = GatewayId { node: NodeId(1), incarnation: ProcessIncarnation(4) };
+    for lsn in 1..=60 {
+        let mut r = write(1, lsn, 0, 32);
+        r.request = Some(RequestTag { gateway, session: SessionId(1), seq: lsn, low: lsn.saturating_sub(40) });
+        put(&mut rig, r);
+    }
+    let body = RecordBody::Fence { gateway, session: Some(SessionId(3)) };
+    put(&mut rig, record(1, 61, body));
+    for lsn in 62..=90 {
+        put(&mut rig, write(1, lsn, 0, 32));
+    }
+    rig.idle();
+    rig.restart(Cut::LoseAll);
+    let state = rig.store.replica_state(key(0)).expect("the copy is there");
+    assert!(state.trim.lsn > Lsn(20), "trimmed up to {:?}", state.trim);
+    let of = &state.repeats.gateways[&gateway];
+    let known: Vec<u64> = of.done.keys().copied().chain(state.tags.iter().map(|t| t.1.seq)).collect();
+    assert!((20..=60).all(|s| known.contains(&s)));
+    assert!(state.fences.len() + of.fenced_sessions.len() == 1);
+}
+
+#[test]
+fn nothing_is_left_to_do_after_a_checkpoint() {
+    let mut rig = rig();
+    for lsn in 1..=10 {
+        put(&mut rig, write(1, lsn, lsn as u32 * 300, 2));
+    }
+    rig.call(|s, now, out| s.checkpoint(now, out));
+    rig.settle();
+    assert!(rig.store.is_quiescent());
+    assert_eq!((rig.store.usage().dirty_bytes, rig.store.next_timer()), (0, None));
+}
