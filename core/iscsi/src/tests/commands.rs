@@ -106,7 +106,7 @@ fn immediate_unsolicited_and_solicited_data_come_together_in_order() {
 
 #[test]
 fn data_that_was_not_agreed_ends_its_command_only() {
-    let cases: [(&str, u32, (u32, u32, bool), usize, (u8, u8, u8)); 4] = [
+    let cases = [
         ("out of order", 1, (5, 0, true), 512, (0xb, 0x47, 5)),
         ("another offset", 1, (0, 512, true), 512, (0xb, 0x47, 5)),
         ("too much", 1, (0, 0, true), 1024, (0xb, 0x0c, 0x0d)),
