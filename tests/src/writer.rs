@@ -1,0 +1,248 @@
+//! A verifying writer: several connections that write stamped blocks one after the other, read some of them back
+//! at once, and remember every acknowledgement. At the end each block must hold its last acknowledged write, or
+//! the one write that was still unanswered.
+//!
+//! Each block belongs to one connection, so a block that reads as anything older than its last acknowledged
+//! write is a lost or a stale one.
+
+use crate::cluster::{Cluster, VOLUME};
+use crate::nbd::{Client, is_refusal};
+use crate::pattern::{BLOCK, content, next, version_of};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Connections of one writer.
+const WORKERS: u64 = 4;
+/// Blocks that each connection writes to, over and over.
+const BLOCKS_PER_WORKER: u64 = 1024;
+/// One of so many requests is a read of an own block.
+const READ_EVERY: u64 = 4;
+/// How long one request may wait: quorum may be away, and no limit of the product ends it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How soon a connection is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Where and how to write.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Addresses of gateways. A connection that breaks is made again to the next one.
+    pub addresses: Vec<String>,
+    /// Whether a broken connection is made again. If not, it is an error that the initiator saw.
+    pub reconnect: bool,
+    /// The first block.
+    pub first: u64,
+    /// The distance between a worker's blocks: 1 packs them, more spreads them over the volume.
+    pub stride: u64,
+}
+
+impl Plan {
+    /// Through one node; a broken connection is an error.
+    pub fn through(cluster: &Cluster, node: usize) -> Plan {
+        Plan { addresses: vec![cluster.address(node).to_owned()], reconnect: false, first: 0, stride: 1 }
+    }
+
+    /// Through the nodes in that order, the next one whenever a connection breaks.
+    pub fn through_any(cluster: &Cluster, nodes: &[usize]) -> Plan {
+        let addresses = nodes.iter().map(|n| cluster.address(*n).to_owned()).collect();
+        Plan { addresses, reconnect: true, first: 0, stride: 1 }
+    }
+}
+
+/// What a block may hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    acknowledged: u64,
+    sent: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    done: AtomicU64,
+    waits: Mutex<Vec<(Instant, Duration)>>,
+    errors: Mutex<Vec<String>>,
+}
+
+/// A writer at work.
+pub struct Writer {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<BTreeMap<u64, Known>>>,
+    start: Instant,
+}
+
+/// What a writer saw.
+pub struct Report {
+    blocks: BTreeMap<u64, Known>,
+    waits: Vec<(Instant, Duration)>,
+    start: Instant,
+    /// Errors that the initiator saw.
+    pub errors: Vec<String>,
+}
+
+impl Writer {
+    /// Starts to write.
+    pub fn start(plan: Plan) -> Writer {
+        let shared = Arc::new(Shared::default());
+        let spawn = |w| {
+            let (plan, shared) = (plan.clone(), shared.clone());
+            std::thread::spawn(move || Worker::new(w, plan, shared).run())
+        };
+        Writer { workers: (0..WORKERS).map(spawn).collect(), shared, start: Instant::now() }
+    }
+
+    /// Requests that were answered so far.
+    pub fn done(&self) -> u64 {
+        self.shared.done.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more requests were answered.
+    pub fn wait_more(&self, count: u64, limit: Duration) {
+        let goal = self.done() + count;
+        crate::until(&format!("{count} more answers to the writer"), limit, || {
+            let errors = self.shared.errors.lock().expect("no worker panicked");
+            assert!(errors.is_empty(), "the writer saw errors: {errors:?}");
+            self.done() >= goal
+        });
+    }
+
+    /// Stops after the requests that are under way, and waits for their answers.
+    pub fn stop(self) -> Report {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let blocks = self.workers.into_iter().flat_map(|w| w.join().expect("a worker does not panic")).collect();
+        let waits = std::mem::take(&mut *self.shared.waits.lock().expect("no worker panicked"));
+        let errors = std::mem::take(&mut *self.shared.errors.lock().expect("no worker panicked"));
+        Report { blocks, waits, start: self.start, errors }
+    }
+}
+
+struct Worker {
+    plan: Plan,
+    shared: Arc<Shared>,
+    number: u64,
+    random: u64,
+    turn: usize,
+    client: Option<Client>,
+    blocks: BTreeMap<u64, Known>,
+}
+
+impl Worker {
+    fn new(number: u64, plan: Plan, shared: Arc<Shared>) -> Worker {
+        Worker { plan, shared, number, random: number * 7919 + 1, turn: 0, client: None, blocks: BTreeMap::new() }
+    }
+
+    fn run(mut self) -> BTreeMap<u64, Known> {
+        let mut count = 0u64;
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            self.random = next(self.random);
+            let slot = self.random % BLOCKS_PER_WORKER * WORKERS + self.number;
+            let block = self.plan.first + slot * self.plan.stride;
+            count += 1;
+            let start = Instant::now();
+            let worked = if count.is_multiple_of(READ_EVERY) { self.read(block) } else { self.write(block) };
+            if let Err(error) = worked {
+                // After a stop is asked for, an unanswered write is allowed to stay unanswered.
+                if !self.shared.stop.load(Ordering::Relaxed) {
+                    self.shared.errors.lock().expect("no worker panicked").push(format!("block {block}: {error}"));
+                }
+                break;
+            }
+            self.shared.done.fetch_add(1, Ordering::Relaxed);
+            self.shared.waits.lock().expect("no worker panicked").push((start, start.elapsed()));
+        }
+        self.blocks
+    }
+
+    fn write(&mut self, block: u64) -> Result<(), String> {
+        let known = self.blocks.entry(block).or_default();
+        known.sent += 1;
+        let version = known.sent;
+        let data = content(block, version);
+        self.repeat(|client| client.write(block * BLOCK as u64, &data))?;
+        self.blocks.entry(block).or_default().acknowledged = version;
+        Ok(())
+    }
+
+    fn read(&mut self, block: u64) -> Result<(), String> {
+        let bytes = self.repeat(|client| client.read(block * BLOCK as u64, BLOCK))?;
+        judge(block, self.blocks.get(&block).copied().unwrap_or_default(), &bytes)
+    }
+
+    /// Carries out a request, on a new connection as often as the old one breaks, as an initiator does.
+    fn repeat<T>(&mut self, mut request: impl FnMut(&mut Client) -> std::io::Result<T>) -> Result<T, String> {
+        let start = Instant::now();
+        loop {
+            let tried = match self.client.take() {
+                Some(client) => Ok(client),
+                None => {
+                    let address = &self.plan.addresses[self.turn % self.plan.addresses.len()];
+                    Client::connect(address, VOLUME, PATIENCE)
+                }
+            };
+            let error = match tried.and_then(|mut client| request(&mut client).map(|answer| (client, answer))) {
+                Ok((client, answer)) => {
+                    self.client = Some(client);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let over = start.elapsed() > PATIENCE || self.shared.stop.load(Ordering::Relaxed);
+            if is_refusal(&error) || !self.plan.reconnect || over {
+                return Err(error.to_string());
+            }
+            self.turn += 1;
+            std::thread::sleep(RETRY);
+        }
+    }
+}
+
+fn judge(block: u64, known: Known, bytes: &[u8]) -> Result<(), String> {
+    let version = version_of(block, bytes)?;
+    if (known.acknowledged..=known.sent).contains(&version) {
+        return Ok(());
+    }
+    Err(format!("block {block} holds write {version}, but {} was acknowledged", known.acknowledged))
+}
+
+impl Report {
+    /// Requests that were answered.
+    pub fn answered(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// The longest that a request waited.
+    pub fn longest_wait(&self) -> Duration {
+        self.longest_wait_since(self.start)
+    }
+
+    /// The longest wait of a request that was answered after `moment`.
+    pub fn longest_wait_since(&self, moment: Instant) -> Duration {
+        let later = self.waits.iter().filter(|(start, wait)| *start + *wait >= moment);
+        later.map(|(_, wait)| *wait).max().unwrap_or_default()
+    }
+
+    /// Answers per second outside of the longest wait.
+    pub fn rate_otherwise(&self) -> f64 {
+        let end = self.waits.iter().map(|(start, wait)| *start + *wait).max().unwrap_or(self.start);
+        let time = end.duration_since(self.start).saturating_sub(self.longest_wait());
+        self.answered() as f64 / time.as_secs_f64().max(0.001)
+    }
+
+    /// Reads every block that was written through a node, and compares it with what was acknowledged.
+    pub fn verify(&self, address: &str) {
+        let mut client = Client::connect(address, VOLUME, PATIENCE).expect("the export can be opened");
+        for (block, known) in &self.blocks {
+            let bytes = client.read(block * BLOCK as u64, BLOCK).unwrap_or_else(|e| panic!("block {block}: {e}"));
+            judge(*block, *known, &bytes).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+    }
+
+    /// No initiator saw an error; what was acknowledged is there, through every node given.
+    pub fn assert_kept(&self, cluster: &Cluster, nodes: &[usize]) {
+        assert!(self.errors.is_empty(), "an initiator saw errors: {:?}", self.errors);
+        assert!(self.answered() > 0, "nothing was written");
+        nodes.iter().for_each(|n| self.verify(cluster.address(*n)));
+    }
+}
