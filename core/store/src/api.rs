@@ -3,8 +3,8 @@
 use crate::layout::FormatError;
 use alloc::vec::Vec;
 use holdfast_types::{
-    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, NodeId, OrderToken, SegmentKey,
-    StoreOutcome,
+    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, NodeId, OrderToken,
+    SegmentKey, StoreOutcome,
 };
 use thiserror::Error;
 
@@ -112,7 +112,9 @@ pub enum OpenError {
         found: ClusterId,
     },
     /// The disk belongs to another node.
-    #[error("the disk belongs to node {found}, not to node {expected}: return it there, or wipe it before adding it here")]
+    #[error(
+        "the disk belongs to node {found}, not to node {expected}: return it there, or wipe it before adding it here"
+    )]
     OtherNode {
         /// This node.
         expected: NodeId,
@@ -120,7 +122,9 @@ pub enum OpenError {
         found: NodeId,
     },
     /// The device is shorter than it was.
-    #[error("the device has {found} bytes, its superblock says {expected}: restore its size, or wipe it and let its copies be rebuilt")]
+    #[error(
+        "the device has {found} bytes, its superblock says {expected}: restore its size, or wipe it and let its copies be rebuilt"
+    )]
     Truncated {
         /// As formatted.
         expected: u64,
@@ -136,7 +140,9 @@ pub enum OpenError {
         known: u16,
     },
     /// A journal batch is bad and later ones are good, so that this is no torn tail.
-    #[error("journal batch {sequence} at byte {offset} is damaged and later ones exist: wipe the disk and let its copies be rebuilt")]
+    #[error(
+        "journal batch {sequence} at byte {offset} is damaged and later ones exist: wipe the disk and let its copies be rebuilt"
+    )]
     JournalCorrupt {
         /// The damaged batch's number.
         sequence: u64,
@@ -144,7 +150,9 @@ pub enum OpenError {
         offset: u64,
     },
     /// The disk failed an order while it was opened.
-    #[error("{0} while opening: check the cabling and the kernel log, then restart the node or replace the disk")]
+    #[error(
+        "{0} while opening: check the cabling and the kernel log, then restart the node or replace the disk"
+    )]
     Io(DiskFault),
     /// The disk cannot be formatted.
     #[error(transparent)]

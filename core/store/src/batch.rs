@@ -17,7 +17,8 @@ use crate::segment::{ExtentEntry, LogEntry, RecordPlace};
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{
-    BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, OrderToken, Record, RecordBody, SegmentKey, StoreOutcome,
+    BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, OrderToken, Record, RecordBody, SegmentKey,
+    StoreOutcome,
 };
 
 /// Something of an order's that must become durable.
@@ -170,9 +171,9 @@ impl Builder {
 }
 
 impl Disk {
-    /// The longest batch that this ring takes.
+    /// The longest batch that this ring takes: what one holds must fit into the room that is kept for copies.
     fn max_batch(&self) -> u64 {
-        MAX_BATCH_BYTES.min(self.ring.capacity() / 8 * 3)
+        MAX_BATCH_BYTES.min(self.ring.capacity() / 8)
     }
 
     /// Writes the next batch, if none is in flight and something waits.
@@ -185,7 +186,7 @@ impl Disk {
         // What the store writes to free room must find room itself, and what frees most goes first.
         let sixteenth = self.ring.capacity() / 16;
         let copy_limit = self.max_batch().min(room.saturating_sub(sixteenth));
-        let order_limit = self.max_batch().min(room.saturating_sub(3 * sixteenth));
+        let order_limit = self.max_batch().min(room.saturating_sub(4 * sixteenth));
         let mut builder = Builder::default();
         self.take_urgent(&mut builder, limit);
         self.take_copies(&mut builder, copy_limit);
@@ -199,8 +200,14 @@ impl Disk {
         let Some(place) = self.ring.place(len) else { unreachable!("a batch is made for the room there is") };
         let nonce = self.superblock.format_nonce;
         let tail = self.ring.tail();
-        let header =
-            Bytes::from(encode_batch(nonce, place, tail, &builder.entries, builder.count, builder.data_blocks));
+        let header = Bytes::from(encode_batch(
+            nonce,
+            place,
+            tail,
+            &builder.entries,
+            builder.count,
+            builder.data_blocks,
+        ));
         self.ring.take(place, len);
         self.journal.in_flight = Some(InFlight {
             place,
@@ -303,7 +310,9 @@ impl Disk {
                 continue;
             };
             entry.place = Some(RecordPlace { batch: batch.place, data });
-            if let (true, true, RecordBody::Write(w)) = (over, r.position.lsn > commit, &mut entry.record.body) {
+            if let (true, true, RecordBody::Write(w)) =
+                (over, r.position.lsn > commit, &mut entry.record.body)
+            {
                 freed += w.data.len() as u64;
                 w.data = Bytes::new();
             }
@@ -394,14 +403,19 @@ impl Disk {
         let of_segments = self.segments.values().flat_map(|s| [s.stated, s.oldest_batch()]);
         let holds = self.journal.holds.values().copied().map(Some);
         let oldest = of_segments.chain(holds).flatten().min().unwrap_or(u64::MAX);
-        self.ring.advance_tail(oldest);
+        // The superblock may come to name the tail: it has to be a batch that is durable.
+        let durable = self.journal.in_flight.as_ref().map_or(u64::MAX, |b| b.place.sequence - 1);
+        self.ring.advance_tail(oldest.min(durable));
     }
 
     /// Has a segment need nothing before batch `keep_from`, as far as that goes.
     fn relieve_segment(&mut self, key: SegmentKey, keep_from: u64) {
         let Some(s) = self.segments.get_mut(&key) else { return };
         let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < keep_from);
-        if s.log.iter().any(|e| is_old(&e) && e.record.position.lsn > s.settled && e.record.position.lsn <= s.commit) {
+        if s.log
+            .iter()
+            .any(|e| is_old(&e) && e.record.position.lsn > s.settled && e.record.position.lsn <= s.commit)
+        {
             self.writeback_due = true;
         }
         if s.stated.is_none() || s.state_queued {

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
     BLOCK_BYTES, BlockIndex, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, Epoch, ImageBlock,
-    LogPosition, Lsn, OrderToken, Record, RecordBody, RepeatState, SegmentKey, StoreOrder, StoreOutcome,
-    StoreRefusal, Time,
+    LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody, RepeatState, SegmentKey, StoreOrder,
+    StoreOutcome, StoreRefusal, Time,
 };
 
 /// What an order to the disk was for.
@@ -83,7 +83,9 @@ pub(crate) struct Disk {
 
 /// About what a record takes in the journal.
 pub(crate) fn journal_cost(record: &Record) -> u64 {
-    record.data_bytes().max(record.range().filter(|_| matches!(record.body, RecordBody::Write(_))).map_or(0, |r| r.bytes()))
+    record
+        .data_bytes()
+        .max(record.range().filter(|_| matches!(record.body, RecordBody::Write(_))).map_or(0, |r| r.bytes()))
         as u64
         + 512
 }
@@ -136,7 +138,11 @@ impl Disk {
             StoreOrder::Complete { repeats } => self.complete(key, token, repeats),
             StoreOrder::Changed { since } => {
                 let extents = self.changed(key, since);
-                out.push(StoreOutput::Done { segment: key, token, outcome: StoreOutcome::Changed { extents } });
+                out.push(StoreOutput::Done {
+                    segment: key,
+                    token,
+                    outcome: StoreOutcome::Changed { extents },
+                });
             }
             StoreOrder::InstallImage { blocks } => self.install(key, token, blocks, out),
             StoreOrder::Read { range } => self.start_job(key, token, JobKind::Read { range }, out),
@@ -148,7 +154,9 @@ impl Disk {
             StoreOrder::Digest { extent } => {
                 self.start_job(key, token, JobKind::Digest { extent, forced: false }, out);
             }
-            StoreOrder::Heal { block } => self.start_job(key, token, JobKind::Heal { block, placed: false }, out),
+            StoreOrder::Heal { block } => {
+                self.start_job(key, token, JobKind::Heal { block, placed: false }, out)
+            }
         }
     }
 
@@ -216,6 +224,7 @@ impl Disk {
     fn log_record(&mut self, key: SegmentKey, life: u64, record: Record) {
         let Some(s) = self.segments.get_mut(&key) else { return };
         assert_eq!(record.position.lsn, s.last().lsn.next(), "records follow each other");
+        assert!(record.data_bytes() <= MAX_RECORD_BYTES, "a longer request is split by the gateway");
         assert!(record.range().is_none_or(|r| r.in_segment()), "a record lies in its segment");
         self.log_memory += record.data_bytes() as u64;
         self.uncommitted += journal_cost(&record);
@@ -462,7 +471,12 @@ impl Disk {
     }
 
     /// The disk is failed for good: everything that waits is refused.
-    pub(crate) fn fail(&mut self, activity: DiskActivity, fault: Option<DiskFault>, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn fail(
+        &mut self,
+        activity: DiskActivity,
+        fault: Option<DiskFault>,
+        out: &mut Vec<StoreOutput>,
+    ) {
         if self.failed {
             return;
         }
@@ -536,7 +550,12 @@ impl Disk {
 }
 
 /// Says that an order is not carried out.
-pub(crate) fn refuse(segment: SegmentKey, token: OrderToken, refusal: StoreRefusal, out: &mut Vec<StoreOutput>) {
+pub(crate) fn refuse(
+    segment: SegmentKey,
+    token: OrderToken,
+    refusal: StoreRefusal,
+    out: &mut Vec<StoreOutput>,
+) {
     out.push(StoreOutput::Done { segment, token, outcome: StoreOutcome::Refused(refusal) });
 }
 
@@ -556,7 +575,8 @@ fn bad_record_blocks(records: &[Record]) -> Vec<BlockIndex> {
 
 /// Blocks of an image whose data does not pass the checksum that came with it.
 pub(crate) fn bad_image_blocks(blocks: &[ImageBlock]) -> Vec<BlockIndex> {
-    let is_bad = |b: &&ImageBlock| b.data.as_ref().is_some_and(|d| d.len() != BLOCK_BYTES || crc32c(d) != b.crc);
+    let is_bad =
+        |b: &&ImageBlock| b.data.as_ref().is_some_and(|d| d.len() != BLOCK_BYTES || crc32c(d) != b.crc);
     blocks.iter().filter(is_bad).map(|b| b.block).collect()
 }
 

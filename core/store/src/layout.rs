@@ -4,7 +4,7 @@
 use crate::api::StoreConfig;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
-use holdfast_types::{BLOCK_BYTES, EXTENT_BYTES};
+use holdfast_types::{BLOCK_BYTES, EXTENT_BYTES, MAX_RECORD_BYTES};
 use thiserror::Error;
 
 /// One block, as a byte offset's unit.
@@ -12,8 +12,9 @@ pub(crate) const BLOCK: u64 = BLOCK_BYTES as u64;
 const EXTENT: u64 = EXTENT_BYTES as u64;
 /// Bytes before the journal: two superblocks, and room for what a later version may want there.
 pub const HEADER_BYTES: u64 = 64 << 10;
-/// The smallest journal ring: room for several of the largest batches.
-pub const MIN_JOURNAL_BYTES: u64 = 4 << 20;
+/// The smallest journal ring: a batch is at most an eighth of it, and the longest record has to fit.
+pub const MIN_JOURNAL_BYTES: u64 = 16 << 20;
+const _: () = assert!(MIN_JOURNAL_BYTES / 8 > MAX_RECORD_BYTES as u64 + 4 * BLOCK);
 /// The smallest ring that is chosen by itself.
 const DEFAULT_JOURNAL_MIN: u64 = 64 << 20;
 /// The largest ring that is chosen by itself.
@@ -81,7 +82,8 @@ impl Layout {
     }
     /// Whether the parts follow each other inside the size.
     pub(crate) fn is_sound(&self) -> bool {
-        let bounds = [HEADER_BYTES, self.journal.start, self.journal.end, self.metadata.start, self.metadata.end];
+        let bounds =
+            [HEADER_BYTES, self.journal.start, self.journal.end, self.metadata.start, self.metadata.end];
         bounds.is_sorted()
             && self.metadata.end <= self.extents.start
             && self.extents.start < self.extents.end
@@ -168,7 +170,10 @@ mod tests {
 
     #[test]
     fn a_disk_or_a_ring_that_is_too_small_is_refused_with_the_numbers() {
-        assert!(matches!(layout(1 << 20, &StoreConfig::default()), Err(FormatError::TooSmall { size: 1048576, .. })));
+        assert!(matches!(
+            layout(1 << 20, &StoreConfig::default()),
+            Err(FormatError::TooSmall { size: 1048576, .. })
+        ));
         let config = StoreConfig { journal_bytes: Some(4096), ..StoreConfig::default() };
         assert!(matches!(layout(1 << 30, &config), Err(FormatError::JournalTooSmall { asked: 4096, .. })));
         assert!(matches!(layout(u64::MAX, &config), Err(FormatError::TooLarge { .. })));

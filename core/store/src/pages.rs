@@ -17,7 +17,12 @@ pub(crate) struct PageCache {
 
 impl PageCache {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { pages: BTreeMap::new(), by_use: BTreeMap::new(), clock: 0, most: (bytes / BLOCK_BYTES).max(16) }
+        Self {
+            pages: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            clock: 0,
+            most: (bytes / BLOCK_BYTES).max(16),
+        }
     }
 
     /// A page, if it is here.

@@ -25,15 +25,35 @@ static ZEROS: [u8; 16 * BLOCK_BYTES] = [0; 16 * BLOCK_BYTES];
 /// What a job is for.
 #[derive(Debug)]
 pub(crate) enum JobKind {
-    Read { range: BlockRange },
-    Status { range: BlockRange, present: BTreeMap<u32, [u64; EXTENT_BLOCKS as usize / 64]> },
-    Image { extent: ExtentIndex, since: Lsn },
-    Digest { extent: ExtentIndex, forced: bool },
-    Heal { block: ImageBlock, placed: bool },
-    Install { extents: Vec<u32> },
-    Log { records: Vec<Record> },
+    Read {
+        range: BlockRange,
+    },
+    Status {
+        range: BlockRange,
+        present: BTreeMap<u32, [u64; EXTENT_BLOCKS as usize / 64]>,
+    },
+    Image {
+        extent: ExtentIndex,
+        since: Lsn,
+    },
+    Digest {
+        extent: ExtentIndex,
+        forced: bool,
+    },
+    Heal {
+        block: ImageBlock,
+        placed: bool,
+    },
+    Install {
+        extents: Vec<u32>,
+    },
+    Log {
+        records: Vec<Record>,
+    },
     /// Records that are to be copied forward in the journal.
-    Copy { records: Vec<Record> },
+    Copy {
+        records: Vec<Record>,
+    },
 }
 
 impl JobKind {
@@ -76,7 +96,11 @@ enum SlotState {
     Absent,
     Data(Bytes),
     /// Part of what a disk order brought.
-    Piece { read: u64, at: usize, all: Bytes },
+    Piece {
+        read: u64,
+        at: usize,
+        all: Bytes,
+    },
     Bad(u32),
 }
 
@@ -97,7 +121,9 @@ enum Source {
 
 fn view(segment: &Segment, page: Option<&Page>, extent_at: Option<u64>, extent: ExtentIndex, i: u32) -> View {
     let of_page = page.map_or(Lsn(0), |p| p.lsns[i as usize]);
-    if let Some((lsn, block)) = segment.overlay.extent(extent).and_then(|e| e.block(i)).filter(|o| o.0 >= of_page) {
+    if let Some((lsn, block)) =
+        segment.overlay.extent(extent).and_then(|e| e.block(i)).filter(|o| o.0 >= of_page)
+    {
         let source = match block.map(|b| &b.content) {
             None | Some(Content::Absent) => Source::Absent,
             Some(Content::Memory(data)) => Source::Memory(data.clone()),
@@ -133,7 +159,13 @@ impl Disk {
     }
 
     /// Begins a job that resolves blocks.
-    pub(crate) fn start_job(&mut self, key: SegmentKey, token: OrderToken, kind: JobKind, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn start_job(
+        &mut self,
+        key: SegmentKey,
+        token: OrderToken,
+        kind: JobKind,
+        out: &mut Vec<StoreOutput>,
+    ) {
         let range = match &kind {
             JobKind::Read { range } | JobKind::Status { range, .. } => *range,
             JobKind::Image { extent, .. } | JobKind::Digest { extent, .. } => {
@@ -321,7 +353,8 @@ impl Disk {
     fn extent_unreadable(&mut self, id: u64, extent: ExtentIndex) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if matches!(job.kind, JobKind::Image { .. } | JobKind::Digest { .. } | JobKind::Status { .. }) {
-            job.slots = BlockRange::new(extent.first_block(), EXTENT_BLOCKS).blocks().map(Slot::new).collect();
+            job.slots =
+                BlockRange::new(extent.first_block(), EXTENT_BLOCKS).blocks().map(Slot::new).collect();
         }
         for slot in job.slots.iter_mut().filter(|s| s.block.extent() == extent) {
             slot.state = SlotState::Bad(0);
@@ -416,7 +449,10 @@ impl Disk {
         blocks: Vec<ImageBlock>,
         out: &mut Vec<StoreOutput>,
     ) {
-        assert!(blocks.iter().all(|b| BlockRange::new(b.block, 1).in_segment()), "an image lies in its segment");
+        assert!(
+            blocks.iter().all(|b| BlockRange::new(b.block, 1).in_segment()),
+            "an image lies in its segment"
+        );
         let bad = bad_image_blocks(&blocks);
         if !bad.is_empty() {
             let outcome = StoreOutcome::BadBlocks { blocks: bad };
@@ -491,7 +527,13 @@ impl Disk {
     }
 
     /// Has uncommitted records read that are only in the journal, to copy them forward.
-    pub(crate) fn start_copy(&mut self, key: SegmentKey, after: Lsn, max_bytes: usize, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn start_copy(
+        &mut self,
+        key: SegmentKey,
+        after: Lsn,
+        max_bytes: usize,
+        out: &mut Vec<StoreOutput>,
+    ) {
         let records = self.collect_records(key, after, max_bytes);
         let Some(id) = self.new_job(key, None, JobKind::Copy { records }) else { return };
         self.order_record_reads(id, out);
@@ -578,7 +620,13 @@ fn decode_current(
 }
 
 /// A slot for each block whose LSN is above `since`; blocks of an extent without a page count as of `floor`.
-fn slots_above(segment: &Segment, page: Option<&Page>, extent: ExtentIndex, since: Lsn, floor: Lsn) -> Vec<Slot> {
+fn slots_above(
+    segment: &Segment,
+    page: Option<&Page>,
+    extent: ExtentIndex,
+    since: Lsn,
+    floor: Lsn,
+) -> Vec<Slot> {
     let blocks = BlockRange::new(extent.first_block(), EXTENT_BLOCKS).blocks();
     let lsn = |b: BlockIndex| view(segment, page, None, extent, b.in_extent()).lsn.max(floor);
     blocks.filter(|b| lsn(*b) > since).map(|block| Slot { lsn: lsn(block), ..Slot::new(block) }).collect()
@@ -614,16 +662,17 @@ fn pieces(slots: Vec<Slot>) -> Vec<Bytes> {
             SlotState::Data(data) => pieces.push(data),
             SlotState::Piece { read, at, all } => {
                 let mut end = at + BLOCK_BYTES;
-                let follows = |s: &Slot, end: usize| {
-                    matches!(s.state, SlotState::Piece { read: r, at, .. } if r == read && at == end)
-                };
+                let follows = |s: &Slot, end: usize| matches!(s.state, SlotState::Piece { read: r, at, .. } if r == read && at == end);
                 while slots.next_if(|s| follows(s, end)).is_some() {
                     end += BLOCK_BYTES;
                 }
                 pieces.push(all.slice(at..end));
             }
             SlotState::Absent | SlotState::Pending | SlotState::Reading(_) | SlotState::Bad(_) => {
-                debug_assert!(matches!(slot.state, SlotState::Absent), "a job ends when every block is resolved");
+                debug_assert!(
+                    matches!(slot.state, SlotState::Absent),
+                    "a job ends when every block is resolved"
+                );
                 let mut len = BLOCK_BYTES;
                 while len < ZEROS.len() && slots.next_if(|s| matches!(s.state, SlotState::Absent)).is_some() {
                     len += BLOCK_BYTES;
@@ -663,7 +712,8 @@ fn runs(range: BlockRange, present: &BTreeMap<u32, [u64; EXTENT_BLOCKS as usize 
     let mut runs: Vec<(u32, bool)> = Vec::new();
     for block in range.blocks() {
         let i = block.in_extent();
-        let is = present.get(&block.extent().0).is_some_and(|bits| bits[i as usize / 64] >> (i % 64) & 1 == 1);
+        let is =
+            present.get(&block.extent().0).is_some_and(|bits| bits[i as usize / 64] >> (i % 64) & 1 == 1);
         match runs.last_mut() {
             Some((count, value)) if *value == is => *count += 1,
             _ => runs.push((1, is)),

@@ -32,15 +32,23 @@ enum Stage {
     Superblocks,
     /// Following the journal. `from_start`: the expected batch was not where the last one ended, and is looked
     /// for at the ring's start.
-    Walk { from_start: bool },
+    Walk {
+        from_start: bool,
+    },
     /// Looking for a later batch, from byte `at` of the window on.
-    Prove { at: u64 },
+    Prove {
+        at: u64,
+    },
     /// Reading pages from this one on.
-    Pages { next: u32 },
+    Pages {
+        next: u32,
+    },
     /// Writing the empty batch.
     Batch,
     /// Writing superblocks; how many are left after this one.
-    Superblock { left: u32 },
+    Superblock {
+        left: u32,
+    },
     Over,
 }
 
@@ -181,7 +189,9 @@ impl Recovery {
     }
 
     fn superblocks_read(&mut self, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
-        let Some((a, b)) = data.split_at_checked(BLOCK_BYTES) else { return Err(OpenError::Io(DiskFault::Short)) };
+        let Some((a, b)) = data.split_at_checked(BLOCK_BYTES) else {
+            return Err(OpenError::Io(DiskFault::Short));
+        };
         let both = [Superblock::decode(a), Superblock::decode(b)];
         let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
         let Some(superblock) = best else {
@@ -191,7 +201,9 @@ impl Recovery {
             });
             return Err(match version {
                 Some(found) => OpenError::UnknownVersion { found, known: crate::format::FORMAT_VERSION },
-                None => OpenError::NotHoldfast { damaged: both.iter().any(|s| *s != Err(SuperblockError::Blank)) },
+                None => {
+                    OpenError::NotHoldfast { damaged: both.iter().any(|s| *s != Err(SuperblockError::Blank)) }
+                }
             });
         };
         let found = superblock.identity;
@@ -232,8 +244,9 @@ impl Recovery {
                 self.read(at, CHUNK.min(journal.end - at), out);
                 return Ok(());
             };
-            let header = BatchHeader::peek(&block, nonce)
-                .filter(|h| h.sequence == self.expected.sequence && h.offset == at && h.len() <= journal.end - at);
+            let header = BatchHeader::peek(&block, nonce).filter(|h| {
+                h.sequence == self.expected.sequence && h.offset == at && h.len() <= journal.end - at
+            });
             let mut entries = None;
             if let Some(h) = &header {
                 let Some(batch) = self.buffered(at, h.len()) else {
@@ -348,7 +361,8 @@ impl Recovery {
         let tail = if self.batches.is_empty() { place } else { ring.tail() };
         let batch = encode_batch(superblock.format_nonce, place, tail, &[], 0, 0);
         ring.take(place, BLOCK);
-        let kind = DiskOrderKind::Write { offset: place.offset, data: vec![Bytes::from(batch)], durable: true };
+        let kind =
+            DiskOrderKind::Write { offset: place.offset, data: vec![Bytes::from(batch)], durable: true };
         self.order(kind, out);
     }
 

@@ -65,7 +65,8 @@ impl Replay {
                 Entry::Record { record, commit, data_block } => {
                     self.records += 1;
                     r.commit = r.commit.max(commit);
-                    let place = RecordPlace { batch, data: data + u64::from(data_block) * BLOCK_BYTES as u64 };
+                    let place =
+                        RecordPlace { batch, data: data + u64::from(data_block) * BLOCK_BYTES as u64 };
                     r.log.insert(record.position.lsn, LogEntry { record, place: Some(place) });
                 }
                 Entry::Seal(epoch) => r.segment.sealed = r.segment.sealed.max(epoch),

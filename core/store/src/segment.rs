@@ -7,8 +7,8 @@ use crate::ring::Place;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use holdfast_types::{
-    BLOCK_BYTES, BlockIndex, BlockRange, EXTENT_BLOCKS, Epoch, ExtentIndex, LogPosition, Lsn, Record, RecordBody,
-    RepeatState, ReplicaState,
+    BLOCK_BYTES, BlockIndex, BlockRange, EXTENT_BLOCKS, Epoch, ExtentIndex, LogPosition, Lsn, Record,
+    RecordBody, RepeatState, ReplicaState,
 };
 
 /// Where a record lies in the journal.

@@ -15,7 +15,9 @@ use crate::segment::ExtentEntry;
 use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
-use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey, Time};
+use holdfast_types::{
+    BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey, Time,
+};
 
 /// The most blocks of a round.
 const ROUND_BLOCKS: usize = 4096;
@@ -322,7 +324,9 @@ impl Disk {
         let mut reads = Vec::new();
         for (index, e) in round.extents.iter_mut().enumerate() {
             let Some(page) = &e.page else { continue };
-            e.blocks.retain(|(i, b)| b.lsn > page.lsns[*i as usize] || (b.heal && b.lsn == page.lsns[*i as usize]));
+            e.blocks.retain(|(i, b)| {
+                b.lsn > page.lsns[*i as usize] || (b.heal && b.lsn == page.lsns[*i as usize])
+            });
             let mut run: Option<(u64, usize, usize)> = None;
             for (n, (_, b)) in e.blocks.iter().enumerate() {
                 let Content::Journal(at) = b.content else { continue };

@@ -11,7 +11,10 @@ use holdfast_types::*;
 fn what_was_committed_is_read_before_and_after_it_is_in_place() {
     let mut rig = rig();
     put(&mut rig, write(1, 1, 250, 20));
-    assert_eq!(joined(rig.run(key(0), read(248, 24))), [vec![0; 8192], content(250, 20, 1).to_vec(), vec![0; 8192]].concat());
+    assert_eq!(
+        joined(rig.run(key(0), read(248, 24))),
+        [vec![0; 8192], content(250, 20, 1).to_vec(), vec![0; 8192]].concat()
+    );
     rig.idle();
     assert_eq!(rig.store.usage().dirty_bytes, 0);
     assert_eq!(joined(rig.run(key(0), read(250, 20))), content(250, 20, 1));
@@ -68,7 +71,8 @@ fn what_waits_together_shares_a_flush() {
 fn a_cut_record_does_not_come_back() {
     let mut rig = rig();
     rig.run(key(0), append(vec![write(1, 1, 0, 1), write(1, 2, 1, 1), write(1, 3, 2, 1)]));
-    let order = StoreOrder::Append { cut_after: Some(Lsn(1)), records: vec![write(2, 2, 5, 1)], sealed: Epoch(2) };
+    let order =
+        StoreOrder::Append { cut_after: Some(Lsn(1)), records: vec![write(2, 2, 5, 1)], sealed: Epoch(2) };
     assert_eq!(rig.run(key(0), order), StoreOutcome::Appended { last: LogPosition::new(Epoch(2), Lsn(2)) });
     rig.restart(Cut::LoseAll);
     let state = rig.store.replica_state(key(0)).expect("the copy is there");
@@ -123,11 +127,15 @@ fn a_flipped_bit_is_found_told_and_healed() {
     let bad = StoreOutcome::BadBlocks { blocks: vec![BlockIndex(3)] };
     assert_eq!(rig.run(key(0), read(0, 8)), bad);
     assert_eq!(rig.run(key(0), StoreOrder::ReadImage { extent: ExtentIndex(0), since: Lsn(0) }), bad);
-    let StoreOutcome::Digest { blocks, .. } = rig.run(key(0), StoreOrder::Digest { extent: ExtentIndex(0) }) else {
+    let StoreOutcome::Digest { blocks, .. } = rig.run(key(0), StoreOrder::Digest { extent: ExtentIndex(0) })
+    else {
         panic!("no digest")
     };
     assert_eq!(blocks.len(), 8);
-    assert!(matches!(blocks[3].content, BlockContent::Bad(_)) && matches!(blocks[2].content, BlockContent::Good(_)));
+    assert!(
+        matches!(blocks[3].content, BlockContent::Bad(_))
+            && matches!(blocks[2].content, BlockContent::Good(_))
+    );
     let data = content(3, 1, 1);
     let crc = holdfast_checksum::crc32c(&data);
     let block = ImageBlock { block: BlockIndex(3), lsn: Lsn(1), crc, data: Some(data) };
@@ -204,14 +212,17 @@ fn a_full_disk_refuses_data_takes_discards_and_goes_on() {
     put(&mut rig, write(1, lsn + 3, total * EXTENT_BLOCKS, 1));
     rig.idle();
     rig.restart(Cut::LoseAll);
-    assert_eq!(joined(rig.run(key(0), read(total * EXTENT_BLOCKS, 1))), content(total * EXTENT_BLOCKS, 1, lsn + 3));
+    assert_eq!(
+        joined(rig.run(key(0), read(total * EXTENT_BLOCKS, 1))),
+        content(total * EXTENT_BLOCKS, 1, lsn + 3)
+    );
 }
 
 #[test]
 fn a_dropped_copy_is_gone_for_good_and_its_space_is_free() {
     let mut rig = rig();
     let before = rig.store.usage();
-    put(&mut rig, write(1, 1, 0, 300));
+    put(&mut rig, write(1, 1, 0, 256));
     rig.idle();
     rig.call(|s, now, out| s.drop_replica(now, key(0), out));
     rig.settle();
@@ -291,7 +302,7 @@ fn uncommitted_records_do_not_pin_the_ring() {
         rig.run(key(1), append((1..=20).map(|l| write(1, l, 0, 16)).collect())),
         StoreOutcome::Appended { .. }
     ));
-    for lsn in 1..=100 {
+    for lsn in 1..=240 {
         put(&mut rig, write(1, lsn, 0, 64));
         if lsn == 50 {
             rig.restart(Cut::LoseAll);
@@ -322,7 +333,7 @@ fn a_torn_tail_is_cut_and_damage_in_the_middle_is_refused() {
     for lsn in 1..=5 {
         put(&mut rig, write(1, lsn, 0, 1));
     }
-    let ring = holdfast_store::layout(32 * MIB, &small()).expect("it was formatted").journal;
+    let ring = holdfast_store::layout(48 * MIB, &small()).expect("it was formatted").journal;
     // Batches of the format, the segment's state with the first record, then four of two blocks.
     let third = ring.start + 4096 + 2 * 8192;
     rig.disk.flip_bit(third + 4096 + 5, 0);
@@ -343,8 +354,15 @@ fn a_disk_that_is_not_ours_is_refused_by_name() {
     let open = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16| {
         let mut out = Vec::new();
         let config = rig.config;
-        rig.store =
-            holdfast_store::Store::open(rig.now, rig.disk.size(), ClusterId(cluster), NodeId(node), 5, config, &mut out);
+        rig.store = holdfast_store::Store::open(
+            rig.now,
+            rig.disk.size(),
+            ClusterId(cluster),
+            NodeId(node),
+            5,
+            config,
+            &mut out,
+        );
         rig.call(|_, _, o| o.append(&mut out));
         rig.settle();
         rig.opened.take().expect("it came to an end")
@@ -358,7 +376,7 @@ fn a_disk_that_is_not_ours_is_refused_by_name() {
     rig.disk.flip_bit(100, 1);
     rig.disk.flip_bit(4096 + 100, 1);
     assert_eq!(open(&mut rig, 7, 1), Err(OpenError::NotHoldfast { damaged: true }));
-    rig.disk = holdfast_store::testing::SimDisk::new(32 * MIB, 1);
+    rig.disk = holdfast_store::testing::SimDisk::new(48 * MIB, 1);
     assert_eq!(open(&mut rig, 7, 1), Err(OpenError::NotHoldfast { damaged: false }));
 }
 
@@ -367,7 +385,7 @@ fn a_shorter_device_is_refused_with_the_numbers() {
     let mut rig = rig();
     rig.disk.truncate(16 * MIB);
     rig.reopen();
-    assert_eq!(rig.opened, Some(Err(OpenError::Truncated { expected: 32 * MIB, found: 16 * MIB })));
+    assert_eq!(rig.opened, Some(Err(OpenError::Truncated { expected: 48 * MIB, found: 16 * MIB })));
 }
 
 #[test]
@@ -376,7 +394,8 @@ fn repeats_survive_the_trim_of_their_records() {
     let gateway = GatewayId { node: NodeId(1), incarnation: ProcessIncarnation(4) };
     for lsn in 1..=60 {
         let mut r = write(1, lsn, 0, 32);
-        r.request = Some(RequestTag { gateway, session: SessionId(1), seq: lsn, low: lsn.saturating_sub(40) });
+        r.request =
+            Some(RequestTag { gateway, session: SessionId(1), seq: lsn, low: lsn.saturating_sub(40) });
         put(&mut rig, r);
     }
     let body = RecordBody::Fence { gateway, session: Some(SessionId(3)) };

@@ -344,7 +344,10 @@ mod tests {
     use std::vec;
 
     fn key() -> SegmentKey {
-        SegmentKey { segment: SegmentId { volume: VolumeId(1), index: 2 }, incarnation: SegmentIncarnation(3) }
+        SegmentKey {
+            segment: SegmentId { volume: VolumeId(1), index: 2 },
+            incarnation: SegmentIncarnation(3),
+        }
     }
 
     fn records() -> Vec<Record> {
@@ -371,8 +374,10 @@ mod tests {
     /// A batch with every kind of entry, and what it decodes to.
     fn known() -> (Vec<u8>, Vec<(SegmentKey, Entry)>) {
         let state = SegmentState { life: 1, sealed: Epoch(2), commit: Lsn(3), ..SegmentState::default() };
-        let control = [Entry::Seal(Epoch(15)), Entry::Cut(Lsn(16)), Entry::Mark(Lsn(17)), Entry::State(state)];
-        let records = records().into_iter().map(|record| Entry::Record { record, commit: Lsn(1), data_block: 0 });
+        let control =
+            [Entry::Seal(Epoch(15)), Entry::Cut(Lsn(16)), Entry::Mark(Lsn(17)), Entry::State(state)];
+        let records =
+            records().into_iter().map(|record| Entry::Record { record, commit: Lsn(1), data_block: 0 });
         let mut bytes = Vec::new();
         let mut entries: Vec<_> = records.chain(control).map(|e| (key(), e)).collect();
         entries.iter().for_each(|(k, e)| encode_entry(&mut bytes, *k, e));

@@ -148,7 +148,10 @@ impl SimDisk {
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Bytes, DiskFault> {
-        assert!(offset.is_multiple_of(BLOCK_BYTES as u64) && len.is_multiple_of(BLOCK_BYTES), "reads are aligned");
+        assert!(
+            offset.is_multiple_of(BLOCK_BYTES as u64) && len.is_multiple_of(BLOCK_BYTES),
+            "reads are aligned"
+        );
         if offset + len as u64 > self.size {
             return Err(DiskFault::Short);
         }

@@ -11,7 +11,7 @@ pub const MIB: u64 = 1 << 20;
 
 pub fn small() -> StoreConfig {
     StoreConfig {
-        journal_bytes: Some(4 * MIB),
+        journal_bytes: Some(16 * MIB),
         dirty_limit_bytes: 512 << 10,
         page_cache_bytes: 64 << 10,
         uncommitted_limit_bytes: 256 << 10,
@@ -67,7 +67,7 @@ pub fn joined(outcome: StoreOutcome) -> Vec<u8> {
 
 /// A formatted disk with segment 0.
 pub fn rig() -> Rig {
-    let mut rig = Rig::format(32 * MIB, small(), 1);
+    let mut rig = Rig::format(48 * MIB, small(), 1);
     assert!(matches!(rig.opened, Some(Ok(_))), "{:?}", rig.opened);
     rig.call(|s, now, _| s.create_replica(now, key(0)));
     rig
