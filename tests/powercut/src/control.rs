@@ -1,9 +1,11 @@
 //! The switch for other processes: a Unix socket that takes one command a line and answers each with one line.
 //!
-//!     CUT [SEED]   the power goes            -> cut kept=N dropped=N torn=N
-//!     POWER        the power comes back      -> powered
-//!     STATUS                                 -> status powered=BOOL cached=BYTES durable_writes=N flushes=N
-//!     STOP         flush, unmount, end       -> stopped
+//! ```text
+//! CUT [SEED]   the power goes            -> cut kept=N dropped=N torn=N
+//! POWER        the power comes back      -> powered
+//! STATUS                                 -> status powered=BOOL cached=BYTES durable_writes=N flushes=N
+//! STOP         flush, unmount, end       -> stopped
+//! ```
 
 use crate::{PowerCut, PowerError};
 use std::{
