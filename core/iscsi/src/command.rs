@@ -1,8 +1,10 @@
 //! SCSI commands between their arrival and their response.
 //!
-//!     (arrived) --> Receiving --> Ready --> Running --> (responded)
-//!          \______________________^  \________^ |
-//!                                              \_/ next step
+//! ```text
+//! (arrived) --> Receiving --> Ready --> Running --> (responded)
+//!      \______________________^  \________^ |
+//!                                          \_/ next step
+//! ```
 //!
 //! At most [`MAX_IN_FLIGHT_BYTES`] of data are asked for or worked on at once; what is above waits in the order
 //! of arrival. When nothing is under way the first of those that wait goes on, however large it is, so there

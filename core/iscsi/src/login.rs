@@ -1,7 +1,9 @@
 //! The login phase: who the initiator is, whether it may, and what both sides agree on.
 //!
-//!     SecurityNegotiation --> LoginOperationalNegotiation --> full feature phase
-//!               \______________________________________________/
+//! ```text
+//! SecurityNegotiation --> LoginOperationalNegotiation --> full feature phase
+//!           \______________________________________________/
+//! ```
 //!
 //! Every refusal is a login response with a status, after which the connection closes. Nothing of the volume
 //! is touched. What an initiator may make this hold is bounded by [`MAX_TEXT_BYTES`] and [`MAX_REQUESTS`].

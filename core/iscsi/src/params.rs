@@ -118,7 +118,7 @@ impl Params {
             }
             "InitialR2T" => decide_bool(offer, true, false, &mut self.initial_r2t),
             "ImmediateData" => decide_bool(offer, false, true, &mut self.immediate_data),
-            "DataPDUInOrder" | "DataSequenceInOrder" => decide_bool(offer, true, true, &mut true.clone()),
+            "DataPDUInOrder" | "DataSequenceInOrder" => decide_bool(offer, true, true, &mut false),
             "MaxBurstLength" => {
                 decide_min(offer, MIN_LENGTH, MAX_LENGTH, MAX_BURST_BYTES, &mut self.max_burst)
             }

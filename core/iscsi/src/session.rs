@@ -1,7 +1,9 @@
 //! One initiator's connection, which is its whole session.
 //!
-//!     Login --> FullFeature --> Closed
-//!        \________________________^
+//! ```text
+//! Login --> FullFeature --> Closed
+//!    \________________________^
+//! ```
 //!
 //! This file takes the stream apart and hands each PDU to the phase that the session is in.
 

@@ -158,6 +158,9 @@ fn the_conformance_suite_of_libiscsi_fails_only_where_its_tests_are_at_fault() {
         let arguments = ["-d", "-n", "-t", family, &server.url()];
         let (_, text) = attempt("libiscsi-bin", "iscsi-test-cu", &arguments);
         assert!(text.contains("Run Summary"), "the suite did not come to its end:\n{text}");
+        let skipped = text.matches("[SKIPPED]").count();
+        let summary = text.lines().find(|line| line.trim_start().starts_with("tests ")).unwrap_or_default();
+        println!("{family}: tests, total, run, passed, failed, inactive: {summary}; {skipped} skipped");
         failed.extend(failures(&text));
     }
     let known: BTreeSet<String> = KNOWN_FAILURES.iter().map(|(test, _)| test.to_string()).collect();

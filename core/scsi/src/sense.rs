@@ -31,11 +31,11 @@ pub struct Code(pub u8, pub u8);
 impl Code {
     /// NO ADDITIONAL SENSE INFORMATION
     pub const NONE: Code = Code(0x00, 0x00);
-    /// NEXUS LOSS / "the initiator goes on elsewhere": COMMANDS CLEARED BY DEVICE SERVER
+    /// COMMANDS CLEARED BY DEVICE SERVER
     pub const COMMANDS_CLEARED_BY_DEVICE_SERVER: Code = Code(0x2f, 0x02);
     /// UNEXPECTED UNSOLICITED DATA
     pub const UNEXPECTED_UNSOLICITED_DATA: Code = Code(0x0c, 0x0c);
-    /// NOT ENOUGH UNSOLICITED DATA: an iSCSI "incorrect amount of data"
+    /// INCORRECT AMOUNT OF DATA (RFC 7143 11.4.7.2)
     pub const INCORRECT_AMOUNT_OF_DATA: Code = Code(0x0c, 0x0d);
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: the transport moves another amount than the CDB asks for
     pub const INVALID_FIELD_IN_INFORMATION_UNIT: Code = Code(0x0e, 0x03);

@@ -53,6 +53,21 @@ fn while_a_write_waits_everything_else_is_answered() {
 }
 
 #[test]
+fn a_late_result_is_not_taken_for_that_of_a_new_command_with_the_same_tag() {
+    let mut client = Client::logged_in("");
+    client.command(1, &write(0, 1), W, 512, &[7; 512]);
+    let (old, _) = client.submitted.pop_front().expect("the write is at the volume");
+    assert_eq!(manage(&mut client, ABORT_TASK, 1), 0);
+    client.command(1, &write(8, 1), W, 512, &[8; 512]);
+    let (new, _) = client.submitted.pop_front().expect("the new write is at the volume");
+    client.complete(old, Ok(BlockReply::Done));
+    assert!(client.heard.is_empty(), "the new write is not done yet");
+    client.complete(new, Ok(BlockReply::Done));
+    assert_eq!(client.hear().header.0[3], 0);
+    assert_eq!(client.session.held_bytes(), 0);
+}
+
+#[test]
 fn a_reset_gives_every_command_up_and_is_told_once() {
     let mut client = Client::logged_in("");
     client.command(1, &write(0, 1), W, 512, &[7; 512]);
