@@ -1,0 +1,132 @@
+//! What a copy looks up in its store or puts into it for the owner: leases and probes, log pieces, blocks,
+//! images, digests. All of it only for the owner of the highest epoch, and only once that promise is durable.
+
+use super::{Peer, Replica, ReplicaOutput};
+use crate::message::Body;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use holdfast_checksum::crc32c;
+use holdfast_types::{
+    BlockContent, BlockDigest, BlockIndex, BlockRange, ImageBlock, StoreOrder, StoreOutcome, Time,
+};
+
+/// The most services under way at once; more are not answered, and asked for again.
+const MAX_SERVICES: usize = 256;
+
+/// An order whose outcome is the answer, or leads to it.
+#[derive(Debug)]
+pub(crate) enum Service {
+    Fetch { peer: Peer, number: u64 },
+    Read { peer: Peer, number: u64, block: BlockIndex },
+    /// The content is there; its version is looked up.
+    ReadVersion { peer: Peer, number: u64, block: BlockIndex, data: Bytes },
+    Heal { peer: Peer, number: u64 },
+    Image { peer: Peer, number: u64 },
+    Digest { peer: Peer, number: u64 },
+}
+
+impl Service {
+    pub(crate) fn peer(&self) -> Peer {
+        match self {
+            Service::Fetch { peer, .. }
+            | Service::Read { peer, .. }
+            | Service::ReadVersion { peer, .. }
+            | Service::Heal { peer, .. }
+            | Service::Image { peer, .. }
+            | Service::Digest { peer, .. } => *peer,
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn serve(&mut self, peer: Peer, body: Body, now: Time, out: &mut Vec<ReplicaOutput>) {
+        if peer.epoch != self.promised || self.durable_promise != peer.epoch || self.services.len() >= MAX_SERVICES {
+            return;
+        }
+        let (service, order) = match body {
+            Body::Lease { number } => {
+                let granted = self.lease.grant(now, peer.epoch);
+                return self.send(peer, Body::LeaseReply { number, granted }, out);
+            }
+            Body::Probe { number } => return self.send(peer, Body::ProbeReply { number }, out),
+            Body::Fetch { number, after, max_bytes } => {
+                let order = StoreOrder::ReadLog { after, max_bytes: max_bytes as usize };
+                (Service::Fetch { peer, number }, order)
+            }
+            Body::Read { number, block, min_lsn } => {
+                if self.committed < min_lsn || self.incomplete_since.is_some() {
+                    return self.send(peer, Body::ReadReply { number, block: None }, out);
+                }
+                let order = StoreOrder::Read { range: BlockRange::new(block, 1) };
+                (Service::Read { peer, number, block }, order)
+            }
+            Body::Heal { number, block } => {
+                if block.data.as_ref().is_some_and(|d| crc32c(d) != block.crc) {
+                    return self.send(peer, Body::HealReply { number, replaced: false }, out);
+                }
+                (Service::Heal { peer, number }, StoreOrder::Heal { block })
+            }
+            Body::Image { number, blocks } => {
+                let intact = blocks.iter().all(|b| b.data.as_ref().is_none_or(|d| crc32c(d) == b.crc));
+                if self.incomplete_since.is_none() || !intact {
+                    return self.send(peer, Body::ImageReply { number, installed: false }, out);
+                }
+                (Service::Image { peer, number }, StoreOrder::InstallImage { blocks })
+            }
+            Body::Digest { number, extent } => (Service::Digest { peer, number }, StoreOrder::Digest { extent }),
+            // Replies, which no copy gets, and what `receive` took.
+            _ => return,
+        };
+        let order = self.order(order, out);
+        self.services.insert(order, service);
+    }
+
+    pub(super) fn served(&mut self, service: Service, outcome: StoreOutcome, out: &mut Vec<ReplicaOutput>) {
+        let peer = service.peer();
+        if self.halted || peer.epoch != self.promised {
+            return;
+        }
+        let body = match (service, outcome) {
+            (Service::Fetch { number, .. }, StoreOutcome::Log { records }) => Body::FetchReply { number, records },
+            (Service::Fetch { number, .. }, _) => Body::FetchReply { number, records: Vec::new() },
+            (Service::Read { number, block, .. }, StoreOutcome::Read { data }) => {
+                let data: Bytes = match <[Bytes; 1]>::try_from(data) {
+                    Ok([one]) => one,
+                    Err(many) => Bytes::from(many.concat()),
+                };
+                let order = self.order(StoreOrder::Digest { extent: block.extent() }, out);
+                self.services.insert(order, Service::ReadVersion { peer, number, block, data });
+                return;
+            }
+            (Service::Read { number, .. }, _) => Body::ReadReply { number, block: None },
+            (Service::ReadVersion { number, block, data, .. }, StoreOutcome::Digest { blocks, .. }) => {
+                Body::ReadReply { number, block: versioned(block, data, &blocks) }
+            }
+            (Service::ReadVersion { number, .. }, _) => Body::ReadReply { number, block: None },
+            (Service::Heal { number, .. }, outcome) => {
+                Body::HealReply { number, replaced: outcome == StoreOutcome::Healed { replaced: true } }
+            }
+            (Service::Image { number, .. }, outcome) => {
+                Body::ImageReply { number, installed: outcome == StoreOutcome::Installed }
+            }
+            (Service::Digest { number, .. }, StoreOutcome::Digest { at, blocks }) => {
+                Body::DigestReply { number, at, blocks }
+            }
+            // Refused for now. The owner asks again.
+            (Service::Digest { .. }, _) => return,
+        };
+        self.send(peer, body, out);
+    }
+}
+
+/// The block with its version, if what was read and what the disk was found to hold are the same.
+fn versioned(block: BlockIndex, data: Bytes, digest: &[BlockDigest]) -> Option<ImageBlock> {
+    let found = digest.iter().find(|d| d.block == block)?;
+    match found.content {
+        BlockContent::Good(crc) if crc == crc32c(&data) => {
+            Some(ImageBlock { block, lsn: found.lsn, crc, data: Some(data) })
+        }
+        BlockContent::Absent => Some(ImageBlock { block, lsn: found.lsn, crc: 0, data: None }),
+        BlockContent::Good(_) | BlockContent::Bad(_) => None,
+    }
+}
