@@ -33,6 +33,8 @@ pub struct Options {
     pub disk_dirs: Vec<PathBuf>,
     /// Environment of the daemons.
     pub environment: Vec<(String, String)>,
+    /// Another daemon than the one under test.
+    pub binary: Option<PathBuf>,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             copies: None,
             disk_dirs: Vec::new(),
             environment: Vec::new(),
+            binary: None,
         }
     }
 }
@@ -61,6 +64,7 @@ struct Node {
 pub struct Cluster {
     nodes: Vec<Node>,
     environment: Vec<(String, String)>,
+    binary: PathBuf,
     net: String,
     folder: Option<TempDir>,
     _turn: File,
@@ -81,8 +85,14 @@ impl Cluster {
         // Ports of a cluster that just ended may linger: addresses are not used again soon.
         let pid = std::process::id();
         let net = format!("127.{}.{}", 16 + pid / 250 % 200, 1 + pid % 250);
-        let mut cluster =
-            Cluster { nodes: Vec::new(), environment: options.environment.clone(), net, folder: Some(folder), _turn: turn };
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            environment: options.environment.clone(),
+            binary: options.binary.clone().unwrap_or_else(|| binary().to_owned()),
+            net,
+            folder: Some(folder),
+            _turn: turn,
+        };
         for i in 0..options.nodes {
             cluster.add_node(&options.disk, options.disk_dirs.get(i).map(PathBuf::as_path));
         }
@@ -166,7 +176,7 @@ impl Cluster {
 
     /// Starts a node's daemon.
     pub fn spawn(&mut self, n: usize) {
-        let daemon = Daemon::start(self.dir(n), &self.log(n), &self.environment);
+        let daemon = Daemon::start(&self.binary, self.dir(n), &self.log(n), &self.environment);
         self.nodes[n - 1].daemon = Some(daemon);
     }
 
@@ -197,7 +207,8 @@ impl Cluster {
 
     /// SIGKILLs every daemon at once.
     pub fn kill_all(&mut self) {
-        let living: Vec<String> = self.nodes.iter().flat_map(|n| &n.daemon).map(|d| d.pid().to_string()).collect();
+        let living: Vec<String> =
+            self.nodes.iter().flat_map(|n| &n.daemon).map(|d| d.pid().to_string()).collect();
         let pids: Vec<&str> = ["-s", "KILL"].into_iter().chain(living.iter().map(String::as_str)).collect();
         if !living.is_empty() {
             let _ = command::run("kill", &pids);
@@ -218,7 +229,8 @@ impl Cluster {
     /// What all daemons used so far, together, and the resident memory of the largest.
     pub fn usage(&self) -> (Usage, u64) {
         let each: Vec<Usage> = self.nodes.iter().flat_map(|n| &n.daemon).map(Daemon::usage).collect();
-        let sum = Usage { cpu: each.iter().map(|u| u.cpu).sum(), resident: each.iter().map(|u| u.resident).sum() };
+        let sum =
+            Usage { cpu: each.iter().map(|u| u.cpu).sum(), resident: each.iter().map(|u| u.resident).sum() };
         (sum, each.iter().map(|u| u.resident).max().unwrap_or(0))
     }
 
@@ -239,7 +251,10 @@ impl Cluster {
     /// Runs `holdfast --json` against a node, if it succeeds.
     pub fn try_json(&self, n: usize, arguments: &[&str]) -> Option<Value> {
         let text = self.try_cli(n, &[arguments, &["--json"]].concat()).ok()?;
-        Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}")))
+        Some(
+            serde_json::from_str(&text)
+                .unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}")),
+        )
     }
 
     /// Runs `holdfast --json` against a node; it must succeed.
@@ -250,7 +265,9 @@ impl Cluster {
     /// The first node that answers a question.
     pub fn ask(&self, arguments: &[&str]) -> Value {
         wait_for(&format!("an answer to {arguments:?}"), READY, || {
-            (1..=self.size()).filter(|n| self.node(*n).daemon.is_some()).find_map(|n| self.try_json(n, arguments))
+            (1..=self.size())
+                .filter(|n| self.node(*n).daemon.is_some())
+                .find_map(|n| self.try_json(n, arguments))
         })
     }
 
@@ -294,7 +311,7 @@ impl Cluster {
     /// Events of one kind that any node kept.
     pub fn events(&self, kind: &str) -> Vec<Value> {
         let living = (1..=self.size()).filter(|n| self.node(*n).daemon.is_some());
-        let all = living.filter_map(|n| self.try_json(n, &["events"]));
+        let all = living.filter_map(|n| self.try_json(n, &["events", "--last", "1000"]));
         all.flat_map(|v| v.as_array().cloned().unwrap_or_default()).filter(|e| e["kind"] == kind).collect()
     }
 
@@ -313,7 +330,10 @@ impl Cluster {
     pub fn assert_copies_equal(&self) {
         let report = self.check();
         assert!(report["findings"].as_array().is_some_and(Vec::is_empty), "copies differ: {report:#}");
-        assert!(report["skipped"].as_array().is_some_and(Vec::is_empty), "copies were not compared: {report:#}");
+        assert!(
+            report["skipped"].as_array().is_some_and(Vec::is_empty),
+            "copies were not compared: {report:#}"
+        );
     }
 
     fn first_living(&self) -> usize {
@@ -328,8 +348,10 @@ impl Cluster {
     /// A daemon's metrics page.
     pub fn metrics_page(&self, n: usize) -> String {
         use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect((self.address(n), 7403)).expect("the metrics port listens");
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address(n));
+        let mut stream =
+            std::net::TcpStream::connect((self.address(n), 7403)).expect("the metrics port listens");
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address(n));
         stream.write_all(request.as_bytes()).expect("a request can be sent");
         let mut page = String::new();
         stream.read_to_string(&mut page).expect("the page is text");
@@ -359,7 +381,8 @@ fn number(value: &Value) -> usize {
 /// Waits until no other cluster of these tests lives on this machine.
 fn take_turn() -> File {
     let path = std::env::temp_dir().join("holdfast-tests.lock");
-    let file = File::options().create(true).write(true).truncate(false).open(path).expect("the lock can be opened");
+    let file =
+        File::options().create(true).write(true).truncate(false).open(path).expect("the lock can be opened");
     file.lock().expect("the lock can be taken");
     file
 }

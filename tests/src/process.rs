@@ -60,10 +60,10 @@ pub struct Usage {
 
 impl Daemon {
     /// `holdfast node run` on a data folder, its log appended to a file.
-    pub fn start(dir: &Path, log: &Path, environment: &[(String, String)]) -> Daemon {
+    pub fn start(binary: &Path, dir: &Path, log: &Path, environment: &[(String, String)]) -> Daemon {
         let log = File::options().create(true).append(true).open(log).expect("the log can be opened");
         let errors = log.try_clone().expect("a descriptor is left");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         command.args(["node", "run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.envs(environment.iter().map(|(k, v)| (k, v)));
         Daemon { child: command.spawn().expect("the daemon starts") }
@@ -115,6 +115,7 @@ fn usage_of(pid: u32) -> Option<Usage> {
     let after_name: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u32 = after_name.get(11)?.parse::<u32>().ok()? + after_name.get(12)?.parse::<u32>().ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib: u64 = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+    let kib: u64 =
+        status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
     Some(Usage { cpu: TICK * ticks, resident: kib << 10 })
 }

@@ -26,8 +26,12 @@ impl QemuIo {
         };
         let (sender, lines) = channel();
         let other = sender.clone();
-        std::thread::spawn(move || BufReader::new(output).lines().map_while(Result::ok).for_each(|l| drop(sender.send(l))));
-        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|l| drop(other.send(l))));
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).for_each(|l| drop(sender.send(l)))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(errors).lines().map_while(Result::ok).for_each(|l| drop(other.send(l)))
+        });
         QemuIo { child, input, lines }
     }
 
@@ -40,7 +44,10 @@ impl QemuIo {
     /// Waits for the end of the command begun before; an error is what qemu-io said.
     pub fn end(&mut self, limit: Duration) -> Result<(), String> {
         loop {
-            let line = self.lines.recv_timeout(limit).map_err(|e| format!("qemu-io says nothing for {limit:?}: {e}"))?;
+            let line = self
+                .lines
+                .recv_timeout(limit)
+                .map_err(|e| format!("qemu-io says nothing for {limit:?}: {e}"))?;
             if line.contains("ops;") {
                 return Ok(());
             }

@@ -111,7 +111,8 @@ impl Writer {
     /// Stops after the requests that are under way, and waits for their answers.
     pub fn stop(self) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let blocks = self.workers.into_iter().flat_map(|w| w.join().expect("a worker does not panic")).collect();
+        let blocks =
+            self.workers.into_iter().flat_map(|w| w.join().expect("a worker does not panic")).collect();
         let waits = std::mem::take(&mut *self.shared.waits.lock().expect("no worker panicked"));
         let errors = std::mem::take(&mut *self.shared.errors.lock().expect("no worker panicked"));
         Report { blocks, waits, start: self.start, errors }
@@ -130,7 +131,15 @@ struct Worker {
 
 impl Worker {
     fn new(number: u64, plan: Plan, shared: Arc<Shared>) -> Worker {
-        Worker { plan, shared, number, random: number * 7919 + 1, turn: 0, client: None, blocks: BTreeMap::new() }
+        Worker {
+            plan,
+            shared,
+            number,
+            random: number * 7919 + 1,
+            turn: 0,
+            client: None,
+            blocks: BTreeMap::new(),
+        }
     }
 
     fn run(mut self) -> BTreeMap<u64, Known> {
@@ -145,7 +154,11 @@ impl Worker {
             if let Err(error) = worked {
                 // After a stop is asked for, an unanswered write is allowed to stay unanswered.
                 if !self.shared.stop.load(Ordering::Relaxed) {
-                    self.shared.errors.lock().expect("no worker panicked").push(format!("block {block}: {error}"));
+                    self.shared
+                        .errors
+                        .lock()
+                        .expect("no worker panicked")
+                        .push(format!("block {block}: {error}"));
                 }
                 break;
             }
@@ -181,7 +194,8 @@ impl Worker {
                     Client::connect(address, VOLUME, PATIENCE)
                 }
             };
-            let error = match tried.and_then(|mut client| request(&mut client).map(|answer| (client, answer))) {
+            let error = match tried.and_then(|mut client| request(&mut client).map(|answer| (client, answer)))
+            {
                 Ok((client, answer)) => {
                     self.client = Some(client);
                     return Ok(answer);
@@ -234,7 +248,8 @@ impl Report {
     pub fn verify(&self, address: &str) {
         let mut client = Client::connect(address, VOLUME, PATIENCE).expect("the export can be opened");
         for (block, known) in &self.blocks {
-            let bytes = client.read(block * BLOCK as u64, BLOCK).unwrap_or_else(|e| panic!("block {block}: {e}"));
+            let bytes =
+                client.read(block * BLOCK as u64, BLOCK).unwrap_or_else(|e| panic!("block {block}: {e}"));
             judge(*block, *known, &bytes).unwrap_or_else(|wrong| panic!("{wrong}"));
         }
     }

@@ -1,0 +1,92 @@
+//! A stopped node's disk, for damage on purpose. It knows of the format only that data and metadata lie behind
+//! the superblocks and the journal; it finds blocks by their content.
+
+use crate::pattern::BLOCK;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Two superblocks, and the smallest journal that a disk has; docs/formats.md.
+const JOURNAL_END: u64 = 2 * BLOCK as u64 + (64 << 20);
+const STEP: u64 = 1 << 20;
+
+/// The file of a disk.
+pub struct DiskImage {
+    file: File,
+    size: u64,
+}
+
+/// Every block behind the journal that is not zero.
+pub struct Snapshot(BTreeMap<u64, Vec<u8>>);
+
+impl DiskImage {
+    /// Opens a disk file; its daemon must not run.
+    pub fn open(path: &Path) -> DiskImage {
+        let file = File::options().read(true).write(true).open(path).expect("the disk file can be opened");
+        let size = file.metadata().expect("a file has a size").len();
+        DiskImage { file, size }
+    }
+
+    /// Flips a bit in the last place that holds this content: the block itself, behind its journal record.
+    pub fn flip_bit_of(&self, content: &[u8]) {
+        let mut place = None;
+        self.each_block(0, |offset, block| {
+            if block == content {
+                place = Some(offset);
+            }
+        });
+        let offset = place.expect("the disk holds the block");
+        assert!(offset >= JOURNAL_END, "the block lies in the journal only: it was not written back");
+        self.write(offset + 100, &[content[100] ^ 1]);
+    }
+
+    /// Everything behind the journal.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut blocks = BTreeMap::new();
+        self.each_block(JOURNAL_END, |offset, block| {
+            blocks.insert(offset, block.to_vec());
+        });
+        Snapshot(blocks)
+    }
+
+    /// Puts every block behind the journal back that differs from the snapshot.
+    pub fn put_back_behind_the_journal(&self, snapshot: &Snapshot) {
+        let mut changed = Vec::new();
+        self.each_block(JOURNAL_END, |offset, block| {
+            match snapshot.0.get(&offset) {
+                Some(old) if old == block => {}
+                Some(old) => changed.push((offset, old.clone())),
+                None => changed.push((offset, vec![0; BLOCK])),
+            };
+        });
+        assert!(!changed.is_empty(), "nothing changed behind the journal");
+        changed.iter().for_each(|(offset, block)| self.write(*offset, block));
+    }
+
+    /// Overwrites bytes.
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        self.file
+            .write_all_at(bytes, offset)
+            .and_then(|()| self.file.sync_all())
+            .expect("the disk file can be written");
+    }
+
+    /// Cuts the file.
+    pub fn truncate(&self, size: u64) {
+        self.file.set_len(size).expect("the disk file can be cut");
+    }
+
+    fn each_block(&self, from: u64, mut see: impl FnMut(u64, &[u8])) {
+        let mut buffer = vec![0; STEP as usize];
+        for start in (from..self.size).step_by(STEP as usize) {
+            let len = (self.size - start).min(STEP) as usize;
+            self.file.read_exact_at(&mut buffer[..len], start).expect("the disk file can be read");
+            for (i, block) in buffer[..len].chunks(BLOCK).enumerate() {
+                if block.iter().any(|b| *b != 0) {
+                    see(start + (i * BLOCK) as u64, block);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A disk lies, shrinks, is another cluster's, or is full.
+
+use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::disk_image::DiskImage;
+use holdfast_tests::nbd::Client;
+use holdfast_tests::pattern::{BLOCK, content, version_of};
+use holdfast_tests::{succeed, until, wait_for};
+use std::path::Path;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn stop_cleanly(cluster: &mut Cluster, node: usize) {
+    cluster.cli(node, &["node", "stop"]);
+    cluster.wait_ended(node);
+}
+
+#[test]
+fn a_flipped_bit_is_answered_from_a_good_copy_healed_and_reported() {
+    let mut cluster = Cluster::start(3);
+    let block = 17;
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
+    let owner = cluster.owner(0);
+    drop(client);
+    // Both the owner and, after the hand-over, the next one find it on their own disk.
+    stop_cleanly(&mut cluster, owner);
+    DiskImage::open(cluster.disk(owner)).flip_bit_of(&content(block, 1));
+    cluster.start_node(owner);
+    cluster.wait_healthy();
+    for node in 1..=3 {
+        let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+        for b in 0..64 {
+            assert_eq!(version_of(b, &client.read(b * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
+        }
+    }
+    // Whoever owns now may read a good disk only: the check reads all of them.
+    cluster.check();
+    until("the healed block is reported", LIMIT, || !cluster.events("block-healed").is_empty());
+    cluster.assert_copies_equal();
+    stop_cleanly(&mut cluster, owner);
+    assert!(holds(cluster.disk(owner), &content(block, 1)), "the disk still holds the flipped bit");
+}
+
+fn holds(disk: &Path, block: &[u8]) -> bool {
+    let bytes = std::fs::read(disk).expect("the disk file can be read");
+    bytes.chunks(BLOCK).skip((65 << 20) / BLOCK).any(|b| b == block)
+}
+
+/// Starts a node whose disk is damaged; what its log says of that disk.
+fn start_and_read_log(cluster: &mut Cluster, node: usize) -> String {
+    cluster.spawn(node);
+    let log = cluster.folder().join(format!("node{node}.log"));
+    let before = std::fs::metadata(&log).map_or(0, |m| m.len());
+    wait_for("the daemon says what is wrong with its disk", LIMIT, || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        let disk = cluster.disk(node).to_string_lossy().into_owned();
+        let new = text.get(before.saturating_sub(4096) as usize..)?.to_owned();
+        new.lines()
+            .rfind(|l| {
+                l.contains(&disk) && (l.contains("ERROR") || l.contains("error") || l.contains("WARN"))
+            })
+            .map(str::to_owned)
+    })
+}
+
+fn refused(damage: impl Fn(&mut Cluster, usize), words: &[&str]) {
+    let mut cluster = Cluster::start(3);
+    let node = 3;
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    client.write(0, &content(0, 1)).expect("a write");
+    stop_cleanly(&mut cluster, node);
+    damage(&mut cluster, node);
+    let said = start_and_read_log(&mut cluster, node);
+    println!("{said}");
+    assert!(words.iter().any(|w| said.contains(w)), "it is not named: {said}");
+    // The others serve meanwhile.
+    client.write(0, &content(0, 2)).expect("a write meanwhile");
+    assert_eq!(version_of(0, &client.read(0, BLOCK).expect("a read meanwhile")), Ok(2));
+}
+
+#[test]
+fn a_truncated_disk_is_refused_by_name() {
+    refused(|c, n| DiskImage::open(c.disk(n)).truncate(512 << 20), &["truncated", "shorter", "smaller"]);
+}
+
+#[test]
+fn a_disk_with_two_bad_superblocks_is_refused_by_name() {
+    refused(|c, n| DiskImage::open(c.disk(n)).write(0, &[0xa5; 2 * BLOCK]), &["superblock"]);
+}
+
+#[test]
+fn a_disk_of_another_cluster_is_refused_by_name() {
+    let other = {
+        let mut other = Cluster::start(1);
+        stop_cleanly(&mut other, 1);
+        let kept = holdfast_tests::process::target_dir().join("clusters/other-disk");
+        std::fs::copy(other.disk(1), &kept).expect("the disk can be copied");
+        kept
+    };
+    refused(
+        |c, n| {
+            std::fs::copy(&other, c.disk(n)).expect("the disk can be copied");
+        },
+        &["another cluster", "other cluster"],
+    );
+    std::fs::remove_file(&other).expect("the copy is ours");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_goes_on_after_space_is_added() {
+    let mut options = Options::new(1);
+    options.volume = "2G".to_owned();
+    let cluster = Cluster::with(options);
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    let (mut written, step) = (0, 256 * BLOCK as u64);
+    // Either the write is refused as "no space" or it waits; both end here with what was acknowledged known.
+    let full = loop {
+        let data: Vec<u8> = (0..256).flat_map(|b| content(written / BLOCK as u64 + b, 1)).collect();
+        match client.write(written, &data) {
+            Ok(()) => written += step,
+            Err(error) => break error,
+        }
+        assert!(written < 2 << 30, "a disk of 1 GiB took 2 GiB");
+    };
+    println!("full after {} MiB: {full}", written >> 20);
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens again");
+    // What exists can still be overwritten.
+    client.write(0, &content(0, 1)).expect("an overwrite needs no space");
+    let spec = format!("{}:1G", cluster.folder().join("more.img").display());
+    cluster.cli(1, &["disk", "add", &spec]);
+    until("writes go on", LIMIT, || {
+        let data = content(written / BLOCK as u64, 1);
+        let tried = Client::connect(cluster.address(1), VOLUME, Duration::from_secs(5));
+        tried.is_ok_and(|mut c| c.write(written, &data).is_ok())
+    });
+    for block in (0..written / BLOCK as u64).step_by(97) {
+        assert_eq!(version_of(block, &client.read(block * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
+    }
+    succeed("nbdinfo", &["--size", &cluster.nbd(1)]);
+}

@@ -1,0 +1,141 @@
+//! Bad input to every command: one line that says what is wrong and what next, exit code 1 or 2, no panic.
+
+use holdfast_tests::cluster::Cluster;
+use holdfast_tests::output_of;
+use holdfast_tests::process::binary;
+
+/// Runs a command that must fail as promised; what it said.
+fn refused(arguments: &[&str]) -> String {
+    let output = output_of(&binary().to_string_lossy(), arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = output.status.code();
+    assert!(matches!(code, Some(1 | 2)), "{arguments:?} ended with {code:?}: {said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?} said more or less than one line: {said}");
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    said
+}
+
+#[test]
+fn bad_input_to_a_running_cluster_is_refused_in_one_line() {
+    let cluster = Cluster::start(1);
+    let dir = cluster.dir(1).to_string_lossy().into_owned();
+    let name_300 = "n".repeat(300);
+    let cases: &[&[&str]] = &[
+        &["volume", "show", "nothing"],
+        &["volume", "check", "nothing"],
+        &["volume", "rm", "nothing", "--yes"],
+        &["volume", "resize", "nothing", "--size", "2G"],
+        &["volume", "resize", "demo", "--size", "0"],
+        &["volume", "resize", "demo", "--size", "1PiB"],
+        &["volume", "create", "zero", "--size", "0"],
+        &["volume", "create", "vast", "--size", "1PiB"],
+        &["volume", "create", "unit", "--size", "4X"],
+        &["volume", "create", "unit", "--size", "-4G"],
+        &["volume", "create", "odd", "--size", "4097"],
+        &["volume", "create", &name_300, "--size", "1G"],
+        &["volume", "create", "", "--size", "1G"],
+        &["volume", "create", "UPPER case/../", "--size", "1G"],
+        &["volume", "create", "demo", "--size", "1G"],
+        &["volume", "create", "many", "--size", "1G", "--copies", "3"],
+        &["volume", "create", "many", "--size", "1G", "--copies", "0"],
+        &["volume", "create", "lost", "--size", "1G", "--pool", "nothing"],
+        &["node", "show", "nothing"],
+        &["node", "show", &name_300],
+        &["node", "stop", "nothing"],
+        &["disk", "show", "nothing"],
+        &["disk", "add", "/nonexistent/disk"],
+        &["disk", "add", "/nonexistent/disk:1G"],
+        &["disk", "add", "/dev/null"],
+        &["disk", "add", "./x:7Q"],
+        &["chap", "set"],
+        &["nonsense"],
+        &["volume", "nonsense"],
+        &["volume", "create"],
+    ];
+    for case in cases {
+        let said = refused(&[case, &["--dir", &dir][..]].concat());
+        println!("{case:.60?}: {}", said.trim_end());
+    }
+}
+
+#[test]
+fn a_token_is_good_once_and_a_wrong_one_never() {
+    let mut cluster = Cluster::start(1);
+    let token = cluster.json(1, &["token", "create"])["token"].as_str().expect("a token is text").to_owned();
+    let new = |name: &str| cluster.folder().join(name).to_string_lossy().into_owned();
+    let (first, second, third) = (new("first"), new("second"), new("third"));
+    let disk = |dir: &str| format!("{dir}/disk.img:1G");
+    let base = cluster.address(1).rsplit_once('.').expect("an address").0.to_owned();
+    let address = |n: u8| format!("{base}.{n}");
+    let join = |token: &str, dir: &str, n: u8| {
+        ["join", token, "--dir", dir, "--addr", &address(n), "--disk", &disk(dir)].map(str::to_owned)
+    };
+    let bin = binary().to_string_lossy().into_owned();
+    let args = join(&token, &first, 11);
+    assert!(output_of(&bin, &args.iter().map(String::as_str).collect::<Vec<_>>()).status.success());
+    let bad_tokens = [token.as_str(), "hf1nonsense", "", &token[..token.len() - 4], &format!("{token}00")]
+        .map(str::to_owned);
+    for (i, bad) in bad_tokens.iter().enumerate() {
+        let args = join(bad, if i % 2 == 0 { &second } else { &third }, 12);
+        println!("{}", refused(&args.iter().map(String::as_str).collect::<Vec<_>>()).trim_end());
+    }
+    cluster.kill(1);
+    let args = join(&token, &third, 13);
+    refused(&args.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn commands_without_a_daemon_or_with_a_wrong_address_say_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().to_string_lossy().into_owned();
+    for command in [
+        &["status"][..],
+        &["volume", "ls"],
+        &["events"],
+        &["token", "create"],
+        &["node", "stop"],
+        &["node", "run"],
+    ] {
+        let said = refused(&[command, &["--dir", &dir]].concat());
+        println!("{command:?}: {}", said.trim_end());
+    }
+    let spec = format!("{dir}/d.img:1G");
+    for address in ["", "nonsense", "127.0.0.1:99999", "300.1.1.1"] {
+        refused(&["init", "--dir", &dir, "--addr", address, "--disk", &spec]);
+    }
+    refused(&["init", "--dir", &dir, "--addr", "127.200.0.1", "--disk", &format!("{dir}/d.img:900T")]);
+    refused(&["init", "--dir", &dir, "--addr", "127.200.0.1", "--disk", "/nonexistent/d.img:1G"]);
+    refused(&["status", "--node", "127.200.0.99", "--token-file", &spec]);
+}
+
+#[test]
+fn every_command_answers_as_json_and_every_node_answers_for_the_cluster() {
+    let cluster = Cluster::start(3);
+    for node in 1..=3 {
+        let status = cluster.json(node, &["status"]);
+        assert_eq!(status["nodes"].as_array().map(Vec::len), Some(3));
+        for command in [&["node", "ls"][..], &["disk", "ls"], &["pool", "ls"], &["volume", "ls"]] {
+            let expected = if command[0] == "node" || command[0] == "disk" { 3 } else { 1 };
+            assert_eq!(cluster.json(node, command).as_array().map(Vec::len), Some(expected), "{command:?}");
+        }
+        cluster.json(node, &["volume", "show", "demo"]);
+        cluster.json(node, &["node", "show"]);
+    }
+    // A node that is not the leader takes orders too.
+    let follower = cluster.leader() % 3 + 1;
+    cluster.json(follower, &["volume", "create", "second", "--size", "64M"]);
+    cluster.json(follower, &["volume", "resize", "second", "--size", "128M"]);
+    assert_eq!(cluster.json(follower, &["volume", "show", "second"])["size"], 128 << 20);
+    cluster.json(follower, &["volume", "rm", "second", "--yes"]);
+    assert!(cluster.try_json(follower, &["volume", "show", "second"]).is_none());
+}
+
+#[test]
+fn every_number_of_nodes_from_one_to_five_makes_a_cluster() {
+    for nodes in [1, 2, 5] {
+        let cluster = Cluster::start(nodes);
+        cluster.assert_copies_equal();
+        let copies = cluster.json(1, &["volume", "show", "demo"])["copies"].as_u64();
+        assert_eq!(copies, Some(nodes.min(3) as u64));
+    }
+}

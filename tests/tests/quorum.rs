@@ -1,0 +1,118 @@
+//! The quorum is gone. Nothing is refused, nothing ends: commands wait, and finish when it is back.
+
+use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::nbd::{Client, Command};
+use holdfast_tests::pattern::{BLOCK, content, version_of};
+use holdfast_tests::process::Signal;
+use holdfast_tests::qemu_io::QemuIo;
+use holdfast_tests::writer::{Plan, Writer};
+use holdfast_tests::{succeed, until};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// Long enough that every timeout inside of the product has fired.
+const LONG: Duration = Duration::from_secs(8);
+
+/// Stops two of three, sees that the third keeps everything and answers nothing, and lets them return.
+fn two_of_three_stop(
+    cluster: &mut Cluster,
+    stop: impl Fn(&mut Cluster, usize),
+    resume: impl Fn(&mut Cluster, usize),
+) {
+    let (third, gone) = (1, [2, 3]);
+    let mut nbd = Client::connect(cluster.address(third), VOLUME, LIMIT).expect("the export opens");
+    let mut iscsi = QemuIo::open(&cluster.iscsi(third));
+    nbd.write(0, &content(0, 1)).expect("a write before");
+    iscsi.run("write -P 0x61 64k 4k", LIMIT).expect("a write before");
+    let pid = cluster.pid(third);
+    gone.iter().for_each(|n| stop(cluster, *n));
+
+    let cookie =
+        nbd.send(Command::Write, 0, BLOCK as u32, &content(0, 2)).expect("the socket takes the write");
+    iscsi.begin("write -P 0x62 64k 4k");
+    let early = iscsi.end(LONG);
+    assert!(early.is_err_and(|said| said.contains("says nothing")), "a write was answered without a quorum");
+    assert!(cluster.lives(third) && cluster.pid(third) == pid, "the third node's process ended");
+    // Ports are open, and what needs no quorum is answered: login, discovery, INQUIRY, logout.
+    let listed = succeed("iscsi-ls", &[&format!("iscsi://{}:3260", cluster.address(third))]);
+    assert!(listed.contains(VOLUME), "{listed}");
+    succeed("iscsi-inq", &[&cluster.iscsi(third)]);
+    assert!(succeed("nbdinfo", &["--size", &cluster.nbd(third)]).contains("1073741824"));
+
+    resume(cluster, gone[0]);
+    nbd.reply(cookie, 0).expect("the NBD write that waited ends well");
+    iscsi.end(LIMIT).expect("the iSCSI write that waited ends well");
+    assert_eq!(version_of(0, &nbd.read(0, BLOCK).expect("a read after")), Ok(2));
+    iscsi.run("read -P 0x62 64k 4k", LIMIT).expect("a read after");
+    resume(cluster, gone[1]);
+    cluster.wait_healthy();
+    cluster.assert_copies_equal();
+}
+
+#[test]
+fn two_of_three_are_killed_and_commands_wait_on_the_third_until_one_returns() {
+    let mut cluster = Cluster::start(3);
+    two_of_three_stop(&mut cluster, |c, n| c.kill(n), |c, n| c.spawn(n));
+}
+
+#[test]
+fn two_of_three_freeze_and_commands_wait_on_the_third_until_one_thaws() {
+    let mut cluster = Cluster::start(3);
+    two_of_three_stop(&mut cluster, |c, n| c.signal(n, Signal::Stop), |c, n| c.signal(n, Signal::Cont));
+}
+
+#[test]
+fn an_owner_that_was_frozen_through_a_takeover_answers_nothing_stale_when_it_thaws() {
+    let mut cluster = Cluster::start(3);
+    let owner = cluster.owner(0);
+    let other = owner % 3 + 1;
+    let mut through_owner = Client::connect(cluster.address(owner), VOLUME, LIMIT).expect("the export opens");
+    let mut through_other = Client::connect(cluster.address(other), VOLUME, LIMIT).expect("the export opens");
+    through_owner.write(0, &content(0, 1)).expect("a write before");
+    assert_eq!(version_of(0, &through_owner.read(0, BLOCK).expect("a read before")), Ok(1));
+    cluster.signal(owner, Signal::Stop);
+    // The read lies in the frozen owner's socket when the new owner takes a newer write.
+    let cookie = through_owner.send(Command::Read, 0, BLOCK as u32, &[]).expect("the socket takes the read");
+    through_other.write(0, &content(0, 2)).expect("the write ends after a takeover");
+    assert_ne!(cluster_owner_through(&cluster, other), owner, "nobody took over");
+    cluster.signal(owner, Signal::Cont);
+    let read = through_owner.reply(cookie, BLOCK).expect("the read is answered by the thawed node");
+    assert_eq!(version_of(0, &read), Ok(2), "the thawed owner answered from its past");
+    cluster.wait_healthy();
+}
+
+fn cluster_owner_through(cluster: &Cluster, node: usize) -> usize {
+    cluster.json(node, &["volume", "show", VOLUME])["segments"][0]["owner"].as_u64().unwrap_or(0) as usize
+}
+
+#[test]
+fn five_nodes_lose_the_control_quorum_and_a_segment_with_its_own_quorum_never_stops() {
+    let mut options = Options::new(5);
+    options.copies = Some(3);
+    let mut cluster = Cluster::with(options);
+    let segment = &cluster.ask(&["volume", "show", VOLUME])["segments"][0];
+    let copies: Vec<usize> = segment["copies"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|c| c["node"].as_u64().unwrap_or(0) as usize)
+        .collect();
+    let owner = cluster.owner(0);
+    // Two nodes without a copy and one replica go: two of five are no control quorum, two of three copies live.
+    let replica = copies.iter().copied().find(|n| *n != owner).expect("three copies");
+    let gone: Vec<usize> = (1..=5).filter(|n| !copies.contains(n)).chain([replica]).collect();
+    assert_eq!(gone.len(), 3);
+    let writer = Writer::start(Plan::through(&cluster, owner));
+    writer.wait_more(500, LIMIT);
+    let moment = std::time::Instant::now();
+    gone.iter().for_each(|n| cluster.kill(*n));
+    until("the control quorum is lost", LIMIT, || {
+        cluster.json(owner, &["status"])["control_quorum"] == false
+    });
+    writer.wait_more(2000, LIMIT);
+    let report = writer.stop();
+    let stall = report.longest_wait_since(moment);
+    println!("control quorum lost: longest stall {stall:.3?} (goal 200 ms)");
+    report.assert_kept(&cluster, &[owner]);
+    assert!(stall <= Duration::from_millis(600), "the loss of control stalled a segment for {stall:?}");
+}

@@ -1,0 +1,164 @@
+//! A replica was away. It gets what it missed and nothing else, under live writes, and is equal afterwards.
+
+use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::disk_image::DiskImage;
+use holdfast_tests::nbd::Client;
+use holdfast_tests::pattern::{BLOCK, content};
+use holdfast_tests::succeed;
+use holdfast_tests::writer::{Plan, Writer};
+use std::time::Duration;
+
+const MISSED: u64 = 512 << 20;
+const LIMIT: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_secs(120);
+
+fn cluster() -> Cluster {
+    let mut options = Options::new(3);
+    options.disk = "2G".to_owned();
+    Cluster::with(options)
+}
+
+/// Bytes that resyncs copied, as the daemons count them.
+fn copied(cluster: &Cluster) -> u64 {
+    (1..=3).map(|n| cluster.metric(n, "holdfast_resync_bytes_total") as u64).sum()
+}
+
+/// Fills the volume's first GiB, lets one replica miss what `write` writes, and returns what was copied to it.
+fn miss(cluster: &mut Cluster, write: impl Fn(&str)) -> u64 {
+    let owner = cluster.owner(0);
+    let away = owner % 3 + 1;
+    let uri = format!("--uri={}", cluster.nbd(owner));
+    let fill = ["--name=fill", "--ioengine=nbd", "--rw=write", "--bs=1M", "--iodepth=4", "--size=640M"];
+    succeed("fio", &[&fill[..], &[uri.as_str()]].concat());
+    cluster.wait_healthy();
+    cluster.kill(away);
+    write(&uri);
+    cluster.start_node(away);
+    let before = copied(cluster);
+    // Live writes go on meanwhile.
+    let mut plan = Plan::through(cluster, owner);
+    plan.first = (640 << 20) / BLOCK as u64;
+    let writer = Writer::start(plan);
+    cluster.wait_healthy_for(RESYNC);
+    writer.wait_more(100, LIMIT);
+    let report = writer.stop();
+    report.assert_kept(cluster, &[1, 2, 3]);
+    cluster.assert_copies_equal();
+    copied(cluster).saturating_sub(before)
+}
+
+#[test]
+fn a_replica_that_missed_contiguous_writes_gets_only_the_changed_extents() {
+    let mut cluster = cluster();
+    let bytes = miss(&mut cluster, |uri| {
+        let job = [
+            "--name=missed",
+            "--ioengine=nbd",
+            "--rw=write",
+            "--bs=1M",
+            "--iodepth=4",
+            "--buffer_pattern=0x5a",
+            "--size=512M",
+        ];
+        succeed("fio", &[&job[..], &[uri]].concat());
+    });
+    println!("missed {MISSED} bytes, contiguous: {bytes} bytes were copied");
+    assert!(bytes >= MISSED / 2, "the counter counts nothing");
+    assert!(bytes <= MISSED + MISSED / 4, "{bytes} bytes were copied for {MISSED} missed");
+}
+
+#[test]
+fn a_replica_that_missed_random_blocks_gets_only_the_changed_extents() {
+    let mut cluster = cluster();
+    let bytes = miss(&mut cluster, |uri| {
+        let job = [
+            "--name=missed",
+            "--ioengine=nbd",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--iodepth=32",
+            "--buffer_pattern=0x5a",
+            "--size=512M",
+            "--io_size=512M",
+        ];
+        succeed("fio", &[&job[..], &[uri]].concat());
+    });
+    println!("missed {MISSED} bytes, random 4 KiB: {bytes} bytes were copied");
+    assert!(bytes <= MISSED + MISSED / 4, "{bytes} bytes were copied for {MISSED} missed");
+}
+
+#[test]
+fn a_replica_that_was_away_shortly_gets_the_tail_of_the_journal() {
+    let mut cluster = cluster();
+    let owner = cluster.owner(0);
+    let away = owner % 3 + 1;
+    let writer = Writer::start(Plan::through(&cluster, owner));
+    writer.wait_more(500, LIMIT);
+    cluster.kill(away);
+    writer.wait_more(200, LIMIT);
+    cluster.start_node(away);
+    cluster.wait_healthy();
+    writer.stop().assert_kept(&cluster, &[1, 2, 3]);
+    cluster.assert_copies_equal();
+}
+
+#[test]
+fn a_check_compares_all_copies_while_writes_go_on() {
+    let cluster = cluster();
+    let writer = Writer::start(Plan::through(&cluster, 1));
+    writer.wait_more(1000, LIMIT);
+    for _ in 0..3 {
+        cluster.assert_copies_equal();
+    }
+    writer.wait_more(100, LIMIT);
+    writer.stop().assert_kept(&cluster, &[1]);
+}
+
+#[test]
+fn a_check_finds_a_block_with_a_wrong_checksum_on_one_disk() {
+    let mut cluster = cluster();
+    let (node, block) = (2, 11);
+    write_blocks(&cluster, 0..32, 1);
+    stop_cleanly(&mut cluster, node);
+    DiskImage::open(cluster.disk(node)).flip_bit_of(&content(block, 1));
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    let report = cluster.check();
+    let found = report["findings"].as_array().expect("a list").iter().find(|f| f["node"] == node);
+    let found = found.unwrap_or_else(|| panic!("the flipped bit was not found: {report:#}"));
+    assert_eq!(found["offset"], block * BLOCK as u64, "{report:#}");
+    cluster.assert_copies_equal();
+}
+
+#[test]
+fn a_check_finds_an_older_block_whose_checksum_matches() {
+    let mut cluster = cluster();
+    let (node, block) = (3, 5);
+    write_blocks(&cluster, 0..32, 1);
+    stop_cleanly(&mut cluster, node);
+    let before = DiskImage::open(cluster.disk(node)).snapshot();
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    write_blocks(&cluster, block..block + 1, 2);
+    stop_cleanly(&mut cluster, node);
+    // Data and metadata of the extent as they were: every checksum is right, the content is of the past.
+    DiskImage::open(cluster.disk(node)).put_back_behind_the_journal(&before);
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    let report = cluster.check();
+    let found = report["findings"].as_array().expect("a list").iter().any(|f| f["node"] == node);
+    assert!(found, "the older block was not found: {report:#}");
+}
+
+fn write_blocks(cluster: &Cluster, blocks: std::ops::Range<u64>, version: u64) {
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    for block in blocks {
+        client.write(block * BLOCK as u64, &content(block, version)).expect("the write ends well");
+    }
+}
+
+/// A clean stop writes everything back, so that the disk holds each block in its place.
+fn stop_cleanly(cluster: &mut Cluster, node: usize) {
+    cluster.cli(node, &["node", "stop"]);
+    cluster.wait_ended(node);
+}
