@@ -11,15 +11,26 @@ use crate::disk::{Disk, Purpose};
 use crate::format::journal::{
     BATCH_HEADER_BYTES, Entry, MAX_BATCH_BYTES, MAX_ENTRIES_BYTES, SegmentState, encode_batch, encode_entry,
 };
+use crate::layout::{BLOCK, MIN_JOURNAL_BYTES};
 use crate::read::JobKind;
 use crate::ring::Place;
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace};
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{
-    BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, OrderToken, Record, RecordBody, SegmentKey,
-    StoreOutcome,
+    BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody,
+    SegmentKey, StoreOutcome,
 };
+
+/// A ring holds at least so many of its longest batches.
+const MIN_BATCHES: u64 = 14;
+/// Batches of room that orders leave for the store's own entries, and copies for states and marks.
+const LEFT_BY_ORDERS: u64 = 3;
+const LEFT_BY_COPIES: u64 = 1;
+/// One in so many bytes of the ring may be neither free nor uncommitted records when these are copied no more.
+const WASTE_SHARE: u64 = 8;
+const _: () = assert!(MIN_JOURNAL_BYTES / MIN_BATCHES > MAX_RECORD_BYTES as u64 + 4 * BLOCK);
+const _: () = assert!(MIN_BATCHES > MIN_BATCHES / WASTE_SHARE + 2 * (LEFT_BY_ORDERS + 1) + 2);
 
 /// Something of an order's that must become durable.
 #[derive(Debug)]
@@ -171,9 +182,16 @@ impl Builder {
 }
 
 impl Disk {
-    /// The longest batch that this ring takes: what one holds must fit into the room that is kept for copies.
+    /// The longest batch that this ring takes.
     fn max_batch(&self) -> u64 {
-        MAX_BATCH_BYTES.min(self.ring.capacity() / 8)
+        MAX_BATCH_BYTES.min(self.ring.capacity() / MIN_BATCHES)
+    }
+
+    /// How much of the ring uncommitted records may take. Whatever lies in the ring, what is free is in at most
+    /// two parts; the larger one must then hold a batch beside what orders leave.
+    pub(crate) fn uncommitted_limit(&self) -> u64 {
+        let capacity = self.ring.capacity();
+        capacity - capacity / WASTE_SHARE - 2 * (LEFT_BY_ORDERS + 1) * self.max_batch()
     }
 
     /// Writes the next batch, if none is in flight and something waits.
@@ -184,9 +202,8 @@ impl Disk {
         let room = self.ring.room();
         let limit = self.max_batch().min(room);
         // What the store writes to free room must find room itself, and what frees most goes first.
-        let sixteenth = self.ring.capacity() / 16;
-        let copy_limit = self.max_batch().min(room.saturating_sub(sixteenth));
-        let order_limit = self.max_batch().min(room.saturating_sub(4 * sixteenth));
+        let left_by = |batches: u64| limit.min(room.saturating_sub(batches * self.max_batch()));
+        let (copy_limit, order_limit) = (left_by(LEFT_BY_COPIES), left_by(LEFT_BY_ORDERS));
         let mut builder = Builder::default();
         self.take_urgent(&mut builder, limit);
         self.take_copies(&mut builder, copy_limit);
@@ -364,7 +381,8 @@ impl Disk {
 
     /// How much of the ring is kept in use when nothing presses.
     fn ring_target(&self) -> u64 {
-        (self.ring.capacity() / 2).min(self.config.log_retain_bytes)
+        // Not less than what makes writing the states again rare.
+        self.config.log_retain_bytes.clamp(self.ring.capacity() / 8, self.ring.capacity() / 2)
     }
 
     /// Lets the tail move where the ring is too full, and has the superblock follow.
@@ -386,9 +404,11 @@ impl Disk {
                 self.relieve_segment(*key, keep_from);
             }
             self.advance_tail();
+            // Copying helps only as long as something else than uncommitted records takes room.
             let pressed = blocked || self.ring.used() > self.ring.capacity() / 4 * 3;
-            if pressed && self.journal.copies.is_empty() {
-                let oldest = self.ring.used().saturating_sub(self.ring.capacity() / 8);
+            let waste = self.ring.used().saturating_sub(self.uncommitted);
+            if pressed && waste > self.ring.capacity() / WASTE_SHARE && self.journal.copies.is_empty() {
+                let oldest = self.ring.used().saturating_sub(self.max_batch());
                 let before = self.ring.within(oldest);
                 keys.into_iter().for_each(|key| self.copy_forward(key, before, out));
             }
@@ -450,7 +470,7 @@ impl Disk {
         }
         let is_copying = self.jobs.values().any(|j| j.key == key && matches!(j.kind, JobKind::Copy { .. }));
         if let Some(lsn) = missing.filter(|_| !is_copying) {
-            self.start_copy(key, Lsn(lsn.0 - 1), (self.ring.capacity() / 8) as usize, out);
+            self.start_copy(key, Lsn(lsn.0 - 1), self.max_batch() as usize, out);
         }
     }
 }

@@ -81,13 +81,13 @@ pub(crate) struct Disk {
     pub failed: bool,
 }
 
-/// About what a record takes in the journal.
+/// The most that a record takes in the journal: a batch of its own.
 pub(crate) fn journal_cost(record: &Record) -> u64 {
-    record
-        .data_bytes()
-        .max(record.range().filter(|_| matches!(record.body, RecordBody::Write(_))).map_or(0, |r| r.bytes()))
-        as u64
-        + 512
+    let data = match &record.body {
+        RecordBody::Write(w) => w.range.bytes(),
+        _ => 0,
+    };
+    (data + BLOCK_BYTES) as u64
 }
 
 impl Disk {
@@ -286,8 +286,9 @@ impl Disk {
         // Uncommitted records may have to be copied forward while the ring is full, so they may never hold most
         // of it. Records without data go on longer: they are what frees space.
         let cost: u64 = records.iter().map(journal_cost).sum();
-        let share = if records.iter().all(|r| r.data_bytes() == 0) { 5 } else { 4 };
-        self.uncommitted + cost <= self.ring.capacity() / 8 * share
+        let limit = self.uncommitted_limit();
+        let is_small = records.iter().all(|r| r.data_bytes() == 0);
+        self.uncommitted + cost <= if is_small { limit + self.ring.capacity() / 16 } else { limit }
     }
 
     /// Removes records after `after` from the log.

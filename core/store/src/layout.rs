@@ -4,7 +4,7 @@
 use crate::api::StoreConfig;
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
-use holdfast_types::{BLOCK_BYTES, EXTENT_BYTES, MAX_RECORD_BYTES};
+use holdfast_types::{BLOCK_BYTES, EXTENT_BYTES};
 use thiserror::Error;
 
 /// One block, as a byte offset's unit.
@@ -12,9 +12,8 @@ pub(crate) const BLOCK: u64 = BLOCK_BYTES as u64;
 const EXTENT: u64 = EXTENT_BYTES as u64;
 /// Bytes before the journal: two superblocks, and room for what a later version may want there.
 pub const HEADER_BYTES: u64 = 64 << 10;
-/// The smallest journal ring: a batch is at most an eighth of it, and the longest record has to fit.
+/// The smallest journal ring: it has to hold several of the longest records.
 pub const MIN_JOURNAL_BYTES: u64 = 16 << 20;
-const _: () = assert!(MIN_JOURNAL_BYTES / 8 > MAX_RECORD_BYTES as u64 + 4 * BLOCK);
 /// The smallest ring that is chosen by itself.
 const DEFAULT_JOURNAL_MIN: u64 = 64 << 20;
 /// The largest ring that is chosen by itself.
