@@ -7,8 +7,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Two superblocks, and the smallest journal that a disk has; docs/formats.md.
-const JOURNAL_END: u64 = 2 * BLOCK as u64 + (64 << 20);
+/// The superblocks with their room, and the smallest journal that a disk has; docs/formats.md.
+const JOURNAL_END: u64 = (64 << 10) + (64 << 20);
 const STEP: u64 = 1 << 20;
 
 /// The file of a disk.
