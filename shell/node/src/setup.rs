@@ -14,7 +14,7 @@ use holdfast_api::token::{AdminToken, JOIN_TOKEN_HOURS, JoinToken, Secret, to_he
 use holdfast_api::{ApiError, Client, ErrorKind, model};
 use holdfast_net::ca::FromPem;
 use holdfast_net::{Authority, CaPin, Identity, IdentityError, NodeKey, PkiError, atomic, pin};
-use holdfast_types::{ClusterId, NodeId};
+use holdfast_types::{ClusterId, DiskId, NodeId};
 use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -293,9 +293,14 @@ fn prepare(
     for spec in &options.disks {
         let path = spec.prepare(options.wipe, &mut |bytes| progress(done + bytes, total))?;
         done += spec.size.unwrap_or(0);
-        disks.push(LocalDisk { path, id: holdfast_types::DiskId(random_u128()) });
+        disks.push(LocalDisk { path, id: new_disk_id() });
     }
     Ok(disks)
+}
+
+/// An id that no other disk has.
+pub fn new_disk_id() -> DiskId {
+    DiskId(random_u128())
 }
 
 fn make_private(folder: &Path) -> Result<(), SetupError> {

@@ -33,6 +33,13 @@ enum FrontEnd {
 }
 
 impl FrontEnd {
+    /// In NBD the server speaks first.
+    fn start(&mut self, out: &mut Vec<SessionOutput>) {
+        match self {
+            FrontEnd::Iscsi(_) => {}
+            FrontEnd::Nbd(s) => s.start(out),
+        }
+    }
     fn received(&mut self, now: Time, bytes: Bytes, exports: &Exports, out: &mut Vec<SessionOutput>) {
         match self {
             FrontEnd::Iscsi(s) => s.received(now, bytes, exports, out),
@@ -109,10 +116,7 @@ impl Engine {
         };
         self.timers.set(Machine::Session(connection), front.next_timer());
         self.sessions.open.insert(connection, Session { front, kind, login: None, requests: 0 });
-        if kind == FrontEndKind::Nbd {
-            // The server speaks first.
-            self.session_bytes(now, connection, Bytes::new(), out);
-        }
+        self.with_session(now, connection, out, |front, _, o| front.start(o));
     }
 
     pub(crate) fn session_bytes(&mut self, now: Time, connection: ConnectionId, bytes: Bytes, out: &mut Outputs) {

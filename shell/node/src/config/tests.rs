@@ -81,7 +81,7 @@ fn a_damaged_disks_file_falls_back_to_the_one_before() {
     assert_eq!(dir.load_disks().unwrap(), []);
     let one = LocalDisk { path: "/dev/one".into(), id: DiskId(1) };
     let two = LocalDisk { path: "/dev/two".into(), id: DiskId(u128::MAX) };
-    dir.save_disks(&[one.clone()]).unwrap();
+    dir.save_disks(std::slice::from_ref(&one)).unwrap();
     dir.save_disks(&[one.clone(), two.clone()]).unwrap();
     assert_eq!(dir.load_disks().unwrap(), [one.clone(), two]);
     let text = fs::read_to_string(dir.disks_file()).unwrap();

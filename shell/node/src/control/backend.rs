@@ -1,0 +1,501 @@
+//! What the API can be asked, answered: from the map, by proposals, and by asking the nodes concerned. Any node
+//! answers; proposals go to the leader by themselves.
+
+use super::rpc::Kind;
+use super::{Shared, unix_seconds, view};
+use crate::config::LocalDisk;
+use crate::setup::{DiskSpec, new_disk_id};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use holdfast_api::backend::{Answer, CheckStream, EventStream};
+use holdfast_api::server::{self, Access};
+use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
+use holdfast_api::{ApiError, Backend, ErrorKind, model};
+use holdfast_cluster::{Chap, Command, CommandError, CommandResult, NodeState, TokenHash, UnixSeconds};
+use holdfast_consensus::ProposeError;
+use holdfast_engine::{FrontEndKind, Input};
+use holdfast_net::{Authority, CaPin};
+use holdfast_types::{BLOCK_BYTES, BlockContent, DiskId, NodeId, SegmentInfo, SegmentKey};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
+
+/// What one node's API asks of another node. As JSON: both ends may be of different versions for a while.
+#[derive(Debug, Serialize, Deserialize)]
+enum NodeRequest {
+    /// Its sessions and resyncs.
+    Report,
+    /// To check a segment that it owns.
+    Check(SegmentKey),
+    /// To hand over and stop.
+    Stop,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum NodeAnswer {
+    Report(NodeReport),
+    /// None: it does not own the segment.
+    Checked(Option<Checked>),
+    Stopping,
+    NotUnderstood,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct NodeReport {
+    sessions: Vec<model::Session>,
+    resyncs: Vec<Resync>,
+}
+
+/// A resync that a node's owner drives.
+#[derive(Debug, Serialize, Deserialize)]
+struct Resync {
+    segment: SegmentKey,
+    disk: String,
+    progress: model::ResyncProgress,
+}
+
+/// What the check of a segment found.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checked {
+    bytes: u64,
+    skipped: Vec<String>,
+    findings: Vec<model::CheckFinding>,
+}
+
+/// The API's answers on this node.
+#[derive(Clone)]
+pub struct NodeBackend(Arc<Shared>);
+
+/// Serves the API on its socket and over TLS, and the metrics page.
+pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let backend: Arc<dyn Backend> = Arc::new(NodeBackend(shared.clone()));
+    let unix = server::bind_unix(&shared.dir.api_socket()).await?;
+    let tls = tokio::net::TcpListener::bind(shared.config.api_address()).await?;
+    let page = tokio::net::TcpListener::bind(shared.config.metrics_address()).await?;
+    let token = shared.dir.load_admin_token()?;
+    let metrics = super::metrics::make(&shared);
+    tokio::join!(
+        server::serve_unix(unix, server::router(backend.clone(), Access::Socket)),
+        server::serve_tls(tls, shared.identity.api_acceptor()?, server::router(backend, Access::Token(token))),
+        server::serve_plain(page, server::metrics_router(metrics)),
+    );
+    Ok(())
+}
+
+/// Answers another node's API.
+pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
+    let answer = match serde_json::from_slice(&request) {
+        Ok(NodeRequest::Report) => NodeAnswer::Report(report(shared).await),
+        Ok(NodeRequest::Check(segment)) => NodeAnswer::Checked(check_here(shared, segment).await),
+        Ok(NodeRequest::Stop) => {
+            shared.stop.notify_one();
+            NodeAnswer::Stopping
+        }
+        Err(_) => NodeAnswer::NotUnderstood,
+    };
+    serde_json::to_vec(&answer).unwrap_or_default().into()
+}
+
+async fn report(shared: &Shared) -> NodeReport {
+    let Some(status) = shared.data.status().await else { return NodeReport::default() };
+    let map = shared.map();
+    let session = |s: &holdfast_engine::route::sessions::SessionStatus| model::Session {
+        protocol: match s.kind {
+            FrontEndKind::Iscsi => "iscsi".into(),
+            FrontEndKind::Nbd => "nbd".into(),
+        },
+        initiator: s.initiator.clone(),
+        volume: s.volume.and_then(|v| map.volumes.get(&v)).map(|v| v.name.clone()),
+        node: shared.node.0,
+    };
+    let resyncs = status.owned.iter().flat_map(|(segment, owner)| {
+        owner.copies.iter().filter_map(move |copy| {
+            let resync = copy.resync.as_ref()?;
+            let progress = model::ResyncProgress {
+                kind: "changed-extents".into(),
+                done_bytes: resync.bytes,
+                total_bytes: u64::from(resync.extents_total) * holdfast_types::EXTENT_BYTES as u64,
+            };
+            Some(Resync { segment: *segment, disk: copy.replica.disk.to_string(), progress })
+        })
+    });
+    NodeReport { sessions: status.sessions.iter().map(session).collect(), resyncs: resyncs.collect() }
+}
+
+static NEXT_CHECK: AtomicU64 = AtomicU64::new(1);
+
+async fn check_here(shared: &Shared, segment: SegmentKey) -> Option<Checked> {
+    let (answer, wait) = oneshot::channel();
+    let number = NEXT_CHECK.fetch_add(1, Ordering::Relaxed);
+    shared.checks.lock().unwrap_or_else(|e| e.into_inner()).insert(number, answer);
+    shared.data.input(Input::Check { number, segment });
+    let report = wait.await.ok()??;
+    let start = u64::from(segment.segment.index) * holdfast_types::SEGMENT_BYTES;
+    let mut findings = Vec::new();
+    for difference in &report.differences {
+        let majority = difference.majority();
+        for (replica, digest) in &difference.copies {
+            let what = match digest.content {
+                BlockContent::Bad(_) => "wrong checksum",
+                _ if majority.is_some_and(|m| m != *digest) => "differs from the other copies",
+                _ if majority.is_none() => "copies differ and none has a majority",
+                _ => continue,
+            };
+            findings.push(model::CheckFinding {
+                segment: segment.segment.index,
+                offset: start + difference.block.byte_offset(),
+                len: BLOCK_BYTES as u64,
+                node: replica.node.0,
+                disk: replica.disk.to_string(),
+                what: what.into(),
+                healed: difference.healed.contains(replica),
+            });
+        }
+    }
+    let skipped = report.skipped.iter().map(|r| format!("node {} did not answer", r.node)).collect();
+    Some(Checked { bytes: report.bytes, skipped, findings })
+}
+
+impl NodeBackend {
+    async fn propose(&self, command: Command) -> Result<CommandResult, ApiError> {
+        self.0.control.propose(command).await.map_err(api_error)
+    }
+
+    async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {
+        let body: Bytes = serde_json::to_vec(request).unwrap_or_default().into();
+        let answer = if node == self.0.node {
+            answer_node(&self.0, body).await
+        } else {
+            let address = self.0.map().nodes.get(&node).map(|n| n.address.clone());
+            let address = address.ok_or_else(|| ApiError::not_found("node", &node.to_string()))?;
+            let answer = self.0.caller.ask(node, &address, Kind::Node, body).await;
+            answer.map_err(|e| ApiError::new(ErrorKind::Unreachable, e.to_string()))?
+        };
+        serde_json::from_slice(&answer)
+            .map_err(|e| ApiError::new(ErrorKind::Internal, format!("node {node} gave an unusable answer: {e}")))
+    }
+
+    async fn reports(&self) -> Vec<NodeReport> {
+        let map = self.0.map();
+        let up = map.nodes.values().filter(|n| n.state != NodeState::Down).map(|n| n.id);
+        let asked = up.map(|node| async move {
+            match self.ask(node, &NodeRequest::Report).await {
+                Ok(NodeAnswer::Report(report)) => Some(report),
+                _ => None,
+            }
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn find_node(&self, text: &str) -> Result<NodeId, ApiError> {
+        let map = self.0.map();
+        let by_id = text.parse().ok().map(NodeId).filter(|n| map.nodes.contains_key(n));
+        by_id
+            .or_else(|| map.node_named(text).map(|n| n.id))
+            .ok_or_else(|| ApiError::not_found("node", text).hint("`holdfast node ls` lists them"))
+    }
+
+    fn find_volume(&self, name: &str) -> Result<holdfast_cluster::Volume, ApiError> {
+        let map = self.0.map();
+        map.volume_named(name)
+            .cloned()
+            .ok_or_else(|| ApiError::not_found("volume", name).hint("`holdfast volume ls` lists them"))
+    }
+
+    async fn join_node(&self, request: model::JoinRequest) -> Result<model::JoinAnswer, ApiError> {
+        let shared = &self.0;
+        let bad = |what: &str| ApiError::new(ErrorKind::Invalid, format!("the join request's {what} is not usable"));
+        let secret = Secret::from_hex(&request.secret).ok_or_else(|| bad("secret"))?;
+        let key = token::from_hex(&request.public_key).ok_or_else(|| bad("public key"))?;
+        let ip: std::net::IpAddr = request.address.parse().map_err(|_| bad("address"))?;
+        let address = std::net::SocketAddr::new(ip, request.node_port).to_string();
+        let before = shared.map();
+        let hash = TokenHash(secret.hash());
+        let command = Command::UseToken { hash, now: unix_seconds(), name: request.name.clone(), address };
+        let CommandResult::Node(node) = self.propose(command).await? else { return Err(odd_answer()) };
+        let internal = |e: &dyn std::fmt::Display| ApiError::new(ErrorKind::Internal, e.to_string());
+        let authority = Authority::load(&shared.dir.identity()).map_err(|e| internal(&e))?;
+        let certificate = authority.issue(node, &key).map_err(|e| internal(&e))?;
+        let admin = shared.dir.load_admin_token().map_err(|e| internal(&e))?;
+        shared.events.operator("node-joined", format!("node {node} ({}) was admitted", request.name));
+        Ok(model::JoinAnswer {
+            cluster: before.cluster.to_string(),
+            cluster_name: before.name.clone(),
+            node: node.0,
+            certificate,
+            authority: authority.certificate_pem().into(),
+            authority_key: authority.key_pem(),
+            admin_token: admin.to_string(),
+            peers: before.nodes.values().map(|n| (n.id.0, n.address.clone())).collect(),
+        })
+    }
+
+    async fn add_local_disk(&self, request: model::AddDisk) -> Result<model::Disk, ApiError> {
+        let shared = &self.0;
+        let pool = request.pool.unwrap_or_else(|| crate::config::DEFAULT_POOL.into());
+        if !shared.map().pools.contains_key(&pool) {
+            return Err(ApiError::not_found("pool", &pool).hint("`holdfast pool ls` lists them"));
+        }
+        let spec = DiskSpec { path: PathBuf::from(&request.path), size: request.size };
+        let wipe = request.wipe;
+        let prepared = tokio::task::spawn_blocking(move || spec.prepare(wipe, &mut |_| {})).await;
+        let refused = |e: &dyn std::fmt::Display| ApiError::new(ErrorKind::Refused, e.to_string());
+        let path = prepared.map_err(|e| refused(&e))?.map_err(|e| refused(&e))?;
+        let disk = LocalDisk { path, id: new_disk_id() };
+        let mut disks = shared.disks.lock().await;
+        disks.add(shared, &shared.data, &disk, &pool).await.map_err(|e| refused(&format!("{e:#}")))?;
+        let mut listed = shared.dir.load_disks().map_err(|e| refused(&e))?;
+        listed.push(disk.clone());
+        shared.dir.save_disks(&listed).map_err(|e| refused(&e))?;
+        shared.events.operator("disk-added", format!("disk {} at {}", disk.id, disk.path.display()));
+        let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
+        map.disks.get(&disk.id).map(|d| view::disk(&map, d)).ok_or_else(odd_answer)
+    }
+
+    /// Checks one segment where it is owned. An owner that moves meanwhile is followed a few times.
+    async fn check_segment(&self, info: &SegmentInfo) -> Result<Checked, ApiError> {
+        for _ in 0..5 {
+            let owner = self.0.map().segments.get(&info.key.segment).map(|s| s.granted.owner);
+            let owner = owner.ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the volume was deleted meanwhile"))?;
+            match self.ask(owner, &NodeRequest::Check(info.key)).await? {
+                NodeAnswer::Checked(Some(checked)) => return Ok(checked),
+                _ => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
+            }
+        }
+        let what = format!("segment {} has no owner that can check it now", info.key.segment.index);
+        Err(ApiError::new(ErrorKind::Unavailable, what).hint("`holdfast status` says what is missing"))
+    }
+
+    fn check_steps(&self, volume: holdfast_cluster::Volume) -> BoxStream<'static, model::CheckStep> {
+        let segments: Vec<_> = self.0.map().segments_of(volume.id).cloned().collect();
+        let total = segments.len() as u32;
+        let report = model::CheckReport { volume: volume.name, segments: total, ..Default::default() };
+        let start = (self.clone(), segments.into_iter(), Some(report), 0_u32);
+        let steps = stream::unfold(start, move |(backend, mut segments, report, done)| async move {
+            let mut report = report?;
+            let Some(info) = segments.next() else {
+                return Some((model::CheckStep::Report(report), (backend, segments, None, done)));
+            };
+            match backend.check_segment(&info).await {
+                Ok(checked) => {
+                    report.bytes += checked.bytes;
+                    report.skipped.extend(checked.skipped);
+                    report.findings.extend(checked.findings);
+                    let done = done + 1;
+                    let step =
+                        model::CheckStep::Progress { segments_done: done, segments_total: total, bytes: report.bytes };
+                    Some((step, (backend, segments, Some(report), done)))
+                }
+                Err(error) => Some((model::CheckStep::Failed(error), (backend, segments, None, done))),
+            }
+        });
+        steps.boxed()
+    }
+}
+
+fn odd_answer() -> ApiError {
+    ApiError::new(ErrorKind::Internal, "control answered something else than was asked")
+}
+
+fn api_error(error: ProposeError) -> ApiError {
+    let kind = match &error {
+        ProposeError::Unavailable => ErrorKind::Unavailable,
+        ProposeError::Unknown => ErrorKind::Unknown,
+        ProposeError::TooLong { .. } => ErrorKind::Invalid,
+        ProposeError::Rejected(error) => match error {
+            CommandError::BadName { .. }
+            | CommandError::BadSize { .. }
+            | CommandError::BadCopies { .. }
+            | CommandError::BadChapSecret { .. }
+            | CommandError::TooLong { .. } => ErrorKind::Invalid,
+            CommandError::NameTaken { .. } | CommandError::DiskTaken { .. } => ErrorKind::Conflict,
+            CommandError::NoSuchName { .. }
+            | CommandError::NoSuchNode(_)
+            | CommandError::NoSuchDisk(_)
+            | CommandError::NoSuchVolume(_) => ErrorKind::NotFound,
+            CommandError::NoSuchToken => ErrorKind::Unauthorized,
+            CommandError::TokenUsed { .. } => ErrorKind::TokenUsed,
+            CommandError::TokenExpired => ErrorKind::TokenExpired,
+            _ => ErrorKind::Refused,
+        },
+    };
+    let hint = match kind {
+        ErrorKind::Unavailable => Some("`holdfast status` says which nodes are missing"),
+        ErrorKind::Unknown => Some("look whether it was made before you repeat it"),
+        _ => None,
+    };
+    let error = ApiError::new(kind, error.to_string());
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+impl Backend for NodeBackend {
+    fn status(&self) -> Answer<'_, model::Status> {
+        Box::pin(async move {
+            let fresh = self.0.control.linearizable_map().await;
+            let quorum = fresh.is_some();
+            let map = fresh.unwrap_or_else(|| self.0.map());
+            Ok(view::status(&map, &self.0.control.metrics(), quorum, self.0.node))
+        })
+    }
+    fn nodes(&self) -> Answer<'_, Vec<model::Node>> {
+        Box::pin(async move { Ok(view::nodes(&self.0.map(), self.0.control.leader())) })
+    }
+    fn node(&self, node: String) -> Answer<'_, model::NodeDetail> {
+        Box::pin(async move {
+            let id = self.find_node(&node)?;
+            let map = self.0.map();
+            let entry = map.nodes.get(&id).ok_or_else(|| ApiError::not_found("node", &node))?;
+            let sessions = match self.ask(id, &NodeRequest::Report).await {
+                Ok(NodeAnswer::Report(report)) => report.sessions,
+                _ => Vec::new(),
+            };
+            let here = (id == self.0.node).then_some(&self.0.config);
+            Ok(model::NodeDetail {
+                node: view::node(&map, entry, self.0.control.leader()),
+                api: here.map(|c| c.api_address()),
+                iscsi: here.map(|c| c.iscsi_address()),
+                nbd: here.map(|c| c.nbd_address()),
+                attached: map.disks_of(id).map(|d| view::disk(&map, d)).collect(),
+                sessions,
+            })
+        })
+    }
+    fn disks(&self) -> Answer<'_, Vec<model::Disk>> {
+        Box::pin(async move {
+            let map = self.0.map();
+            Ok(map.disks.values().map(|d| view::disk(&map, d)).collect())
+        })
+    }
+    fn disk(&self, disk: String) -> Answer<'_, model::Disk> {
+        Box::pin(async move {
+            let map = self.0.map();
+            let id = u128::from_str_radix(&disk, 16).ok().map(DiskId);
+            let found = id.and_then(|id| map.disks.get(&id)).or_else(|| map.disks.values().find(|d| d.path == disk));
+            found
+                .map(|d| view::disk(&map, d))
+                .ok_or_else(|| ApiError::not_found("disk", &disk).hint("`holdfast disk ls` lists them"))
+        })
+    }
+    fn pools(&self) -> Answer<'_, Vec<model::Pool>> {
+        Box::pin(async move { Ok(view::pools(&self.0.map())) })
+    }
+    fn volumes(&self) -> Answer<'_, Vec<model::Volume>> {
+        Box::pin(async move {
+            let map = self.0.map();
+            Ok(map.volumes.values().map(|v| view::volume(&map, v)).collect())
+        })
+    }
+    fn volume(&self, name: String) -> Answer<'_, model::VolumeDetail> {
+        Box::pin(async move {
+            let volume = self.find_volume(&name)?;
+            let map = self.0.map();
+            let reports = self.reports().await;
+            let mut segments: Vec<_> = map.segments_of(volume.id).map(|s| view::segment(&map, s)).collect();
+            for resync in reports.iter().flat_map(|r| &r.resyncs) {
+                let index = resync.segment.segment.index as usize;
+                if resync.segment.segment.volume == volume.id
+                    && let Some(segment) = segments.get_mut(index)
+                    && let Some(copy) = segment.copies.iter_mut().find(|c| c.disk == resync.disk)
+                {
+                    copy.resync = Some(resync.progress.clone());
+                }
+            }
+            let to_it = |s: &model::Session| s.volume.as_deref() == Some(name.as_str());
+            let sessions = reports.into_iter().flat_map(|r| r.sessions).filter(to_it).collect();
+            Ok(model::VolumeDetail {
+                volume: view::volume(&map, &volume),
+                urls: view::urls(&map, &name, self.0.config.ports),
+                segments,
+                sessions,
+            })
+        })
+    }
+    fn create_volume(&self, request: model::CreateVolume) -> Answer<'_, model::Volume> {
+        Box::pin(async move {
+            let up = self.0.map().nodes.len().min(3) as u8;
+            let command = Command::CreateVolume {
+                name: request.name.clone(),
+                size: request.size,
+                copies: request.copies.unwrap_or(up.max(1)),
+                pool: request.pool.unwrap_or_else(|| crate::config::DEFAULT_POOL.into()),
+                created: unix_seconds(),
+            };
+            let CommandResult::Volume(id) = self.propose(command).await? else { return Err(odd_answer()) };
+            let what = format!("volume {} of {} bytes created", request.name, request.size);
+            self.0.events.operator("volume-created", what);
+            let map = self.0.control.linearizable_map().await.unwrap_or_else(|| self.0.map());
+            map.volumes.get(&id).map(|v| view::volume(&map, v)).ok_or_else(odd_answer)
+        })
+    }
+    fn resize_volume(&self, name: String, request: model::ResizeVolume) -> Answer<'_, model::Volume> {
+        Box::pin(async move {
+            let volume = self.find_volume(&name)?.id;
+            self.propose(Command::ResizeVolume { volume, size: request.size }).await?;
+            self.0.events.operator("volume-resized", format!("volume {name} has {} bytes now", request.size));
+            let map = self.0.control.linearizable_map().await.unwrap_or_else(|| self.0.map());
+            map.volumes.get(&volume).map(|v| view::volume(&map, v)).ok_or_else(odd_answer)
+        })
+    }
+    fn delete_volume(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let volume = self.find_volume(&name)?.id;
+            self.propose(Command::DeleteVolume { volume }).await?;
+            self.0.events.operator("volume-deleted", format!("volume {name} deleted"));
+            Ok(())
+        })
+    }
+    fn check_volume(&self, name: String) -> Answer<'_, CheckStream> {
+        Box::pin(async move { Ok(self.check_steps(self.find_volume(&name)?)) })
+    }
+    fn add_disk(&self, request: model::AddDisk) -> Answer<'_, model::Disk> {
+        Box::pin(self.add_local_disk(request))
+    }
+    fn create_token(&self) -> Answer<'_, model::Token> {
+        Box::pin(async move {
+            let secret = Secret::generate();
+            let expires = UnixSeconds(unix_seconds().0 + JOIN_TOKEN_HOURS * 3600);
+            self.propose(Command::CreateToken { hash: TokenHash(secret.hash()), expires }).await?;
+            let pin = CaPin::of(self.0.identity.authority());
+            let token = JoinToken { address: self.0.config.api_address(), pin, secret }.to_string();
+            self.0.events.operator("token-created", "a join token was made".into());
+            let command = format!("holdfast join {token} --addr ADDRESS --disk PATH");
+            Ok(model::Token { token, expires_ms: expires.0 * 1000, command })
+        })
+    }
+    fn join(&self, request: model::JoinRequest) -> Answer<'_, model::JoinAnswer> {
+        Box::pin(self.join_node(request))
+    }
+    fn stop_node(&self, node: String) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let id = self.find_node(&node)?;
+            self.ask(id, &NodeRequest::Stop).await.map(drop)
+        })
+    }
+    fn events(&self, query: model::EventQuery) -> Answer<'_, Vec<model::Event>> {
+        Box::pin(async move {
+            let events = self.0.events.log().tail(query);
+            events.map_err(|e| ApiError::new(ErrorKind::Internal, e.to_string()))
+        })
+    }
+    fn follow_events(&self, query: model::EventQuery) -> Answer<'_, EventStream> {
+        Box::pin(async move {
+            let events = self.0.events.log().follow(query);
+            events.map_err(|e| ApiError::new(ErrorKind::Internal, e.to_string()))
+        })
+    }
+    fn set_chap(&self, chap: Option<model::SetChap>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let what = if chap.is_some() { "iSCSI logins need CHAP" } else { "iSCSI logins need no CHAP" };
+            let chap = chap.map(|c| Chap { user: c.user, secret: c.secret });
+            self.propose(Command::SetChap { chap }).await?;
+            self.0.events.operator("chap-set", what.into());
+            Ok(())
+        })
+    }
+}

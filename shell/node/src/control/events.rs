@@ -1,0 +1,133 @@
+//! What goes into this node's event log: in the words of an operator, with who, what, when and why.
+
+use holdfast_api::events::NewEvent;
+use holdfast_api::{EventLog, model::EventLevel};
+use holdfast_consensus::DirectorEvent;
+use holdfast_engine::{EngineEvent, FrontEndKind};
+use holdfast_replication::ReplicationEvent;
+use holdfast_store::{OpenReport, StoreEvent};
+use holdfast_types::{DiskId, ProcessIncarnation};
+
+/// Writes the event log of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    log: EventLog,
+}
+
+impl Events {
+    /// Over an open log.
+    pub fn new(log: EventLog) -> Self {
+        Self { log }
+    }
+    /// The log itself, for queries.
+    pub fn log(&self) -> &EventLog {
+        &self.log
+    }
+
+    /// Logs something that an operator did.
+    pub fn operator(&self, kind: &'static str, what: String) {
+        self.append(EventLevel::Info, "operator", kind, what, String::new());
+    }
+
+    fn append(&self, level: EventLevel, who: &str, kind: &'static str, what: String, why: String) {
+        let event = NewEvent { level, who: who.into(), kind, what, why };
+        // The event stays in memory; a node with a failing log disk goes on.
+        if let Err(error) = self.log.append(event) {
+            tracing::warn!(%error, "the event log cannot be written");
+        }
+    }
+
+    /// The daemon runs.
+    pub fn started(&self, incarnation: ProcessIncarnation) {
+        let what = format!("daemon started, run {}", incarnation.0);
+        self.append(EventLevel::Info, "node", "node-started", what, String::new());
+    }
+    /// The daemon is about to end in good order.
+    pub fn stopped(&self) {
+        self.append(EventLevel::Info, "node", "node-stopped", "daemon stops".into(), "asked to".into());
+    }
+    /// A disk is in use.
+    pub fn disk_opened(&self, disk: DiskId, report: &OpenReport, regressed: bool) {
+        let mut what = format!("disk {disk} opened, {} records replayed", report.records_replayed);
+        if report.torn_tail_cut {
+            what += ", a torn write at the journal's end cut off";
+        }
+        if regressed {
+            let why = "it is an older copy of itself; its copies are rebuilt from the others".into();
+            return self.append(EventLevel::Error, "disk", "disk-regressed", what, why);
+        }
+        self.append(EventLevel::Info, "disk", "disk-opened", what, String::new());
+    }
+    /// A disk is not in use.
+    pub fn disk_refused(&self, disk: DiskId, why: &str) {
+        self.append(EventLevel::Error, "disk", "disk-refused", format!("disk {disk} is not used"), why.into());
+    }
+
+    /// What the director noticed or did.
+    pub fn director(&self, event: &DirectorEvent) {
+        match event {
+            DirectorEvent::Liveness { node, liveness } => {
+                let what = format!("node {node} is {}", format!("{liveness:?}").to_lowercase());
+                self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
+            }
+            DirectorEvent::Directed { down, up, grants, took } => {
+                let names = |nodes: &[holdfast_types::NodeId]| {
+                    nodes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
+                };
+                let what = format!("down: [{}], up: [{}], {grants} grants", names(down), names(up));
+                let why = format!("this node leads; took {} ms", took.as_millis());
+                self.append(EventLevel::Warning, "control", "directed", what, why);
+            }
+            DirectorEvent::Failed(error) => {
+                self.append(EventLevel::Warning, "control", "no-majority", error.to_string(), String::new());
+            }
+            DirectorEvent::Waiting(waiting) => {
+                let what = format!("{} segments have too few copies in reach", waiting.len());
+                self.append(EventLevel::Error, "control", "segments-wait", what, "their hosts are away".into());
+            }
+        }
+    }
+
+    /// What the engine noticed. Gives the disk that has failed for good, if one has.
+    pub fn engine(&self, event: &EngineEvent) -> Option<DiskId> {
+        match event {
+            EngineEvent::Replication { segment, event } => {
+                let level = match event {
+                    ReplicationEvent::Phase { .. } => return None,
+                    ReplicationEvent::Unreadable { .. }
+                    | ReplicationEvent::Regressed { .. }
+                    | ReplicationEvent::Diverged { .. }
+                    | ReplicationEvent::OneCopyLeft { .. } => EventLevel::Error,
+                    ReplicationEvent::Activated { .. }
+                    | ReplicationEvent::Adding { .. }
+                    | ReplicationEvent::ResyncStarted { .. }
+                    | ReplicationEvent::ResyncFinished { .. }
+                    | ReplicationEvent::Healed { .. }
+                    | ReplicationEvent::Resumed => EventLevel::Info,
+                    _ => EventLevel::Warning,
+                };
+                let who = format!("segment {}", segment.segment);
+                self.append(level, &who, "replication", event.to_string(), String::new());
+            }
+            EngineEvent::Store { disk, event } => {
+                let failed = matches!(event, StoreEvent::DiskFailed { .. });
+                self.append(EventLevel::Error, &format!("disk {disk}"), "store", format!("{event:?}"), String::new());
+                return failed.then_some(*disk);
+            }
+            EngineEvent::LoggedIn { session, kind, initiator, volume } => {
+                let protocol = match kind {
+                    FrontEndKind::Iscsi => "iSCSI",
+                    FrontEndKind::Nbd => "NBD",
+                };
+                let volume = volume.as_deref().unwrap_or("discovery");
+                let what = format!("{protocol} session {} to {volume}", session.0);
+                self.append(EventLevel::Info, initiator, "login", what, String::new());
+            }
+            EngineEvent::BadFrame { from, error } => {
+                let who = format!("node {from}");
+                self.append(EventLevel::Error, &who, "bad-frame", error.clone(), String::new());
+            }
+        }
+        None
+    }
+}

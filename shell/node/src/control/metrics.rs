@@ -1,0 +1,96 @@
+//! This node's metrics: where the time of a write goes, how full disks and queues are, what consensus does. Read
+//! from the last look at the engine, which a scrape's page is at most a second older than.
+
+use super::Shared;
+use holdfast_api::Metrics;
+use holdfast_engine::status::EngineStatus;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Between looks at the engine while somebody scrapes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type Last = Arc<Mutex<Option<EngineStatus>>>;
+
+/// The metrics of this node, with a task that keeps them fresh.
+pub fn make(shared: &Arc<Shared>) -> Metrics {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let last = Last::default();
+    metrics.register(|registry| registry.register_collector(Box::new(NodeMetrics { last: last.clone() })));
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        loop {
+            let status = shared.data.status().await;
+            let ended = status.is_none();
+            *last.lock().unwrap_or_else(|e| e.into_inner()) = status;
+            if ended {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    metrics
+}
+
+struct NodeMetrics {
+    last: Last,
+}
+
+impl fmt::Debug for NodeMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeMetrics")
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
+}
+
+fn seconds(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+    ConstCounter::new(value).encode(metric)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(metric)
+}
+
+impl Collector for NodeMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(status) = last.as_ref() else { return Ok(()) };
+        let e = &mut encoder;
+        gauge(e, "sessions", "Initiators that are connected", None, status.sessions.len() as u64)?;
+        gauge(e, "requests_waiting", "Requests of initiators that are not answered yet", None, status.waiting as u64)?;
+        gauge(e, "segments_owned", "Segments that this node orders the writes of", None, status.owned.len() as u64)?;
+        gauge(e, "links", "Other nodes that this one has a data connection to", None, status.links.len() as u64)?;
+        let sum = |of: fn(&holdfast_store::Usage) -> u64| status.disks.iter().map(|(_, _, usage)| of(usage)).sum();
+        let extent = holdfast_types::EXTENT_BYTES as u64;
+        gauge(e, "extents_total", "Extents of 1 MiB on this node's disks", None, sum(|u| u.extents_total))?;
+        gauge(e, "extents_free", "Extents that hold nothing", None, sum(|u| u.extents_free))?;
+        let free: u64 = sum(|u| u.extents_free);
+        gauge(e, "disk_free", "Room on this node's disks", Some(&Unit::Bytes), free * extent)?;
+        gauge(e, "journal_used", "Journal that is in use", Some(&Unit::Bytes), sum(|u| u.journal_used))?;
+        let help = "Committed data in memory that is not in its extents yet";
+        gauge(e, "dirty", help, Some(&Unit::Bytes), sum(|u| u.dirty_bytes))?;
+        let times = status.owned.iter().map(|(_, o)| &o.times);
+        let mut total = holdfast_replication::WriteTimes::default();
+        times.for_each(|t| total.add(t));
+        counter(e, "writes", "Records that owners on this node committed", total.writes)?;
+        let help = "Time that records waited at the owner before they were sent and journalled";
+        seconds(e, "write_queue", help, total.queue.as_secs_f64())?;
+        let help = "Time from there until the own copy had the record on stable storage";
+        seconds(e, "write_own_journal", help, total.own_journal.as_secs_f64())?;
+        let help = "Time from there until a write quorum had it on stable storage";
+        seconds(e, "write_quorum", help, total.quorum.as_secs_f64())
+    }
+}

@@ -1,0 +1,406 @@
+//! The control thread: this node's part in consensus, heartbeats, the disks' openings, the API, and what the data
+//! thread's engine asks of control. One current-thread runtime; nothing here is on the way of an I/O.
+
+pub mod backend;
+pub mod disks;
+pub mod events;
+pub mod heartbeat;
+pub mod metrics;
+pub mod rpc;
+pub mod view;
+
+use crate::config::{Bootstrap, Config, DataDir, LocalDisk, Start};
+use crate::data::{DataHandle, Order, Report, boot_time};
+use anyhow::Context;
+use bytes::Bytes;
+use disks::{LocalDisks, Opening};
+use events::Events;
+use futures::future::BoxFuture;
+use heartbeat::Heartbeats;
+use holdfast_cluster::{ClusterMap, Command, CommandResult, TokenHash, UnixSeconds};
+use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
+use holdfast_engine::{EngineConfig, Input};
+use holdfast_net::{Identity, Listener, Purpose};
+use holdfast_types::{DiskId, NodeId, ProcessIncarnation, SegmentCommandResult};
+use rpc::{Caller, Kind};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// The data listener's port follows the node port.
+pub const DATA_PORT_OFFSET: u16 = 1;
+/// Between attempts of what must succeed in the end.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// Directors' events that wait to be logged.
+const DIRECTOR_EVENTS: usize = 256;
+/// How often members that are not voters yet are tried, while there are any.
+const ADMIT_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the tasks of the control thread share.
+pub struct Shared {
+    /// This node.
+    pub node: NodeId,
+    /// Its data folder.
+    pub dir: DataDir,
+    /// Its configuration.
+    pub config: Config,
+    /// The engine's.
+    pub engine: EngineConfig,
+    /// Its certificate.
+    pub identity: Identity,
+    /// Its part in consensus.
+    pub control: Control,
+    /// The way to other nodes.
+    pub caller: Caller,
+    /// The way to the engine.
+    pub data: DataHandle,
+    /// The event log.
+    pub events: Events,
+    /// Checks that the engine is carrying out.
+    pub checks: Mutex<BTreeMap<u64, oneshot::Sender<Option<holdfast_replication::CheckReport>>>>,
+    /// Disks that were refused, with the reason.
+    pub refused_disks: Mutex<BTreeMap<DiskId, String>>,
+    /// The disks' openings.
+    pub disks: tokio::sync::Mutex<LocalDisks>,
+    /// This node was asked to stop.
+    pub stop: Notify,
+}
+
+impl Shared {
+    /// The map as this node knows it.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.control.map().borrow().clone()
+    }
+
+    /// Proposes until control has answered. What it refuses is an error; that there is no majority is not.
+    pub async fn propose_until_done(&self, command: Command) -> anyhow::Result<CommandResult> {
+        loop {
+            match self.control.propose(command.clone()).await {
+                Ok(result) => return Ok(result),
+                Err(error @ (ProposeError::Rejected(_) | ProposeError::TooLong { .. })) => return Err(error.into()),
+                Err(ProposeError::Unavailable | ProposeError::Unknown) => tokio::time::sleep(TRY_AGAIN).await,
+            }
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> UnixSeconds {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixSeconds(now.unwrap_or_default().as_secs())
+}
+
+/// Starts everything that is on the control thread and runs until this node is to stop.
+pub async fn run(shared: Arc<Shared>, reports: mpsc::UnboundedReceiver<Report>, listener: Listener) -> anyhow::Result<()> {
+    let heartbeats = Heartbeats::new(shared.identity.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(accept(shared.clone(), heartbeats.clone(), listener));
+    tasks.spawn(handle_reports(shared.clone(), reports));
+    tasks.spawn(pass_on_maps(shared.clone()));
+    tasks.spawn(admit_voters(shared.clone()));
+    tasks.spawn(backend::serve_api(shared.clone()));
+    tasks.spawn(start_up(shared.clone(), heartbeats));
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let result = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            () = shared.stop.notified() => break Ok(()),
+            Some(ended) = tasks.join_next() => {
+                // Losing peers or quorum ends none of these; what ends one is a fault of this node's own.
+                match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => break Err(error),
+                    Err(error) => break Err(error.into()),
+                }
+            }
+        }
+    };
+    if result.is_ok() {
+        stop(&shared).await;
+    }
+    result
+}
+
+/// Registers this run, opens the disks, and then takes part in failure detection.
+async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::Result<()> {
+    let bootstrap = shared.dir.load_bootstrap()?;
+    if let Some(bootstrap) = &bootstrap {
+        first_run(&shared, bootstrap).await?;
+    }
+    let mut nonce = [0; 8];
+    holdfast_net::pin::random(&mut nonce);
+    let command = Command::NodeStarted {
+        node: shared.node,
+        boot_nonce: u64::from_le_bytes(nonce).max(1),
+        address: shared.config.node_address().to_string(),
+    };
+    let CommandResult::Incarnation(incarnation) = shared.propose_until_done(command).await? else {
+        anyhow::bail!("control answered something else than a run");
+    };
+    // The engine needs the cluster's id from the map to open a disk.
+    let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
+    shared.data.input(Input::Map(map));
+    shared.data.input(Input::Started(incarnation));
+    tracing::info!(node = shared.node.0, incarnation = incarnation.0, "started");
+    shared.events.started(incarnation);
+    open_disks(&shared, bootstrap.as_ref()).await?;
+    if bootstrap.is_some() {
+        shared.dir.remove_bootstrap()?;
+    }
+    let (events, mut directed) = mpsc::channel(DIRECTOR_EVENTS);
+    let config = DirectorConfig {
+        detector: holdfast_cluster::DetectorConfig::default(),
+        incarnation,
+        stuck_after: Duration::from_secs(3),
+        now: boot_time,
+    };
+    let director = Director::new(shared.control.clone(), heartbeats, config, events);
+    let log = async {
+        while let Some(event) = directed.recv().await {
+            shared.events.director(&event);
+        }
+    };
+    tokio::join!(director.run(), log);
+    Ok(())
+}
+
+/// What `init` left to do: make the cluster. A node that joined waits to be let into the group.
+async fn first_run(shared: &Shared, bootstrap: &Bootstrap) -> anyhow::Result<()> {
+    let Start::Init { token_hash, token_expires_ms } = &bootstrap.start else { return Ok(()) };
+    let command = Command::Bootstrap {
+        cluster: bootstrap.cluster,
+        name: bootstrap.cluster_name.clone(),
+        node_name: shared.config.name.clone(),
+        address: shared.config.node_address().to_string(),
+    };
+    shared.control.bootstrap(command).await.context("the cluster could not be made")?;
+    let hash = holdfast_api::token::from_hex(token_hash).and_then(|h| h.try_into().ok());
+    let hash = TokenHash(hash.context("bootstrap.json: the token's hash is not one")?);
+    let expires = UnixSeconds(token_expires_ms / 1000);
+    shared.propose_until_done(Command::CreateToken { hash, expires }).await?;
+    Ok(())
+}
+
+async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::Result<()> {
+    let mut listed = shared.dir.load_disks()?;
+    let mut disks = shared.disks.lock().await;
+    for disk in listed.clone() {
+        if let Err(error) = disks.attach(shared, &shared.data, &disk).await {
+            refuse_disk(shared, disk.id, &format!("{error:#}")).await;
+        }
+    }
+    for disk in bootstrap.iter().flat_map(|b| b.disks.iter().map(move |d| (d, &b.pool))) {
+        let (disk, pool): (&LocalDisk, &String) = disk;
+        if listed.iter().any(|d| d.id == disk.id) {
+            continue;
+        }
+        disks.add(shared, &shared.data, disk, pool).await?;
+        listed.push(disk.clone());
+        shared.dir.save_disks(&listed)?;
+    }
+    Ok(())
+}
+
+async fn refuse_disk(shared: &Shared, disk: DiskId, why: &str) {
+    tracing::error!(%disk, why, "a disk is not used");
+    shared.events.disk_refused(disk, why);
+    shared.refused_disks.lock().unwrap_or_else(|e| e.into_inner()).insert(disk, why.to_owned());
+    if let Some(entry) = shared.map().disks.get(&disk) {
+        let command = Command::DiskMissing { disk, incarnation: entry.incarnation };
+        if let Err(error) = shared.propose_until_done(command).await {
+            tracing::warn!(%error, "control does not know that the disk is missing");
+        }
+    }
+}
+
+/// Peers that dial: consensus and requests, and heartbeats.
+async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: Listener) -> anyhow::Result<()> {
+    loop {
+        let accepted = listener.accept().await;
+        match accepted.purpose {
+            Purpose::Heartbeat => drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream))),
+            Purpose::Control => {
+                let shared = shared.clone();
+                let answer = move |from, kind, request| -> BoxFuture<'static, Bytes> {
+                    let shared = shared.clone();
+                    Box::pin(async move {
+                        match kind {
+                            Kind::Consensus => shared.control.serve(from, request).await,
+                            Kind::Node => backend::answer_node(&shared, request).await,
+                        }
+                    })
+                };
+                tokio::spawn(rpc::serve(accepted.node, accepted.stream, answer));
+            }
+            // Those belong to the data listener.
+            Purpose::Data | Purpose::Bulk => {}
+        }
+    }
+}
+
+/// Every newer map goes to the engine, and the peers' addresses to the links.
+async fn pass_on_maps(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut maps = shared.control.map();
+    let mut known = BTreeMap::new();
+    loop {
+        let map = maps.borrow_and_update().clone();
+        let peers = data_addresses(&map);
+        if peers != known {
+            known = peers.clone();
+            shared.data.order(Order::Peers(peers));
+        }
+        shared.data.input(Input::Map(map));
+        maps.changed().await.context("consensus has ended")?;
+    }
+}
+
+fn data_addresses(map: &ClusterMap) -> BTreeMap<NodeId, SocketAddr> {
+    let data = |address: &str| {
+        let address: SocketAddr = address.parse().ok()?;
+        Some(SocketAddr::new(address.ip(), address.port().checked_add(DATA_PORT_OFFSET)?))
+    };
+    map.nodes.values().filter_map(|n| Some((n.id, data(&n.address)?))).collect()
+}
+
+/// The leader lets nodes that joined into the group.
+async fn admit_voters(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut maps = shared.control.map();
+    loop {
+        let map = maps.borrow_and_update().clone();
+        let group = shared.control.metrics();
+        let member = |node: &NodeId| group.voters.contains(node) || group.learners.contains(node);
+        let outside: Vec<_> = map.nodes.values().filter(|n| !member(&n.id)).collect();
+        if group.is_leader {
+            for node in &outside {
+                if let Err(error) = shared.control.add_voter(node.id, node.address.clone()).await {
+                    tracing::debug!(node = node.id.0, %error, "not in the group yet");
+                }
+            }
+        }
+        if outside.is_empty() {
+            maps.changed().await.context("consensus has ended")?;
+        } else {
+            let _ = tokio::time::timeout(ADMIT_AGAIN, maps.changed()).await;
+        }
+    }
+}
+
+/// What the data thread's engine has to say.
+async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<Report>) -> anyhow::Result<()> {
+    while let Some(report) = reports.recv().await {
+        match report {
+            Report::Propose { number, command } => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let result = match shared.control.propose(Command::Segment(command)).await {
+                        Ok(CommandResult::Segment(result)) => result,
+                        Ok(_) | Err(ProposeError::Rejected(_) | ProposeError::TooLong { .. }) => {
+                            SegmentCommandResult::Refused
+                        }
+                        Err(ProposeError::Unavailable | ProposeError::Unknown) => SegmentCommandResult::Unknown,
+                    };
+                    shared.data.input(Input::Proposed { number, result });
+                });
+            }
+            Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
+            Report::Freed { segment, disk } => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let _ = shared.propose_until_done(Command::SegmentFreed { segment, disk }).await;
+                });
+            }
+            Report::DiskOpened { disk, report } => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let mut disks = shared.disks.lock().await;
+                    match disks.opened(&shared, &shared.data, disk, &report).await {
+                        Ok(opening) => shared.events.disk_opened(disk, &report, opening == Opening::Regressed),
+                        Err(error) => refuse_disk(&shared, disk, &format!("{error:#}")).await,
+                    }
+                });
+            }
+            Report::DiskRefused { disk, error } => {
+                let shared = shared.clone();
+                tokio::spawn(async move { refuse_disk(&shared, disk, &error.to_string()).await });
+            }
+            Report::Checked { number, report } => {
+                let check = shared.checks.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+                if let Some(check) = check {
+                    let _ = check.send(report);
+                }
+            }
+            Report::Event(event) => {
+                if let Some(disk) = shared.events.engine(&event) {
+                    tokio::spawn(disk_failed(shared.clone(), disk));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn renew_gateway(shared: Arc<Shared>) {
+    let Some(incarnation) = shared.map().nodes.get(&shared.node).map(|n| n.incarnation) else { return };
+    let command = Command::GatewayRenewed { node: shared.node, incarnation };
+    match shared.propose_until_done(command).await {
+        Ok(CommandResult::Incarnation(run)) => shared.data.input(Input::GatewayRenewed(run)),
+        Ok(_) => tracing::error!("control answered something else than a run"),
+        Err(error) => tracing::error!(%error, "this node's gateway has no number"),
+    }
+}
+
+async fn disk_failed(shared: Arc<Shared>, disk: DiskId) {
+    if let Some(entry) = shared.map().disks.get(&disk) {
+        let command = Command::DiskFailed { disk, incarnation: entry.incarnation };
+        if let Err(error) = shared.propose_until_done(command).await {
+            tracing::warn!(%error, "control does not know that the disk has failed");
+        }
+    }
+}
+
+/// How long a clean stop may take before it becomes an unclean one, which loses nothing either.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Between looks at how much is still owned.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Hands over what this node owns, writes everything back, and leaves consensus in order.
+async fn stop(shared: &Shared) {
+    let clean = async {
+        let map = shared.map();
+        if let Some(node) = map.nodes.get(&shared.node) {
+            let command = Command::NodeStopping { node: shared.node, incarnation: node.incarnation };
+            let others = map.nodes.values().any(|n| n.id != shared.node && n.state == holdfast_cluster::NodeState::Up);
+            if others && shared.control.propose(command).await.is_ok() {
+                shared.data.input(Input::HandOver);
+                let mut left = usize::MAX;
+                for _ in 0..100 {
+                    let owned = shared.data.status().await.map_or(0, |s| s.owned.len());
+                    if owned == 0 {
+                        break;
+                    }
+                    if owned < left {
+                        left = owned;
+                    } else {
+                        shared.data.input(Input::HandOver);
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+        shared.data.checkpoint().await;
+        shared.events.stopped();
+        shared.control.stop().await;
+    };
+    if tokio::time::timeout(STOP_WITHIN, clean).await.is_err() {
+        tracing::warn!("the clean stop took too long; stopping as it is");
+    }
+}
+
+/// The run of a node's daemon, for those who only have the map.
+pub fn incarnation_of(map: &ClusterMap, node: NodeId) -> Option<ProcessIncarnation> {
+    map.nodes.get(&node).map(|n| n.incarnation)
+}

@@ -1,0 +1,238 @@
+//! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
+
+use crate::config::Ports;
+use holdfast_api::model::{self, CopyState, Health};
+use holdfast_cluster::{ClusterMap, DiskState, NodeState};
+use holdfast_consensus::ControlMetrics;
+use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, VolumeId, write_quorum};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+fn node_state(state: NodeState) -> model::NodeState {
+    match state {
+        NodeState::Up => model::NodeState::Up,
+        NodeState::Down => model::NodeState::Down,
+        NodeState::Stopping => model::NodeState::Stopping,
+    }
+}
+
+/// Every node.
+pub fn nodes(map: &ClusterMap, leader: Option<NodeId>) -> Vec<model::Node> {
+    map.nodes.values().map(|n| node(map, n, leader)).collect()
+}
+
+/// One node.
+pub fn node(map: &ClusterMap, node: &holdfast_cluster::Node, leader: Option<NodeId>) -> model::Node {
+    let owned = map.segments.values().filter(|s| s.granted.owner == node.id).count();
+    let copies = map.segments.values().flat_map(|s| &s.members).filter(|r| r.node == node.id).count();
+    model::Node {
+        id: node.id.0,
+        name: node.name.clone(),
+        address: node.address.clone(),
+        state: node_state(node.state),
+        leader: leader == Some(node.id),
+        incarnation: node.incarnation.0,
+        disks: map.disks_of(node.id).count() as u32,
+        owned_segments: owned as u64,
+        copies: copies as u64,
+    }
+}
+
+/// One disk.
+pub fn disk(map: &ClusterMap, disk: &holdfast_cluster::Disk) -> model::Disk {
+    let copies = map.segments.values().flat_map(|s| &s.members).filter(|r| r.disk == disk.id).count();
+    model::Disk {
+        id: disk.id.to_string(),
+        node: disk.node.0,
+        path: disk.path.clone(),
+        state: match disk.state {
+            DiskState::Ok => model::DiskState::Ok,
+            DiskState::Full => model::DiskState::Full,
+            DiskState::Failed => model::DiskState::Failed,
+            DiskState::Missing => model::DiskState::Missing,
+        },
+        incarnation: disk.incarnation.0,
+        pool: disk.pool.clone(),
+        size: disk.size,
+        free: disk.free,
+        copies: copies as u64,
+    }
+}
+
+/// Every pool.
+pub fn pools(map: &ClusterMap) -> Vec<model::Pool> {
+    let pool = |name: &String| {
+        let disks = || map.disks.values().filter(|d| d.pool == *name);
+        let volumes = || map.volumes.values().filter(|v| v.pool == *name);
+        model::Pool {
+            name: name.clone(),
+            disks: disks().count() as u32,
+            size: disks().map(|d| d.size).sum(),
+            free: disks().map(|d| d.free).sum(),
+            promised: volumes().map(|v| v.size * u64::from(v.copies)).sum(),
+            volumes: volumes().count() as u32,
+        }
+    };
+    map.pools.keys().map(pool).collect()
+}
+
+fn copy_state(map: &ClusterMap, info: &SegmentInfo, copy: &ReplicaRef) -> CopyState {
+    let in_set = info.active.set.contains(copy);
+    match (in_set, map.reachable(copy)) {
+        (true, true) => CopyState::InSync,
+        (true, false) => CopyState::Away,
+        (false, true) => CopyState::Resyncing,
+        (false, false) => CopyState::Behind,
+    }
+}
+
+/// One segment, without the progress of resyncs.
+pub fn segment(map: &ClusterMap, info: &SegmentInfo) -> model::Segment {
+    let copy = |r: &ReplicaRef| model::SegmentCopy {
+        node: r.node.0,
+        disk: r.disk.to_string(),
+        state: copy_state(map, info, r),
+        resync: None,
+    };
+    model::Segment {
+        index: info.key.segment.index,
+        owner: info.granted.owner.0,
+        granted_epoch: info.granted.epoch.0,
+        active_epoch: info.active.epoch.0,
+        copies: info.members.iter().map(copy).collect(),
+    }
+}
+
+/// How well a segment does.
+pub fn segment_health(map: &ClusterMap, info: &SegmentInfo, copies: u8) -> Health {
+    let set = &info.active.set;
+    let reachable = set.iter().filter(|r| map.reachable(r)).count();
+    let active = info.active.epoch == info.granted.epoch;
+    let owner_up = map.nodes.get(&info.granted.owner).is_some_and(|n| n.state != NodeState::Down);
+    if reachable < write_quorum(set.len()) || set.len() < usize::from(info.min_copies) || !active || !owner_up {
+        Health::Stalled
+    } else if reachable < usize::from(copies) {
+        Health::Degraded
+    } else {
+        Health::Healthy
+    }
+}
+
+/// One volume.
+pub fn volume(map: &ClusterMap, volume: &holdfast_cluster::Volume) -> model::Volume {
+    let health = map
+        .segments_of(volume.id)
+        .map(|s| segment_health(map, s, volume.copies))
+        .max_by_key(|h| rank(*h))
+        .unwrap_or_default();
+    model::Volume {
+        id: volume.id.0,
+        name: volume.name.clone(),
+        size: volume.size,
+        allocated: None,
+        pool: volume.pool.clone(),
+        copies: volume.copies,
+        health,
+        created_ms: volume.created.0 * 1000,
+        iqn: format!("{}{}", holdfast_iscsi::IQN_PREFIX, volume.name),
+    }
+}
+
+fn rank(health: Health) -> u8 {
+    match health {
+        Health::Healthy => 0,
+        Health::Degraded => 1,
+        Health::Stalled => 2,
+    }
+}
+
+/// Where each node serves a volume. A node on another host serves on that host's loopback.
+pub fn urls(map: &ClusterMap, name: &str, ports: Ports) -> Vec<model::VolumeUrls> {
+    let host = |address: &str| {
+        let ip = address.parse::<SocketAddr>().map(|a| a.ip()).ok();
+        ip.filter(IpAddr::is_loopback).map_or_else(|| "127.0.0.1".to_owned(), |ip| ip.to_string())
+    };
+    let url = |n: &holdfast_cluster::Node| model::VolumeUrls {
+        node: n.id.0,
+        iscsi: format!("iscsi://{}:{}/{}{name}/0", host(&n.address), ports.iscsi, holdfast_iscsi::IQN_PREFIX),
+        nbd: format!("nbd://{}:{}/{name}", host(&n.address), ports.nbd),
+    };
+    map.nodes.values().map(url).collect()
+}
+
+/// The whole.
+pub fn status(
+    map: &Arc<ClusterMap>,
+    control: &ControlMetrics,
+    quorum: bool,
+    answered_by: NodeId,
+) -> model::Status {
+    let mut segments = model::SegmentCounts::default();
+    for info in map.segments.values() {
+        let copies = map.volumes.get(&info.key.segment.volume).map_or(0, |v: &holdfast_cluster::Volume| v.copies);
+        segments.total += 1;
+        match segment_health(map, info, copies) {
+            Health::Healthy => segments.healthy += 1,
+            Health::Degraded => segments.degraded += 1,
+            Health::Stalled => segments.stalled += 1,
+        }
+        let resyncing = info.members.iter().any(|r| copy_state(map, info, r) == CopyState::Resyncing);
+        segments.resyncing += u64::from(resyncing);
+    }
+    let leader = control.leader.filter(|_| quorum);
+    let health = match (segments.stalled, segments.degraded, map.nodes.values().all(|n| n.state == NodeState::Up)) {
+        (1.., _, _) => Health::Stalled,
+        (0, 0, true) if quorum => Health::Healthy,
+        _ => Health::Degraded,
+    };
+    model::Status {
+        cluster: map.cluster.to_string(),
+        name: map.name.clone(),
+        answered_by: answered_by.0,
+        version: env!("CARGO_PKG_VERSION").into(),
+        leader: leader.map(|n| n.0),
+        control_quorum: quorum,
+        map_version: map.version,
+        health,
+        problems: problems(map, &segments, quorum),
+        nodes: nodes(map, leader),
+        pools: pools(map),
+        volumes: map.volumes.values().map(|v| volume(map, v)).collect(),
+        segments,
+    }
+}
+
+fn problems(map: &ClusterMap, segments: &model::SegmentCounts, quorum: bool) -> Vec<String> {
+    let mut problems = Vec::new();
+    if segments.stalled > 0 {
+        problems.push(format!("{} segments wait: too few of their copies are in reach", segments.stalled));
+    }
+    if !quorum {
+        problems.push("the control plane has no majority; I/O goes on, changes wait".into());
+    }
+    for node in map.nodes.values() {
+        match node.state {
+            NodeState::Down => problems.push(format!("node {} ({}) does not answer", node.id, node.name)),
+            NodeState::Stopping => problems.push(format!("node {} ({}) is stopping", node.id, node.name)),
+            NodeState::Up => {}
+        }
+    }
+    for disk in map.disks.values() {
+        let what = match disk.state {
+            DiskState::Ok => continue,
+            DiskState::Full => "is nearly full",
+            DiskState::Failed => "has failed",
+            DiskState::Missing => "is not found or was refused",
+        };
+        problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
+    }
+    if segments.degraded > 0 {
+        problems.push(format!("{} segments have fewer copies than they should", segments.degraded));
+    }
+    problems
+}
+
+/// The volume of that name.
+pub fn volume_id(map: &ClusterMap, name: &str) -> Option<VolumeId> {
+    map.volume_named(name).map(|v| v.id)
+}

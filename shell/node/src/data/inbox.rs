@@ -1,0 +1,51 @@
+//! Where the tasks of the data thread put what arrived, until the loop takes it as one burst. Bounded by its
+//! sources: each connection puts at most one buffer before it looks whether it may go on.
+
+use super::Order;
+use holdfast_engine::Input;
+use std::cell::{Cell, RefCell};
+use tokio::sync::Notify;
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Inbox {
+    inputs: RefCell<Vec<Input>>,
+    orders: RefCell<Vec<Order>>,
+    filled: Notify,
+    woken: Cell<bool>,
+}
+
+impl Inbox {
+    /// Adds a fact and wakes the loop.
+    pub fn put(&self, input: Input) {
+        self.inputs.borrow_mut().push(input);
+        self.filled.notify_one();
+    }
+    /// Makes the loop look again although no fact arrived.
+    pub fn wake(&self) {
+        self.woken.set(true);
+        self.filled.notify_one();
+    }
+    /// Whether it was woken since this was last asked.
+    pub fn take_woken(&self) -> bool {
+        self.woken.replace(false)
+    }
+    /// Moves everything that arrived to `into`.
+    pub fn take(&self, into: &mut Vec<Input>) {
+        into.append(&mut self.inputs.borrow_mut());
+    }
+    /// Keeps an order that was received while waiting.
+    pub fn put_order(&self, order: Order) {
+        self.orders.borrow_mut().push(order);
+    }
+    /// The orders kept.
+    pub fn take_orders(&self) -> Vec<Order> {
+        self.orders.take()
+    }
+    /// Waits until something was put. Something that is there already may be all.
+    pub async fn filled(&self) {
+        if self.inputs.borrow().is_empty() && !self.woken.get() {
+            self.filled.notified().await;
+        }
+    }
+}

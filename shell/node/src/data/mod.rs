@@ -1,0 +1,326 @@
+//! The data thread: one engine and everything that it talks to. A current-thread runtime holds the sockets of
+//! initiators and peers and the disks; tasks put what arrives into one inbox, the loop here gives a burst of
+//! it to the engine and carries out what the engine orders. Nothing is decided here, nothing is waited for:
+//! whatever must come after something else is ordered by the engine when that something is done.
+//!
+//! The control thread talks to it through [`DataHandle`] and hears [`Report`]s.
+
+mod clock;
+mod inbox;
+mod links;
+mod sessions;
+
+pub use clock::boot_time;
+
+use crate::data::inbox::Inbox;
+use crate::data::links::Links;
+use crate::data::sessions::Listening;
+use holdfast_disk::{Backend, DiskError, DiskSlot, Disks};
+use holdfast_engine::status::EngineStatus;
+use holdfast_engine::{DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output};
+use holdfast_net::{Identity, Listener};
+use holdfast_store::{OpenError, OpenReport};
+use holdfast_types::{DiskId, NodeId, SegmentCommand, SegmentKey, Time};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use tokio::sync::{mpsc, oneshot};
+
+/// What the control thread hears from the data thread.
+#[derive(Debug)]
+pub enum Report {
+    /// An owner proposes something to control; the answer goes back as [`Input::Proposed`].
+    Propose {
+        /// Comes back.
+        number: u64,
+        /// What.
+        command: SegmentCommand,
+    },
+    /// This node's gateway needs a new number.
+    RenewGateway,
+    /// A deleted segment's copy is freed.
+    Freed {
+        /// Which.
+        segment: SegmentKey,
+        /// On which disk.
+        disk: DiskId,
+    },
+    /// A disk was opened.
+    DiskOpened {
+        /// Which.
+        disk: DiskId,
+        /// What was found.
+        report: OpenReport,
+    },
+    /// A disk was refused.
+    DiskRefused {
+        /// Which.
+        disk: DiskId,
+        /// Why.
+        error: OpenError,
+    },
+    /// A check ended.
+    Checked {
+        /// The request's number.
+        number: u64,
+        /// None: another node owns the segment by now.
+        report: Option<holdfast_replication::CheckReport>,
+    },
+    /// For the event log.
+    Event(EngineEvent),
+}
+
+/// What the control thread asks of the data thread.
+pub enum Order {
+    /// A fact for the engine.
+    Input(Input),
+    /// Open a disk and give it to the engine.
+    Attach {
+        /// Which.
+        disk: DiskId,
+        /// The file or device.
+        path: PathBuf,
+        /// What the engine is to do with it.
+        open: DiskOpen,
+        /// Whether it could be opened.
+        answer: oneshot::Sender<Result<u64, DiskError>>,
+    },
+    /// Where the peers' data listeners are.
+    Peers(BTreeMap<NodeId, SocketAddr>),
+    /// How the engine is.
+    Status(oneshot::Sender<EngineStatus>),
+    /// Answered when the engine has written everything back, after [`Input::Checkpoint`].
+    WhenQuiescent(oneshot::Sender<()>),
+}
+
+/// The way to the data thread. The orders' queue is unbounded: there are few of them, and none carries data.
+#[derive(Clone)]
+pub struct DataHandle {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl DataHandle {
+    /// Gives an order. One to a thread that has ended is dropped: the process is about to end as well.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+    /// Gives the engine a fact.
+    pub fn input(&self, input: Input) {
+        self.order(Order::Input(input));
+    }
+    /// How the engine is.
+    pub async fn status(&self) -> Option<EngineStatus> {
+        let (answer, wait) = oneshot::channel();
+        self.order(Order::Status(answer));
+        wait.await.ok()
+    }
+    /// Opens a disk and gives it to the engine. None: the data thread has ended.
+    pub async fn attach(&self, disk: DiskId, path: PathBuf, open: DiskOpen) -> Option<Result<u64, DiskError>> {
+        let (answer, wait) = oneshot::channel();
+        self.order(Order::Attach { disk, path, open, answer });
+        wait.await.ok()
+    }
+    /// Writes everything back to the extents.
+    pub async fn checkpoint(&self) {
+        let (answer, wait) = oneshot::channel();
+        self.input(Input::Checkpoint);
+        self.order(Order::WhenQuiescent(answer));
+        let _ = wait.await;
+    }
+}
+
+/// What the data thread is started with. The listening sockets are bound by then, so that a mistake in an address
+/// is found before anything runs.
+pub struct DataOptions {
+    /// The engine's configuration.
+    pub engine: EngineConfig,
+    /// This node's certificate.
+    pub identity: Identity,
+    /// Where peers connect for data.
+    pub peer_address: SocketAddr,
+    /// Where initiators connect.
+    pub front_ends: Vec<(FrontEndKind, std::net::TcpListener)>,
+    /// How to reach the disks.
+    pub backend: Backend,
+}
+
+/// Starts the data thread. The receiver of reports is bounded by what the engine has under way; events are few.
+pub fn start(options: DataOptions) -> anyhow::Result<(DataHandle, mpsc::UnboundedReceiver<Report>)> {
+    let (orders, receive_orders) = mpsc::unbounded_channel();
+    let (reports, receive_reports) = mpsc::unbounded_channel();
+    let (started, wait_started) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("data".into()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error.into()))),
+        };
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            match DataThread::new(options, receive_orders, reports).await {
+                Ok(thread) => {
+                    let _ = started.send(Ok(()));
+                    thread.run().await;
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        });
+    })?;
+    wait_started.recv()??;
+    Ok((DataHandle { orders }, receive_reports))
+}
+
+struct DataThread {
+    engine: Engine,
+    disks: Disks,
+    slots: BTreeMap<DiskId, DiskSlot>,
+    disk_of: BTreeMap<DiskSlot, DiskId>,
+    inbox: Rc<Inbox>,
+    listening: Listening,
+    links: Links,
+    orders: mpsc::UnboundedReceiver<Order>,
+    reports: mpsc::UnboundedSender<Report>,
+    quiescent: Vec<oneshot::Sender<()>>,
+}
+
+impl DataThread {
+    async fn new(
+        options: DataOptions,
+        orders: mpsc::UnboundedReceiver<Order>,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> anyhow::Result<Self> {
+        let inbox = Rc::new(Inbox::default());
+        let listener = Listener::bind(options.peer_address, &options.identity).await?;
+        links::serve(listener, inbox.clone());
+        let listening = Listening::start(options.front_ends, inbox.clone())?;
+        Ok(Self {
+            engine: Engine::new(options.engine),
+            disks: Disks::new(options.backend)?,
+            slots: BTreeMap::new(),
+            disk_of: BTreeMap::new(),
+            links: Links::new(options.identity, inbox.clone()),
+            listening,
+            inbox,
+            orders,
+            reports,
+            quiescent: Vec::new(),
+        })
+    }
+
+    /// Runs until the control thread lets go of its handle.
+    async fn run(mut self) {
+        let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
+        let mut done = Vec::new();
+        loop {
+            self.inbox.take(&mut inputs);
+            self.disks.poll(&mut done);
+            for (slot, done) in done.drain(..) {
+                if let Some(disk) = self.disk_of.get(&slot) {
+                    inputs.push(Input::DiskDone { disk: *disk, done });
+                }
+            }
+            loop {
+                match self.orders.try_recv() {
+                    Ok(order) => self.order(order, &mut inputs),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+            }
+            let now = boot_time();
+            if self.engine.next_timer().is_some_and(|at| at <= now) {
+                inputs.push(Input::Timer);
+            }
+            if inputs.is_empty() && !self.inbox.take_woken() {
+                self.wait(now).await;
+                continue;
+            }
+            for input in inputs.drain(..) {
+                self.engine.handle(now, input, &mut outputs);
+            }
+            self.engine.pump(now, &mut outputs);
+            for output in outputs.drain(..) {
+                self.carry_out(output);
+            }
+            self.disks.kick();
+            self.links.flush();
+            self.listening.end_of_burst(|connection| self.engine.wants_input(connection));
+            if !self.quiescent.is_empty() && self.engine.is_quiescent() {
+                self.quiescent.drain(..).for_each(|answer| drop(answer.send(())));
+            }
+            // Lets the tasks of sockets that are ready put what they have into the next burst.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn wait(&mut self, now: Time) {
+        let timer = self.engine.next_timer().map(|at| std::time::Duration::from_nanos(at.since(now).0));
+        let sleep = async {
+            match timer {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.inbox.filled() => {}
+            () = self.disks.wait() => {}
+            order = self.orders.recv() => match order {
+                Some(order) => self.inbox.put_order(order),
+                // The handle is gone; the loop sees it as well.
+                None => tokio::task::yield_now().await,
+            },
+            () = sleep => {}
+        }
+        for order in self.inbox.take_orders() {
+            let mut inputs = Vec::new();
+            self.order(order, &mut inputs);
+            inputs.into_iter().for_each(|input| self.inbox.put(input));
+        }
+    }
+
+    fn order(&mut self, order: Order, inputs: &mut Vec<Input>) {
+        match order {
+            Order::Input(input) => inputs.push(input),
+            Order::Peers(peers) => self.links.set_peers(peers),
+            Order::Status(answer) => drop(answer.send(self.engine.status())),
+            Order::WhenQuiescent(answer) => self.quiescent.push(answer),
+            Order::Attach { disk, path, open, answer } => {
+                if let Some(old) = self.slots.remove(&disk) {
+                    self.disk_of.remove(&old);
+                    self.disks.close(old);
+                }
+                let result = self.disks.open(&path).map(|(slot, size)| {
+                    self.slots.insert(disk, slot);
+                    self.disk_of.insert(slot, disk);
+                    inputs.push(Input::DiskAttached { disk, size, open });
+                    size
+                });
+                let _ = answer.send(result);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let report = match output {
+            Output::Disk { disk, order } => {
+                if let Some(slot) = self.slots.get(&disk) {
+                    self.disks.submit(*slot, order);
+                }
+                return;
+            }
+            Output::Send { to, lane, frame } => return self.links.send(to, lane, frame),
+            Output::SessionSend { connection, bytes } => return self.listening.send(connection, bytes),
+            Output::SessionClose { connection, reason } => return self.listening.close(connection, reason),
+            Output::Propose { number, command } => Report::Propose { number, command },
+            Output::RenewGateway => Report::RenewGateway,
+            Output::Freed { segment, disk } => Report::Freed { segment, disk },
+            Output::DiskOpened { disk, report } => Report::DiskOpened { disk, report },
+            Output::DiskRefused { disk, error } => Report::DiskRefused { disk, error },
+            Output::Checked { number, report } => Report::Checked { number, report },
+            Output::Event(event) => Report::Event(event),
+        };
+        // A control thread that has ended takes the process with it.
+        let _ = self.reports.send(report);
+    }
+}

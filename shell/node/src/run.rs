@@ -1,0 +1,97 @@
+//! Starts a node: takes its data folder, binds every address, starts the data thread, and runs the control thread
+//! until the node is to stop. A mistake in the configuration or an address in use is found before anything else
+//! is touched.
+
+use crate::config::DataDir;
+use crate::control::{self, DATA_PORT_OFFSET, Shared, disks::LocalDisks, events::Events, rpc::Caller};
+use crate::data::{self, DataOptions};
+use anyhow::Context;
+use holdfast_api::EventLog;
+use holdfast_consensus::{Control, ControlConfig, Timings};
+use holdfast_disk::Backend;
+use holdfast_engine::{EngineConfig, FrontEndKind};
+use holdfast_net::activation::Activated;
+use holdfast_net::{Identity, Listener};
+use holdfast_replication::{OwnerConfig, ReplicaConfig};
+use holdfast_store::StoreConfig;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The data folder.
+    pub dir: PathBuf,
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    // Before any thread: the environment is read once.
+    let mut activated = Activated::take();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_node(options, &mut activated))
+}
+
+async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Result<()> {
+    let dir = DataDir::new(&options.dir);
+    let config = dir.load_config()?;
+    let _lock = dir.lock()?;
+    let identity = Identity::load(&dir.identity())?;
+    let node = identity.node();
+    let events = Events::new(EventLog::open(&dir.events(), node.0)?);
+    let mut front_ends = Vec::new();
+    for (kind, name, address) in [
+        (FrontEndKind::Iscsi, "iscsi", config.iscsi_address()),
+        (FrontEndKind::Nbd, "nbd", config.nbd_address()),
+    ] {
+        front_ends.push((kind, listen(activated, name, address)?));
+    }
+    for left in activated.left_over() {
+        tracing::warn!(left, "a socket that was handed over belongs to no address of the configuration");
+    }
+    let listener = Listener::bind(config.node_address(), &identity).await?;
+    let peer_address = data_address(config.node_address())?;
+    let engine = EngineConfig {
+        node,
+        owner: OwnerConfig::default(),
+        replica: ReplicaConfig::default(),
+        store: StoreConfig::default(),
+    };
+    let (backend, why) = Backend::from_env()?;
+    tracing::info!(why, "disk input and output");
+    let options =
+        DataOptions { engine: engine.clone(), identity: identity.clone(), peer_address, front_ends, backend };
+    let (data, reports) = data::start(options)?;
+    let caller = Caller::new(identity.clone());
+    let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default() };
+    let control = Control::start(control_config, Arc::new(caller.clone())).await?;
+    let shared = Arc::new(Shared {
+        node,
+        config,
+        engine,
+        identity,
+        control,
+        caller,
+        data,
+        events,
+        checks: Mutex::default(),
+        refused_disks: Mutex::default(),
+        disks: tokio::sync::Mutex::new(LocalDisks::default()),
+        stop: Notify::new(),
+        dir,
+    });
+    *shared.disks.lock().await = LocalDisks::load(&shared)?;
+    control::run(shared, reports, listener).await
+}
+
+fn listen(activated: &mut Activated, name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = activated.listen(name, address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(listener.into_std()?)
+}
+
+fn data_address(node: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let port = node.port().checked_add(DATA_PORT_OFFSET).context("the node port is too high: the next one is used too")?;
+    Ok(SocketAddr::new(node.ip(), port))
+}
