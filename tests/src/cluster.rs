@@ -315,6 +315,13 @@ impl Cluster {
         all.flat_map(|v| v.as_array().cloned().unwrap_or_default()).filter(|e| e["kind"] == kind).collect()
     }
 
+    /// Events of replication whose text holds these words, as any node kept them.
+    pub fn replication_events(&self, words: &str) -> Vec<String> {
+        let events =
+            self.events("replication").into_iter().filter_map(|e| e["what"].as_str().map(str::to_owned));
+        events.filter(|what| what.contains(words)).collect()
+    }
+
     /// `volume check`: the report, whatever it found.
     pub fn check(&self) -> Value {
         let dir = self.dir(self.first_living()).to_string_lossy().into_owned();

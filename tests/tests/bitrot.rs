@@ -36,7 +36,7 @@ fn a_flipped_bit_is_answered_from_a_good_copy_healed_and_reported() {
     }
     // Whoever owns now may read a good disk only: the check reads all of them.
     cluster.check();
-    until("the healed block is reported", LIMIT, || !cluster.events("block-healed").is_empty());
+    until("the healed block is reported", LIMIT, || !cluster.replication_events(" healed from ").is_empty());
     cluster.assert_copies_equal();
     stop_cleanly(&mut cluster, owner);
     assert!(holds(cluster.disk(owner), &content(block, 1)), "the disk still holds the flipped bit");

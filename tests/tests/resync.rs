@@ -18,9 +18,11 @@ fn cluster() -> Cluster {
     Cluster::with(options)
 }
 
-/// Bytes that resyncs copied, as the daemons count them.
+/// Bytes that resyncs copied so far, as the events of their ends say: "done: 7 images, 4096 bytes, 0.1 s".
 fn copied(cluster: &Cluster) -> u64 {
-    (1..=3).map(|n| cluster.metric(n, "holdfast_resync_bytes_total") as u64).sum()
+    let bytes =
+        |what: &String| what.split(", ").find_map(|part| part.strip_suffix(" bytes")?.parse::<u64>().ok());
+    cluster.replication_events(" done: ").iter().filter_map(bytes).sum()
 }
 
 /// Fills the volume's first GiB, lets one replica miss what `write` writes, and returns what was copied to it.
@@ -33,8 +35,8 @@ fn miss(cluster: &mut Cluster, write: impl Fn(&str)) -> u64 {
     cluster.wait_healthy();
     cluster.kill(away);
     write(&uri);
-    cluster.start_node(away);
     let before = copied(cluster);
+    cluster.start_node(away);
     // Live writes go on meanwhile.
     let mut plan = Plan::through(cluster, owner);
     plan.first = (640 << 20) / BLOCK as u64;

@@ -32,21 +32,15 @@ pub fn metrics(cluster: &Cluster) -> BTreeMap<String, f64> {
     sums
 }
 
-/// For each histogram or pair of counters `holdfast_write_STAGE_seconds`: the average between two readings.
+/// The average of each counter `holdfast_write_STAGE_seconds_total` over the writes between two readings.
 pub fn where_time_went(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<(String, f64)> {
     let grown = |name: &str| after.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
-    let mut stages = Vec::new();
-    for name in after.keys() {
-        let Some(stage) = name.strip_suffix("_seconds_sum").and_then(|n| n.strip_prefix("holdfast_write_"))
-        else {
-            continue;
-        };
-        let count = grown(&format!("holdfast_write_{stage}_seconds_count"));
-        if count > 0.0 {
-            stages.push((stage.replace('_', " "), grown(name) / count));
-        }
-    }
-    stages
+    let writes = grown("holdfast_writes_total").max(1.0);
+    let stage = |name: &String| {
+        let stage = name.strip_suffix("_seconds_total")?.strip_prefix("holdfast_write_")?;
+        Some((stage.replace('_', " "), grown(name) / writes))
+    };
+    after.keys().filter_map(stage).collect()
 }
 
 /// The table.
