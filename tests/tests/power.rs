@@ -141,7 +141,8 @@ fn liar() -> PathBuf {
         "--manifest-path",
         manifest,
     ]);
-    let built = build.arg("--target-dir").arg(&target).status();
+    let built =
+        build.args(["--features", "holdfast-disk/lie-about-flush"]).arg("--target-dir").arg(&target).status();
     assert!(built.is_ok_and(|s| s.success()), "the lying daemon does not build");
     target.join("debug/holdfast")
 }
