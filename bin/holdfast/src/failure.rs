@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use thiserror::Error;
 
+/// The longest word of an operator's that is repeated in full.
+const MAX_WORD: usize = 80;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -126,12 +129,20 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     }
     // clap explains in paragraphs; its first says what is wrong.
     let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+    let words: Vec<String> = first.trim_start_matches("error: ").split_whitespace().map(shorten).collect();
     say(&format!(
         "holdfast: {}; add --help to see what is allowed",
         crate::output::printable(&words.join(" "))
     ));
     ExitCode::from(2)
+}
+
+/// A word as it is, or its start when it is absurdly long.
+fn shorten(word: &str) -> String {
+    match word.chars().count() > MAX_WORD {
+        true => word.chars().take(MAX_WORD).chain(['…']).collect(),
+        false => word.to_owned(),
+    }
 }
 
 fn say(line: &str) {

@@ -96,9 +96,10 @@ impl ApiError {
         self.hint = Some(hint.into());
         self
     }
-    /// Something that does not exist.
+    /// A volume, node, disk or pool that does not exist.
     pub fn not_found(what: &str, name: &str) -> Self {
         Self::new(ErrorKind::NotFound, format!("{what} {name:?} does not exist"))
+            .hint(format!("`holdfast {what} ls` lists what there is"))
     }
 }
 
@@ -128,8 +129,8 @@ mod tests {
 
     #[test]
     fn an_error_prints_as_one_line_with_what_to_do() {
-        let error = ApiError::not_found("volume", "demo\nx").hint("`holdfast volume ls` lists them");
+        let error = ApiError::not_found("volume", "demo\nx");
         let text = error.to_string();
-        assert_eq!(text, "volume \"demo\\nx\" does not exist; `holdfast volume ls` lists them");
+        assert_eq!(text, "volume \"demo\\nx\" does not exist; `holdfast volume ls` lists what there is");
     }
 }

@@ -99,8 +99,7 @@ impl Fake {
     }
 
     fn a_volume(&self, name: &str) -> Result<Volume, ApiError> {
-        let hint = "`holdfast volume ls` lists the volumes";
-        self.state().volumes.get(name).cloned().ok_or_else(|| ApiError::not_found("volume", name).hint(hint))
+        self.state().volumes.get(name).cloned().ok_or_else(|| ApiError::not_found("volume", name))
     }
 
     fn room(size: u64) -> Result<(), ApiError> {

@@ -2,9 +2,12 @@
 //! exactly what `--json` prints. Ids of clusters and disks are 32 hexadecimal digits; sizes are bytes; times
 //! are milliseconds since 1970, UTC. A field may be added; none is renamed or given another meaning.
 
+mod order;
+
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+
+pub use order::*;
 
 /// How well the cluster does, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -289,111 +292,6 @@ pub struct ResyncProgress {
     pub total_bytes: u64,
 }
 
-/// The order to make a volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateVolume {
-    /// Its name: 1 to 63 of a-z, 0-9 and inner hyphens.
-    pub name: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its pool; `default` when not given.
-    #[serde(default)]
-    pub pool: Option<String>,
-    /// How many copies; min(3, nodes) when not given.
-    #[serde(default)]
-    pub copies: Option<u8>,
-}
-
-/// The order to resize a volume.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResizeVolume {
-    /// The new size in bytes.
-    pub size: u64,
-}
-
-/// The order to take a disk into use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AddDisk {
-    /// A block device or a file on the node that is asked.
-    pub path: String,
-    /// For a file that does not exist yet: how large to make it.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// The pool; `default` when not given.
-    #[serde(default)]
-    pub pool: Option<String>,
-    /// Overwrite what is on it.
-    #[serde(default)]
-    pub wipe: bool,
-}
-
-/// A join token as it was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// What the joining host is given.
-    pub token: String,
-    /// Until when it can be used.
-    pub expires_ms: u64,
-    /// The command line that uses it.
-    pub command: String,
-}
-
-/// What a joining node says. The secret is the proof that it may.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JoinRequest {
-    /// The secret of the token, as 32 hexadecimal digits.
-    pub secret: String,
-    /// The name that the node wants.
-    pub name: String,
-    /// The address at which its peers reach it.
-    pub address: String,
-    /// The port for its peers.
-    pub node_port: u16,
-    /// Its public key: an uncompressed P-256 point, hexadecimal.
-    pub public_key: String,
-}
-
-/// What an admitted node gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinAnswer {
-    /// The cluster.
-    pub cluster: String,
-    /// The cluster's name.
-    pub cluster_name: String,
-    /// The number that it has from now on.
-    pub node: u16,
-    /// Its certificate, PEM.
-    pub certificate: String,
-    /// The authority's certificate, PEM.
-    pub authority: String,
-    /// The authority's key, PEM: every node can admit others.
-    pub authority_key: String,
-    /// The token of the API, the same on every node.
-    pub admin_token: String,
-    /// The other nodes: number and address with port, for peers.
-    pub peers: BTreeMap<u16, String>,
-}
-
-/// The order that an iSCSI login must pass CHAP; the secret goes in and never out.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SetChap {
-    /// The name that initiators give.
-    pub user: String,
-    /// 12 to 255 printable characters.
-    pub secret: String,
-}
-
-impl std::fmt::Debug for SetChap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SetChap({})", self.user)
-    }
-}
-
 /// A step of a check, one JSON line each; the last one is the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
@@ -496,29 +394,3 @@ pub struct EventQuery {
 /// An answer that says nothing but "done".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}
-
-/// What `init` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InitReport {
-    /// The new cluster's id.
-    pub cluster: String,
-    /// Its name.
-    pub name: String,
-    /// The data folder.
-    pub dir: String,
-    /// The first join token.
-    pub token: Token,
-}
-
-/// What `join` did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JoinReport {
-    /// The cluster's id.
-    pub cluster: String,
-    /// Its name.
-    pub name: String,
-    /// The number of the new node.
-    pub node: u16,
-    /// The data folder.
-    pub dir: String,
-}

@@ -95,7 +95,7 @@ async fn errors_keep_their_kind_message_and_hint_on_the_way() {
     let error = served.tls().volume("no/such?one").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert_eq!(error.message, "volume \"no/such?one\" does not exist");
-    assert_eq!(error.hint.as_deref(), Some("`holdfast volume ls` lists the volumes"));
+    assert_eq!(error.hint.as_deref(), Some("`holdfast volume ls` lists what there is"));
     let error = served.unix().create_volume(&create("big", 1 << 50)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
 }
