@@ -386,7 +386,7 @@ fn number(value: &Value) -> usize {
 }
 
 /// Waits until no other cluster of these tests lives on this machine.
-fn take_turn() -> File {
+pub fn take_turn() -> File {
     let path = std::env::temp_dir().join("holdfast-tests.lock");
     let file =
         File::options().create(true).write(true).truncate(false).open(path).expect("the lock can be opened");
