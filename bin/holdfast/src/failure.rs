@@ -24,6 +24,14 @@ pub enum Failure {
     /// The data folder.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The daemon did not start, or ended with an error.
+    #[error("{0:#}")]
+    Daemon(anyhow::Error),
+    /// A filter of the log that is none.
+    #[error(
+        "HOLDFAST_LOG: {0}; write a level (error, warn, info, debug, trace) or target=level, with commas between"
+    )]
+    LogFilter(tracing_subscriber::filter::ParseError),
     /// A file that an option names.
     #[error("{path}: {source}")]
     File {
@@ -76,7 +84,9 @@ impl Failure {
         match self {
             Failure::Api(e) => e.kind.exit_code(),
             Failure::Setup(e) => e.exit_code(),
+            Failure::Daemon(e) if matches!(e.downcast_ref(), Some(ConfigError::Invalid { .. })) => 2,
             Failure::Config(ConfigError::Invalid { .. })
+            | Failure::LogFilter(_)
             | Failure::TokenFile { .. }
             | Failure::NoTokenFile
             | Failure::ChapSecret { .. } => 2,

@@ -11,6 +11,7 @@ mod failure;
 mod global;
 mod init;
 mod join;
+mod log;
 mod node;
 mod output;
 mod pool;

@@ -2,13 +2,28 @@
 
 use crate::failure::Failure;
 use crate::global::Context;
+use crate::log::{self, LogFormat};
 use crate::{disk, output};
 use clap::Subcommand;
 use holdfast_api::model;
+use holdfast_node::RunOptions;
 
 /// Run, stop and look at nodes
 #[derive(Subcommand)]
 pub enum Node {
+    /// Run the daemon of this host's node, in the foreground
+    #[command(after_help = "Examples:
+  holdfast node run
+  holdfast node run --dir ./one
+  HOLDFAST_LOG=debug holdfast node run --log-format json
+
+It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug, trace). SIGTERM stops it as
+`holdfast node stop` does. systemd may hand over its sockets for iSCSI and NBD.")]
+    Run {
+        /// How log lines look
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
     /// Hand over what a node owns, then stop its daemon; nobody waits for more than a second
     #[command(after_help = "Examples:
   holdfast node stop
@@ -36,6 +51,11 @@ impl Node {
     /// Runs it.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Node::Run { log_format } => {
+                log::start(log_format)?;
+                let options = RunOptions { dir: context.dir().path().to_owned() };
+                holdfast_node::run(&options).map_err(Failure::Daemon)
+            }
             Node::Stop { name } => {
                 let name = name_or_asked(context, name)?;
                 let asked = name.clone();

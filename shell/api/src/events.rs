@@ -110,7 +110,12 @@ impl EventLog {
         }
         inner.recent.push_back(event);
         drop(inner);
-        self.0.last.send_replace(seq);
+        // Two that append at once may arrive here in the other order; the number only rises.
+        self.0.last.send_if_modified(|last| {
+            let rises = seq > *last;
+            *last = seq.max(*last);
+            rises
+        });
         written.map(|()| seq)
     }
 

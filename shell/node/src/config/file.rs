@@ -1,6 +1,7 @@
 //! The grammar of `holdfast.toml`: its keys, what is allowed for each, and the text that `init` writes.
 
 use super::{Config, MAX_NAME, Ports, is_name, local_address};
+use crate::control::DATA_PORT_OFFSET;
 use serde::Deserialize;
 use std::net::IpAddr;
 use toml::Spanned;
@@ -17,7 +18,7 @@ name = \"alpha\"
 address = \"192.0.2.1\"
 
 [ports]           # 1 to 65535, all different. The defaults:
-node = 7400       # for the other nodes (mutual TLS)
+node = 7400       # for the other nodes (mutual TLS); the next port, 7401, carries their I/O
 api = 7402        # the API over TLS; needs the token in admin.token
 metrics = 7403    # the metrics page, on this host only
 iscsi = 3260      # iSCSI
@@ -120,6 +121,12 @@ fn ports(text: &str, file: &FilePorts) -> Result<Ports, Mistake> {
             return Err((line, format!("{key} is {port}, and so is {other}: each needs its own")));
         }
         taken.push((*slot, key, line));
+        if key == "ports.node" {
+            let next = slot.checked_add(DATA_PORT_OFFSET);
+            let none =
+                || (line.unwrap_or(1), format!("{key} {slot} is too high: the next port is used, too"));
+            taken.push((next.ok_or_else(none)?, "the port after ports.node", line));
+        }
     }
     Ok(ports)
 }

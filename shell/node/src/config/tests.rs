@@ -56,6 +56,8 @@ fn every_mistake_is_named_with_its_line_and_what_is_allowed() {
         format!("{head}colour = \"red\"\n"),
         format!("{head}[ports]\nnode = 70000\n"),
         format!("{head}[ports]\nnode = 7402\n"),
+        format!("{head}[ports]\nnode = 65535\n"),
+        format!("{head}[ports]\nnbd = 7401\n"),
         format!("{head}[ports]\nssh = 22\n"),
         format!("{head}[listen]\nnbd = 7\n"),
         format!("{head}[ports\n"),
