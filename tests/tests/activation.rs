@@ -59,3 +59,21 @@ fn the_socket_unit_listens_where_the_daemon_serves() {
     let service = std::fs::read_to_string(format!("{UNITS}/holdfast.service")).expect("the unit is there");
     assert!(service.contains("Sockets=holdfast.socket") && unit.contains("Service=holdfast.service"));
 }
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = |name: &str| {
+        let unit = std::fs::read_to_string(format!("{UNITS}/{name}")).expect("the unit is there");
+        // systemd asks whether the program exists.
+        let unit = unit.replace("/usr/bin/holdfast", &binary().to_string_lossy());
+        let path = folder.path().join(name);
+        std::fs::write(&path, unit).expect("the folder can be written");
+        path.to_string_lossy().into_owned()
+    };
+    let (service, socket) = (copy("holdfast.service"), copy("holdfast.socket"));
+    let output = holdfast_tests::output_of("systemd-analyze", &["verify", &service, &socket]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours = said.lines().filter(|l| l.contains("holdfast")).collect::<Vec<_>>();
+    assert!(output.status.success() && ours.is_empty(), "{ours:?}");
+}

@@ -305,3 +305,59 @@ fn every_folder_of_the_workspace_has_its_sentence_in_the_architecture() {
     let broken = folders.filter(|f| !text.contains(&format!("`{f}`"))).map(str::to_owned).collect();
     verdict("a folder without a sentence in docs/architecture.md", broken);
 }
+
+/// The value of `NAME: type = N;`, `N << M` or `Duration::from_secs(N)` anywhere in the tree.
+fn constant(sources: &[Source], name: &str) -> Option<u64> {
+    let definition = format!("const {name}: ");
+    let line = sources.iter().flat_map(|s| s.text.lines()).find(|l| l.contains(&definition))?;
+    // Without the underscores of long numbers, and so of the function's name.
+    let value = line.split_once(" = ")?.1.trim_end_matches(';').replace('_', "");
+    let value = value.trim_start_matches("Duration::fromsecs(").trim_end_matches(')');
+    let (number, shift) = value.split_once(" << ").unwrap_or((value, "0"));
+    Some(number.parse::<u64>().ok()? << shift.parse::<u32>().ok()?)
+}
+
+#[test]
+fn the_limits_in_the_documents_are_those_of_the_code() {
+    let sources = files(&[".rs"]);
+    let text =
+        std::fs::read_to_string(root().join("docs/operations.md")).expect("docs/operations.md is there");
+    let limits = text.split("\n## Limits").nth(1).expect("it has limits");
+    let mut broken = Vec::new();
+    let mut judged = 0;
+    for row in limits.lines().filter(|l| l.starts_with("| ") && l.contains('`')) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names = cells[3].split(", ").map(|n| n.trim_matches('`'));
+        for (name, said) in names.zip(cells[2].split(", ")) {
+            let words: Vec<String> = said.split([' ', ',']).map(|w| w.replace(',', "")).collect();
+            let number = said.split(' ').next().and_then(|n| n.replace(',', "").parse::<u64>().ok());
+            let unit = match words.get(1).map(String::as_str) {
+                Some("MiB") => 1 << 20,
+                Some("TiB") => 1 << 40,
+                _ => 1,
+            };
+            judged += 1;
+            if number.map(|n| n * unit) != constant(&sources, name) {
+                broken.push(format!(
+                    "{name}: the document says {said}, the code {:?}",
+                    constant(&sources, name)
+                ));
+            }
+        }
+    }
+    assert!(judged > 8, "only {judged} limits were found");
+    verdict("docs/operations.md, limits", broken);
+}
+
+#[test]
+fn the_formats_document_names_every_magic_of_the_store() {
+    let text = std::fs::read_to_string(root().join("docs/formats.md")).expect("docs/formats.md is there");
+    let sources = files(&[".rs"]);
+    let formats = sources.iter().filter(|s| s.path.starts_with("core/store/src/format/"));
+    let magics = formats.flat_map(|s| s.text.lines().filter(|l| l.starts_with("const MAGIC")));
+    let names: Vec<&str> = magics.filter_map(|l| l.split('"').nth(1)).collect();
+    assert!(names.len() >= 3, "the store's magics were not found");
+    let broken =
+        names.iter().filter(|n| !text.contains(&format!("`{n}`"))).map(|n| (*n).to_owned()).collect();
+    verdict("a structure that docs/formats.md does not draw", broken);
+}
