@@ -1,5 +1,6 @@
-//! What may be proposed to control, and what it answers. Every command is safe to propose twice: a repeat
-//! finds its effect in the map and gets the same answer, or is a compare-and-set that the first one made stale.
+//! What may be proposed to control, and what it answers. Most commands are safe to propose twice: a repeat
+//! finds its effect in the map and gets the same answer, or is a compare-and-set that the first one made stale;
+//! [`Command::is_repeatable`] says which.
 //! The order of variants is part of the format of the log: append, never insert.
 
 use crate::{Chap, TokenHash, UnixSeconds};
@@ -69,6 +70,23 @@ pub enum Command {
     SetChap { chap: Option<Chap> },
     /// Several at once: each succeeds or is refused on its own. -> `Batch`
     Batch(Vec<Command>),
+}
+
+impl Command {
+    /// Whether a repeat, after an answer that was lost, brings the same answer or at least does no harm. The
+    /// others would report their own first success as an error.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Command::RemoveNode { .. }
+            | Command::CreatePool { .. }
+            | Command::CreateVolume { .. }
+            | Command::DeleteVolume { .. } => false,
+            Command::Batch(commands) => {
+                commands.iter().all(|c| !matches!(c, Command::Batch(_)) && c.is_repeatable())
+            }
+            _ => true,
+        }
+    }
 }
 
 /// A session whose requests must be fenced.

@@ -1,1 +1,26 @@
-//! Adapter to the consensus library, and the control plane around it
+//! The control plane: one agreed order of commands over the cluster map.
+//!
+//! openraft behind types of our own, its log and snapshots in redb. [`Control`] is a node's part in it: it
+//! proposes commands (from any node: they are forwarded to the leader), shows the map, answers its peers.
+//! [`Director`] runs the failure detector on each node and, on the leader's, proposes what follows from it.
+//!
+//! Promise: a command that was answered is on stable storage on a majority, and every node applies the same
+//! commands in the same order. It does not: decide what a command means (holdfast-cluster), nor reach other
+//! nodes itself (the caller gives a [`Transport`] and a [`HeartbeatNetwork`]). [`Control::map`] may be stale on
+//! any node; whatever matters is a compare-and-set.
+
+mod codec;
+mod control;
+mod director;
+mod machine;
+mod network;
+mod raft_types;
+mod store;
+mod wire;
+
+pub use control::{
+    Control, ControlConfig, ControlMetrics, MembershipError, ProposeError, StartError, Timings,
+};
+pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
+pub use network::{Transport, TransportError, TransportFault};
+pub use store::StoreError;

@@ -1,0 +1,369 @@
+//! The task that keeps owners alive: it sends and hears heartbeats on every node, and on the leader's proposes
+//! what follows: that a node is down or up, and grants for the segments that lost their owner or their write
+//! quorum. What it proposes is a compare-and-set throughout, so that two directors who both think they lead, or
+//! one with an old map, do no harm.
+
+use crate::codec;
+use crate::control::{Control, ProposeError};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use holdfast_cluster::{
+    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Waiting, apply,
+    plan_grants,
+};
+use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentId, Time};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Carries heartbeats, on connections that nothing else uses.
+pub trait HeartbeatNetwork: Send + Sync + 'static {
+    /// Sends a few bytes to the node, or drops them. Never waits.
+    fn send(&self, to: NodeId, address: &str, beat: Bytes);
+    /// The next fact. Safe to drop while waiting.
+    fn receive(&self) -> BoxFuture<'_, HeartbeatFact>;
+}
+
+/// What the heartbeats' network has to say.
+#[derive(Clone, Debug)]
+pub enum HeartbeatFact {
+    /// A beat arrived from a node of verified identity.
+    Beat {
+        /// Who sent it.
+        from: NodeId,
+        /// What was sent.
+        beat: Bytes,
+    },
+    /// The node's host answers and nobody listens there.
+    Refused {
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+/// The terms of the director.
+#[derive(Clone, Debug)]
+pub struct DirectorConfig {
+    /// Those of the failure detector.
+    pub detector: DetectorConfig,
+    /// This run of the daemon, sent with each beat.
+    pub incarnation: ProcessIncarnation,
+    /// A grant that was not activated for so long goes to another owner.
+    pub stuck_after: Duration,
+    /// The clock: a boot clock, as the engine's.
+    pub now: fn() -> Time,
+}
+
+/// What the director noticed or did, for the event log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectorEvent {
+    /// The detector thinks differently of a node.
+    Liveness {
+        /// Which.
+        node: NodeId,
+        /// What it thinks now.
+        liveness: Liveness,
+    },
+    /// Control recorded, by this leader's proposal, that nodes are down or up and that grants were made.
+    Directed {
+        /// Down.
+        down: Vec<NodeId>,
+        /// Up.
+        up: Vec<NodeId>,
+        /// How many grants were accepted.
+        grants: usize,
+        /// How long the proposal took.
+        took: Duration,
+    },
+    /// A proposal of this leader's brought nothing.
+    Failed(ProposeError),
+    /// Segments with too few copies in reach; said when their number changes.
+    Waiting(Vec<Waiting>),
+}
+
+/// The most commands of one proposal; the rest follows in the next.
+const BATCH: usize = 512;
+/// After a failed proposal.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// The map is looked at anew at least so often, for grants that are stuck.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a beat says.
+#[derive(Serialize, Deserialize)]
+struct Beat {
+    incarnation: ProcessIncarnation,
+}
+
+/// A proposal under way.
+type Proposal = BoxFuture<'static, (Directive, Duration, Result<CommandResult, ProposeError>)>;
+
+#[derive(Clone, Default)]
+struct Directive {
+    down: Vec<NodeId>,
+    up: Vec<NodeId>,
+    commands: Vec<Command>,
+}
+
+/// Runs the failure detector and, on the leader's node, acts on it.
+pub struct Director {
+    control: Control,
+    network: Arc<dyn HeartbeatNetwork>,
+    config: DirectorConfig,
+    events: mpsc::Sender<DirectorEvent>,
+    map: watch::Receiver<Arc<ClusterMap>>,
+    detector: Detector,
+    /// The run that each node's last beat named.
+    heard: BTreeMap<NodeId, ProcessIncarnation>,
+    /// Since when a segment's grant has not been activated.
+    unactivated: BTreeMap<SegmentId, (Epoch, Instant)>,
+    waiting: Vec<Waiting>,
+    proposal: Option<Proposal>,
+    /// Not before this moment, after a failure.
+    pause: Instant,
+    look_again: Instant,
+    dirty: bool,
+    led: bool,
+}
+
+impl Director {
+    /// Ready to run. Events that nobody takes are dropped.
+    pub fn new(
+        control: Control,
+        network: Arc<dyn HeartbeatNetwork>,
+        config: DirectorConfig,
+        events: mpsc::Sender<DirectorEvent>,
+    ) -> Self {
+        let map = control.map();
+        let now = Instant::now();
+        let detector = Detector::new((config.now)(), config.detector);
+        Self {
+            control,
+            network,
+            config,
+            events,
+            map,
+            detector,
+            heard: BTreeMap::new(),
+            unactivated: BTreeMap::new(),
+            waiting: Vec::new(),
+            proposal: None,
+            pause: now,
+            look_again: now,
+            dirty: true,
+            led: false,
+        }
+    }
+
+    /// Runs until it is dropped, or control is.
+    pub async fn run(mut self) {
+        let interval = Duration::from_nanos(self.config.detector.interval.0);
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let network = Arc::clone(&self.network);
+        self.watch_nodes();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick().await,
+                fact = network.receive() => self.fact(fact),
+                changed = self.map.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.watch_nodes();
+                    self.dirty = true;
+                }
+                (directive, took, result) = pending(&mut self.proposal) => {
+                    self.proposal = None;
+                    self.proposed(directive, took, result);
+                }
+            }
+            self.direct();
+        }
+    }
+
+    fn say(&self, event: DirectorEvent) {
+        // The event log is behind: these are not worth waiting for.
+        let _ = self.events.try_send(event);
+    }
+
+    fn watch_nodes(&mut self) {
+        let me = self.control.node();
+        let map = self.map.borrow_and_update().clone();
+        let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
+        self.detector.watch((self.config.now)(), others);
+        self.heard.retain(|node, _| map.nodes.contains_key(node));
+    }
+
+    fn fact(&mut self, fact: HeartbeatFact) {
+        let now = (self.config.now)();
+        match fact {
+            HeartbeatFact::Beat { from, beat } => {
+                let Ok(beat) = codec::decode::<Beat>(&beat) else { return };
+                let known = self.map.borrow().nodes.get(&from).map(|n| n.incarnation);
+                // A beat of an earlier run was under way when that run ended.
+                if known.is_some_and(|current| beat.incarnation >= current) {
+                    self.detector.heartbeat(now, from);
+                    self.heard.insert(from, beat.incarnation);
+                }
+            }
+            HeartbeatFact::Refused { node } => self.detector.refused(now, node),
+        }
+    }
+
+    async fn tick(&mut self) {
+        self.send_beats();
+        for verdict in self.detector.tick((self.config.now)()) {
+            tracing::info!(node = verdict.node.0, liveness = ?verdict.liveness, "failure detector");
+            self.say(DirectorEvent::Liveness { node: verdict.node, liveness: verdict.liveness });
+            self.dirty = true;
+            let dead_leader = self.control.leader() == Some(verdict.node);
+            if verdict.liveness == Liveness::Dead && dead_leader && self.first_in_line() {
+                // No need to wait out the rest of a random term. The others still honour the leader's lease.
+                self.control.elect().await;
+            }
+        }
+        let leads = self.control.is_leader();
+        if leads != self.led || Instant::now() >= self.look_again {
+            self.led = leads;
+            self.dirty = true;
+            self.look_again = Instant::now() + LOOK_EVERY;
+        }
+    }
+
+    /// Whether this node is the lowest voter that lives, so that not all call an election at once.
+    fn first_in_line(&self) -> bool {
+        let alive =
+            |n: &NodeId| *n == self.control.node() || self.detector.liveness(*n) == Some(Liveness::Alive);
+        self.control.metrics().voters.into_iter().filter(alive).min() == Some(self.control.node())
+    }
+
+    fn send_beats(&self) {
+        // A beat is one number: it can be written.
+        let beat: Bytes =
+            codec::encode(&Beat { incarnation: self.config.incarnation }).unwrap_or_default().into();
+        let me = self.control.node();
+        let map = self.map.borrow().clone();
+        for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {
+            self.network.send(node.id, &node.address, beat.clone());
+        }
+    }
+
+    /// Proposes what is to be done, if this node leads and nothing is under way.
+    fn direct(&mut self) {
+        if !self.dirty || self.proposal.is_some() || Instant::now() < self.pause || !self.control.is_leader()
+        {
+            return;
+        }
+        self.dirty = false;
+        let directive = self.plan();
+        if directive.commands.is_empty() {
+            return;
+        }
+        let control = self.control.clone();
+        let started = Instant::now();
+        let proposal = async move {
+            let result = control.propose(Command::Batch(directive.commands.clone())).await;
+            (directive, started.elapsed(), result)
+        };
+        self.proposal = Some(proposal.boxed());
+    }
+
+    fn plan(&mut self) -> Directive {
+        let map = self.map.borrow().clone();
+        let mut directive = self.judge_nodes(&map);
+        let mut next = (*map).clone();
+        for command in &directive.commands {
+            // Made from this map: each applies.
+            let _ = apply(&mut next, command.clone());
+        }
+        let stuck = self.stuck(&next);
+        let plan = plan_grants(&next, &stuck);
+        for id in &stuck {
+            // Its next owner gets a full term.
+            self.unactivated.remove(id);
+        }
+        if plan.waiting != self.waiting {
+            self.waiting.clone_from(&plan.waiting);
+            self.say(DirectorEvent::Waiting(plan.waiting));
+        }
+        directive.commands.extend(plan.grants.into_iter().take(BATCH));
+        directive
+    }
+
+    fn judge_nodes(&self, map: &ClusterMap) -> Directive {
+        let mut directive = Directive::default();
+        let me = self.control.node();
+        for node in map.nodes.values().filter(|n| n.incarnation.0 > 0) {
+            let incarnation = node.incarnation;
+            let lives = node.id == me && incarnation == self.config.incarnation
+                || self.detector.liveness(node.id) == Some(Liveness::Alive)
+                    && self.heard.get(&node.id) == Some(&incarnation);
+            let dead = node.id != me && self.detector.liveness(node.id) == Some(Liveness::Dead);
+            match node.state {
+                NodeState::Up | NodeState::Stopping if dead => {
+                    directive.down.push(node.id);
+                    directive.commands.push(Command::NodeDown { node: node.id, incarnation });
+                }
+                NodeState::Down if lives => {
+                    directive.up.push(node.id);
+                    directive.commands.push(Command::NodeUp { node: node.id, incarnation });
+                }
+                _ => {}
+            }
+        }
+        directive
+    }
+
+    /// The segments whose grant has not been activated for too long.
+    fn stuck(&mut self, map: &ClusterMap) -> BTreeSet<SegmentId> {
+        let now = Instant::now();
+        let mut still = BTreeMap::new();
+        for (id, info) in map.segments.iter().filter(|(_, i)| i.active.epoch != i.granted.epoch) {
+            let since = match self.unactivated.get(id) {
+                Some((epoch, since)) if *epoch == info.granted.epoch => *since,
+                _ => now,
+            };
+            still.insert(*id, (info.granted.epoch, since));
+        }
+        self.unactivated = still;
+        let late = |since: &Instant| now.duration_since(*since) >= self.config.stuck_after;
+        self.unactivated.iter().filter(|(_, (_, since))| late(since)).map(|(id, _)| *id).collect()
+    }
+
+    fn proposed(&mut self, done: Directive, took: Duration, result: Result<CommandResult, ProposeError>) {
+        // The map has changed, or the same is to be tried again.
+        self.dirty = true;
+        match result {
+            Ok(result) => {
+                let grants = accepted_grants(&done.commands, &result);
+                self.say(DirectorEvent::Directed { down: done.down, up: done.up, grants, took });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a proposal of the director brought nothing");
+                self.pause = Instant::now() + PAUSE_AFTER_FAILURE.max(self.control.timings().heartbeat);
+                self.say(DirectorEvent::Failed(error));
+            }
+        }
+    }
+}
+
+fn accepted_grants(commands: &[Command], result: &CommandResult) -> usize {
+    let CommandResult::Batch(results) = result else { return 0 };
+    let accepted = |(command, result): &(&Command, &Result<CommandResult, _>)| {
+        let done = CommandResult::Segment(holdfast_types::SegmentCommandResult::Done);
+        matches!(command, Command::Segment(_)) && result.as_ref().is_ok_and(|r| *r == done)
+    };
+    commands.iter().zip(results).filter(accepted).count()
+}
+
+async fn pending(
+    proposal: &mut Option<Proposal>,
+) -> (Directive, Duration, Result<CommandResult, ProposeError>) {
+    match proposal {
+        Some(proposal) => proposal.await,
+        None => std::future::pending().await,
+    }
+}

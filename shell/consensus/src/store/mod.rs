@@ -1,0 +1,68 @@
+//! Control's durable state: vote, log, snapshot. One redb database per node, written by one thread.
+//!
+//! The log that is not yet purged is held in memory as well (snapshots keep it short), so that reading it never
+//! waits for the disk and an appended entry can be read before it is flushed, as openraft requires.
+
+mod log;
+mod writer;
+
+pub(crate) use log::LogStore;
+pub(crate) use writer::{StoredSnapshot, Writer};
+
+use holdfast_types::NodeId;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why control's database could not be opened.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("control's database {path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error("control's database {path} is in use: another daemon runs with this directory")]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The bytes are not what was written. The other nodes have the same state: remove this node and join again.
+    #[error(
+        "control's database {path} is damaged ({what}); the other nodes have the same state: join this node again"
+    )]
+    Corrupt {
+        /// Where.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// It was written by another version of this program.
+    #[error(
+        "control's database {path} has format version {found}, this program knows {known}: use the version that wrote it"
+    )]
+    UnknownVersion {
+        /// Where.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It belongs to another node.
+    #[error("control's database {path} belongs to node {found}, not to node {expected}")]
+    OtherNode {
+        /// Where.
+        path: PathBuf,
+        /// Whose it is.
+        found: NodeId,
+        /// Who opens it.
+        expected: NodeId,
+    },
+}
+
+#[cfg(test)]
+mod tests;

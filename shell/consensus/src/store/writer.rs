@@ -1,0 +1,320 @@
+//! The thread that writes control's database. Jobs that wait together go down in one transaction with one
+//! flush, and are completed in the order in which they came: openraft counts an entry as stored when the
+//! callback of a later one was called. After a failed commit every later job fails too: what is on the disk is
+//! not known any more (as for the data disks, a failed flush is not retried).
+
+use super::StoreError;
+use crate::codec;
+use crate::raft_types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
+use holdfast_types::NodeId;
+use openraft::storage::LogFlushed;
+use redb::{Database, Durability, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::oneshot;
+
+const FILE: &str = "control.redb";
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+const IDENTITY: &str = "identity";
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+const SNAPSHOT: &str = "snapshot";
+/// The layout of the tables. Their values have versions of their own (codec.rs).
+const LAYOUT_VERSION: u32 = 1;
+/// How many jobs wait at most; the raft core waits for each flush, so that there are few.
+const QUEUE: usize = 64;
+
+/// A snapshot as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StoredSnapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) data: Vec<u8>,
+}
+
+/// What the database held when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) log: BTreeMap<u64, Entry>,
+    pub(crate) snapshot: Option<StoredSnapshot>,
+}
+
+/// Who is told that a job is done.
+enum Done {
+    Appended(LogFlushed<TypeConfig>),
+    Waiter(oneshot::Sender<io::Result<()>>),
+    Nobody,
+}
+
+enum Change {
+    Append(Vec<(u64, Vec<u8>)>),
+    Put(&'static str, Vec<u8>),
+    Truncate(u64),
+    Purge(u64, Vec<u8>),
+}
+
+struct Job {
+    change: Change,
+    done: Done,
+}
+
+/// Gives jobs to the thread. The thread ends, and closes the database, when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    jobs: SyncSender<Job>,
+}
+
+impl Writer {
+    /// Opens, or creates, the database of that node in `dir`.
+    pub(crate) fn open(dir: &Path, node: NodeId) -> Result<(Writer, Loaded), StoreError> {
+        let path = dir.join(FILE);
+        let (jobs, queue) = sync_channel(QUEUE);
+        let (ready, opened) = sync_channel(1);
+        let thread_path = path.clone();
+        let thread = std::thread::Builder::new().name("control-db".into());
+        let spawned = thread.spawn(move || match load(&thread_path, node) {
+            Ok((database, loaded)) => {
+                if ready.send(Ok(loaded)).is_ok() {
+                    run(&database, &queue);
+                }
+            }
+            Err(error) => {
+                // Nobody waits only when the opener is gone.
+                let _ = ready.send(Err(error));
+            }
+        });
+        spawned.map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        let gave_up = || StoreError::Corrupt { path, what: "the database library gave up on it".into() };
+        // The library panics on some kinds of damage; the thread is gone then, and says nothing.
+        let loaded = opened.recv().unwrap_or_else(|_| Err(gave_up()))?;
+        Ok((Writer { jobs }, loaded))
+    }
+
+    /// Appends entries; `done` is called when they are flushed.
+    pub(crate) fn append(&self, entries: Vec<(u64, Vec<u8>)>, done: LogFlushed<TypeConfig>) {
+        let job = Job { change: Change::Append(entries), done: Done::Appended(done) };
+        if let Err(gone) = self.jobs.send(job) {
+            finish(gone.0.done, Err(writer_gone()));
+        }
+    }
+
+    pub(crate) async fn put_vote(&self, bytes: Vec<u8>) -> io::Result<()> {
+        self.wait(Change::Put(VOTE, bytes)).await
+    }
+
+    pub(crate) async fn put_snapshot(&self, bytes: Vec<u8>) -> io::Result<()> {
+        self.wait(Change::Put(SNAPSHOT, bytes)).await
+    }
+
+    /// Goes down with the next flush: it only saves the wait for a leader after a restart.
+    pub(crate) fn put_committed(&self, bytes: Vec<u8>) -> io::Result<()> {
+        let job = Job { change: Change::Put(COMMITTED, bytes), done: Done::Nobody };
+        self.jobs.send(job).map_err(|_| writer_gone())
+    }
+
+    /// Removes entries from `from` on.
+    pub(crate) async fn truncate(&self, from: u64) -> io::Result<()> {
+        self.wait(Change::Truncate(from)).await
+    }
+
+    /// Removes entries up to `upto`, itself included.
+    pub(crate) async fn purge(&self, upto: u64, purged: Vec<u8>) -> io::Result<()> {
+        self.wait(Change::Purge(upto, purged)).await
+    }
+
+    async fn wait(&self, change: Change) -> io::Result<()> {
+        let (done, waiter) = oneshot::channel();
+        self.jobs.send(Job { change, done: Done::Waiter(done) }).map_err(|_| writer_gone())?;
+        waiter.await.map_err(|_| writer_gone())?
+    }
+}
+
+fn writer_gone() -> io::Error {
+    io::Error::other("the thread that writes control's database is gone")
+}
+
+fn finish(done: Done, result: io::Result<()>) {
+    match done {
+        Done::Appended(flushed) => flushed.log_io_completed(result),
+        Done::Waiter(waiter) => {
+            // The one who waited may have been dropped with its runtime.
+            let _ = waiter.send(result);
+        }
+        Done::Nobody => {}
+    }
+}
+
+fn run(database: &Database, queue: &Receiver<Job>) {
+    let mut failed: Option<String> = None;
+    while let Ok(first) = queue.recv() {
+        let mut jobs = vec![first];
+        jobs.extend(queue.try_iter().take(QUEUE - 1));
+        if failed.is_none() {
+            failed = commit(database, &jobs).err().map(|e| e.to_string());
+        }
+        for job in jobs {
+            let result = failed.as_ref().map_or(Ok(()), |why| Err(io::Error::other(why.clone())));
+            finish(job.done, result);
+        }
+    }
+}
+
+fn commit(database: &Database, jobs: &[Job]) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    if jobs.iter().all(|j| matches!(j.done, Done::Nobody)) {
+        transaction.set_durability(Durability::None);
+    }
+    {
+        let mut log = transaction.open_table(LOG)?;
+        let mut meta = transaction.open_table(META)?;
+        for job in jobs {
+            match &job.change {
+                Change::Append(entries) => {
+                    for (index, bytes) in entries {
+                        log.insert(index, bytes.as_slice())?;
+                    }
+                }
+                Change::Put(key, bytes) => {
+                    meta.insert(*key, bytes.as_slice())?;
+                }
+                Change::Truncate(from) => log.retain_in(*from.., |_, _| false)?,
+                Change::Purge(upto, purged) => {
+                    log.retain_in(..=*upto, |_, _| false)?;
+                    meta.insert(PURGED, purged.as_slice())?;
+                }
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn load(path: &Path, node: NodeId) -> Result<(Database, Loaded), StoreError> {
+    let io = |source| StoreError::Io { path: path.into(), source };
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let database = Database::create(path).map_err(|e| open_error(path, e))?;
+    // A new file is there after a power cut only when its directory is flushed.
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
+    let bad = |e: redb::Error| StoreError::Corrupt { path: path.into(), what: e.to_string() };
+    check_identity(&database, path, node)?;
+    let loaded = read_all(&database).map_err(|e| match e {
+        ReadError::Database(e) => bad(e),
+        ReadError::Codec { what, source } => match source {
+            codec::CodecError::Version { found } => StoreError::UnknownVersion {
+                path: path.into(),
+                found: u32::from(found),
+                known: u32::from(codec::VERSION),
+            },
+            other => StoreError::Corrupt { path: path.into(), what: format!("{what}: {other}") },
+        },
+        ReadError::Gap { after, found } => {
+            StoreError::Corrupt { path: path.into(), what: format!("the log goes from {after} to {found}") }
+        }
+    })?;
+    Ok((database, loaded))
+}
+
+fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
+    let path = PathBuf::from(path);
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path },
+        redb::DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
+            StoreError::Io { path, source }
+        }
+        other => StoreError::Corrupt { path, what: other.to_string() },
+    }
+}
+
+/// Layout version and node, as eight and two bytes that every version can read.
+fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreError> {
+    let bad = |what: String| StoreError::Corrupt { path: path.into(), what };
+    let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let transaction = database.begin_write()?;
+        let found = {
+            let mut meta = transaction.open_table(META)?;
+            transaction.open_table(LOG)?;
+            let found = meta.get(IDENTITY)?.map(|v| v.value().to_vec());
+            if found.is_none() {
+                let mut identity = LAYOUT_VERSION.to_le_bytes().to_vec();
+                identity.extend(node.0.to_le_bytes());
+                meta.insert(IDENTITY, identity.as_slice())?;
+            }
+            found
+        };
+        transaction.commit()?;
+        Ok(found)
+    };
+    let Some(found) = read().map_err(|e| bad(e.to_string()))? else { return Ok(()) };
+    let Some((version, rest)) = found.split_first_chunk::<4>() else {
+        return Err(bad("its identity is too short".into()));
+    };
+    let version = u32::from_le_bytes(*version);
+    if version != LAYOUT_VERSION {
+        return Err(StoreError::UnknownVersion { path: path.into(), found: version, known: LAYOUT_VERSION });
+    }
+    let owner = rest.first_chunk::<2>().map(|b| NodeId(u16::from_le_bytes(*b)));
+    match owner {
+        Some(owner) if owner == node => Ok(()),
+        Some(found) => Err(StoreError::OtherNode { path: path.into(), found, expected: node }),
+        None => Err(bad("its identity is too short".into())),
+    }
+}
+
+enum ReadError {
+    Database(redb::Error),
+    Codec { what: String, source: codec::CodecError },
+    Gap { after: u64, found: u64 },
+}
+
+impl<E: Into<redb::Error>> From<E> for ReadError {
+    fn from(e: E) -> Self {
+        ReadError::Database(e.into())
+    }
+}
+
+fn read_all(database: &Database) -> Result<Loaded, ReadError> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    let mut loaded = Loaded {
+        vote: read_one(&meta, VOTE)?,
+        committed: read_one(&meta, COMMITTED)?,
+        purged: read_one(&meta, PURGED)?,
+        snapshot: read_one(&meta, SNAPSHOT)?,
+        log: BTreeMap::new(),
+    };
+    let mut last = loaded.purged.map(|id| id.index);
+    for entry in transaction.open_table(LOG)?.iter()? {
+        let (index, bytes) = entry?;
+        let index = index.value();
+        if let Some(after) = last
+            && index != after + 1
+        {
+            return Err(ReadError::Gap { after, found: index });
+        }
+        last = Some(index);
+        let entry = codec::decode::<Entry>(bytes.value());
+        let entry =
+            entry.map_err(|source| ReadError::Codec { what: format!("log entry {index}"), source })?;
+        loaded.log.insert(index, entry);
+    }
+    Ok(loaded)
+}
+
+fn read_one<T: serde::de::DeserializeOwned>(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &'static str,
+) -> Result<Option<T>, ReadError> {
+    let Some(value) = meta.get(key)? else { return Ok(None) };
+    let value = codec::decode(value.value());
+    value.map(Some).map_err(|source| ReadError::Codec { what: key.into(), source })
+}
