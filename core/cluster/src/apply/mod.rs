@@ -142,3 +142,6 @@ fn check_limit(what: &str, have: usize, limit: usize) -> Result<(), CommandError
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,7 @@ fn run(database: &Database, queue: &Receiver<Job>) {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE - 1));
         if failed.is_none() {
-            failed = commit(database, &jobs).err().map(|e| e.to_string());
+            failed = commit(database, &jobs).err().map(|e| e.0.to_string());
         }
         for job in jobs {
             let result = failed.as_ref().map_or(Ok(()), |why| Err(io::Error::other(why.clone())));
@@ -166,7 +166,16 @@ fn run(database: &Database, queue: &Receiver<Job>) {
     }
 }
 
-fn commit(database: &Database, jobs: &[Job]) -> Result<(), redb::Error> {
+/// What the database library says, boxed: its errors are large.
+struct Failure(Box<redb::Error>);
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(e: E) -> Self {
+        Failure(Box::new(e.into()))
+    }
+}
+
+fn commit(database: &Database, jobs: &[Job]) -> Result<(), Failure> {
     let mut transaction = database.begin_write()?;
     if jobs.iter().all(|j| matches!(j.done, Done::Nobody)) {
         transaction.set_durability(Durability::None);
@@ -203,7 +212,7 @@ fn load(path: &Path, node: NodeId) -> Result<(Database, Loaded), StoreError> {
     let database = Database::create(path).map_err(|e| open_error(path, e))?;
     // A new file is there after a power cut only when its directory is flushed.
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
-    let bad = |e: redb::Error| StoreError::Corrupt { path: path.into(), what: e.to_string() };
+    let bad = |e: Box<redb::Error>| StoreError::Corrupt { path: path.into(), what: e.to_string() };
     check_identity(&database, path, node)?;
     let loaded = read_all(&database).map_err(|e| match e {
         ReadError::Database(e) => bad(e),
@@ -238,7 +247,7 @@ fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
 /// Layout version and node, as eight and two bytes that every version can read.
 fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreError> {
     let bad = |what: String| StoreError::Corrupt { path: path.into(), what };
-    let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+    let read = || -> Result<Option<Vec<u8>>, Failure> {
         let transaction = database.begin_write()?;
         let found = {
             let mut meta = transaction.open_table(META)?;
@@ -254,7 +263,7 @@ fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), 
         transaction.commit()?;
         Ok(found)
     };
-    let Some(found) = read().map_err(|e| bad(e.to_string()))? else { return Ok(()) };
+    let Some(found) = read().map_err(|e| bad(e.0.to_string()))? else { return Ok(()) };
     let Some((version, rest)) = found.split_first_chunk::<4>() else {
         return Err(bad("its identity is too short".into()));
     };
@@ -271,14 +280,14 @@ fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), 
 }
 
 enum ReadError {
-    Database(redb::Error),
+    Database(Box<redb::Error>),
     Codec { what: String, source: codec::CodecError },
     Gap { after: u64, found: u64 },
 }
 
 impl<E: Into<redb::Error>> From<E> for ReadError {
     fn from(e: E) -> Self {
-        ReadError::Database(e.into())
+        ReadError::Database(Box::new(e.into()))
     }
 }
 

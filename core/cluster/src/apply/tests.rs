@@ -1,0 +1,447 @@
+//! The table of commands: what each does, what it refuses, and that a repeat gets the same answer.
+
+use crate::*;
+use alloc::{format, string::String, vec, vec::Vec};
+use holdfast_types::*;
+use std::string::ToString;
+
+fn run(map: &mut ClusterMap, command: Command) -> Result<CommandResult, CommandError> {
+    let before = map.clone();
+    let answer = apply(map, command.clone());
+    if answer.is_err() {
+        assert_eq!(*map, before, "a refused command changes nothing: {command:?}");
+    }
+    if command.is_repeatable() && answer.is_ok() && !matches!(command, Command::GatewayRenewed { .. }) {
+        let after = map.clone();
+        assert_eq!(apply(map, command.clone()), answer, "a repeat gets the same answer: {command:?}");
+        assert_eq!(*map, after, "a repeat changes nothing: {command:?}");
+    }
+    answer
+}
+
+fn ok(map: &mut ClusterMap, command: Command) -> CommandResult {
+    run(map, command.clone()).unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}
+
+fn refused(map: &mut ClusterMap, command: Command) -> String {
+    run(map, command.clone()).err().unwrap_or_else(|| panic!("{command:?} is not refused")).to_string()
+}
+
+fn bootstrap(id: u128) -> Command {
+    let text = String::from;
+    Command::Bootstrap {
+        cluster: ClusterId(id),
+        name: text("site"),
+        node_name: text("n1"),
+        address: text("10.0.0.1"),
+    }
+}
+
+fn started(node: u16, boot_nonce: u64) -> Command {
+    Command::NodeStarted { node: NodeId(node), boot_nonce, address: format!("10.0.0.{node}") }
+}
+
+fn add_disk(node: u16, gib: u64) -> Command {
+    Command::AddDisk {
+        disk: DiskId(u128::from(node)),
+        node: NodeId(node),
+        size: gib << 30,
+        path: "/dev/sdb".into(),
+        pool: "default".into(),
+        boot_nonce: 1,
+    }
+}
+
+fn create(name: &str, size: u64, copies: u8) -> Command {
+    Command::CreateVolume { name: name.into(), size, copies, pool: "default".into(), created: UnixSeconds(5) }
+}
+
+/// `nodes` nodes that run, with a 10 GiB disk each.
+fn cluster(nodes: u16) -> ClusterMap {
+    let mut map = ClusterMap::default();
+    ok(&mut map, bootstrap(7));
+    for n in 2..=nodes {
+        ok(&mut map, Command::AddNode { name: format!("n{n}"), address: format!("10.0.0.{n}") });
+    }
+    for n in 1..=nodes {
+        ok(&mut map, started(n, 100 + u64::from(n)));
+        ok(&mut map, add_disk(n, 10));
+    }
+    map
+}
+
+fn info(map: &ClusterMap, index: u32) -> SegmentInfo {
+    (*map.segments[&SegmentId { volume: VolumeId(1), index }]).clone()
+}
+
+fn grant(
+    map: &mut ClusterMap,
+    owner: u16,
+    set: Vec<ReplicaRef>,
+    reason: GrantReason,
+) -> SegmentCommandResult {
+    let info = info(map, 0);
+    let command = SegmentCommand::Grant {
+        segment: info.key,
+        expect: info.granted.epoch,
+        owner: NodeId(owner),
+        owner_incarnation: map.nodes[&NodeId(owner)].incarnation,
+        set,
+        reason,
+    };
+    segment(map, command)
+}
+
+fn activate(map: &mut ClusterMap) -> SegmentCommandResult {
+    let info = info(map, 0);
+    let epoch = info.granted.epoch;
+    let tail = LogPosition::new(epoch, info.active.tail.lsn.next());
+    segment(map, SegmentCommand::Activated { segment: info.key, epoch, tail })
+}
+
+fn segment(map: &mut ClusterMap, command: SegmentCommand) -> SegmentCommandResult {
+    match ok(map, Command::Segment(command)) {
+        CommandResult::Segment(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+const DONE: SegmentCommandResult = SegmentCommandResult::Done;
+const REFUSED: SegmentCommandResult = SegmentCommandResult::Refused;
+
+#[test]
+fn nothing_works_before_bootstrap_and_bootstrap_works_once() {
+    let mut map = ClusterMap::default();
+    assert_eq!(run(&mut map, started(1, 1)), Err(CommandError::NotBootstrapped));
+    assert_eq!(ok(&mut map, bootstrap(7)), CommandResult::Node(NodeId(1)));
+    assert_eq!(map.version, 1);
+    assert_eq!(run(&mut map, bootstrap(8)), Err(CommandError::AlreadyBootstrapped { have: ClusterId(7) }));
+    assert!(map.pools.contains_key("default"));
+}
+
+#[test]
+fn names_are_checked_and_the_message_says_what_is_allowed() {
+    let mut map = cluster(1);
+    let long = "x".repeat(300);
+    let table = [
+        ("", "it is empty; 1 to 63 characters are allowed"),
+        ("Demo", "'D' is in it; a to z, 0 to 9 and '-' are allowed"),
+        ("a/b", "'/' is in it"),
+        (long.as_str(), "it has 300 characters; 1 to 63 are allowed"),
+    ];
+    for (name, why) in table {
+        let said = refused(&mut map, create(name, 4096, 1));
+        assert!(said.contains(why), "{said}");
+        assert!(said.len() < 200, "{said}");
+    }
+}
+
+#[test]
+fn each_start_of_a_node_is_a_new_run_and_a_late_word_about_an_old_one_is_void() {
+    let mut map = cluster(1);
+    let run_of = |n| CommandResult::Incarnation(ProcessIncarnation(n));
+    assert_eq!(ok(&mut map, started(1, 9)), run_of(2));
+    let late = Command::NodeDown { node: NodeId(1), incarnation: ProcessIncarnation(1) };
+    assert!(refused(&mut map, late).contains("run 2"));
+    assert_eq!(map.nodes[&NodeId(1)].state, NodeState::Up);
+    let incarnation = ProcessIncarnation(2);
+    ok(&mut map, Command::NodeStopping { node: NodeId(1), incarnation });
+    ok(&mut map, Command::NodeUp { node: NodeId(1), incarnation });
+    assert_eq!(map.nodes[&NodeId(1)].state, NodeState::Stopping, "answering is not staying");
+    assert_eq!(ok(&mut map, Command::GatewayRenewed { node: NodeId(1), incarnation }), run_of(3));
+    assert_eq!(ok(&mut map, started(1, 10)), run_of(4), "a gateway's number is not given to a daemon again");
+}
+
+#[test]
+fn a_disk_that_does_not_know_its_last_opening_is_a_new_incarnation_and_in_no_set() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let disk = DiskId(2);
+    let opened = |expect_nonce, new_nonce| Command::DiskOpened { disk, expect_nonce, new_nonce };
+    let incarnation = |n| CommandResult::DiskIncarnation(DiskIncarnation(n));
+    assert_eq!(ok(&mut map, opened(1, 50)), incarnation(1));
+    // A copy of the disk from before that opening.
+    assert_eq!(ok(&mut map, opened(1, 60)), incarnation(2));
+    let info = info(&map, 0);
+    let now = ReplicaRef { node: NodeId(2), disk, incarnation: DiskIncarnation(2) };
+    assert!(info.members.contains(&now), "it is a member, to be resynced");
+    assert!(!info.active.set.contains(&now) && !info.granted.set.contains(&now));
+    assert!(info.active.set.iter().all(|r| r.disk != disk || !map.reachable(r)), "its old copy is lost");
+}
+
+#[test]
+fn a_failed_disk_comes_back_only_in_a_new_incarnation() {
+    let mut map = cluster(1);
+    let (disk, incarnation) = (DiskId(1), DiskIncarnation(1));
+    ok(&mut map, Command::DiskFailed { disk, incarnation });
+    ok(&mut map, Command::DiskMissing { disk, incarnation });
+    ok(&mut map, Command::DiskFree { disk, size: 10 << 30, free: 1 << 30 });
+    assert_eq!(map.disks[&disk].state, DiskState::Failed);
+    let opened = Command::DiskOpened { disk, expect_nonce: 1, new_nonce: 2 };
+    assert_eq!(ok(&mut map, opened), CommandResult::DiskIncarnation(DiskIncarnation(2)));
+    assert_eq!(map.disks[&disk].state, DiskState::Ok);
+    let again = Command::NewDiskIncarnation { disk, expect: DiskIncarnation(2), boot_nonce: 3 };
+    assert_eq!(ok(&mut map, again), CommandResult::DiskIncarnation(DiskIncarnation(3)));
+    let stale = Command::NewDiskIncarnation { disk, expect: DiskIncarnation(1), boot_nonce: 4 };
+    assert!(refused(&mut map, stale).contains("incarnation 3, not 1"));
+}
+
+#[test]
+fn a_disk_that_runs_full_takes_no_new_segments() {
+    let mut map = cluster(2);
+    ok(&mut map, Command::DiskFree { disk: DiskId(1), size: 10 << 30, free: 1000 });
+    assert_eq!(map.disks[&DiskId(1)].state, DiskState::Full);
+    let said = refused(&mut map, create("demo", 1 << 30, 2));
+    assert!(said.contains("2 copies need 2 nodes") && said.contains("there are 1"), "{said}");
+    ok(&mut map, Command::DiskFree { disk: DiskId(1), size: 20 << 30, free: 10 << 30 });
+    ok(&mut map, create("demo", 1 << 30, 2));
+}
+
+#[test]
+fn a_volume_gets_segments_spread_over_disks_and_owners_in_the_first_epoch() {
+    let mut map = cluster(3);
+    assert_eq!(ok(&mut map, create("demo", 4 << 30, 3)), CommandResult::Volume(VolumeId(1)));
+    let owners: Vec<u16> = map.segments.values().map(|s| s.granted.owner.0).collect();
+    assert_eq!(owners, [1, 2, 3, 1]);
+    let first = info(&map, 0);
+    assert_eq!((first.active.epoch, first.granted.epoch), (Epoch(0), Epoch(1)));
+    assert_eq!(first.active.set, first.members);
+    assert_eq!(first.granted.set, first.members);
+    assert_eq!(first.min_copies, 2);
+    ok(&mut map, create("odd", (1 << 30) + 4096, 1));
+    assert_eq!(map.segments_of(VolumeId(2)).count(), 2);
+    assert_ne!(map.volumes[&VolumeId(1)].unique_id, map.volumes[&VolumeId(2)].unique_id);
+    assert_eq!(map.exports().volumes["odd"].size, (1 << 30) + 4096);
+}
+
+#[test]
+fn volumes_that_cannot_be_are_refused_with_the_numbers() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let table = [
+        (create("demo", 4096, 1), "there is a volume named 'demo' already"),
+        (create("v", 0, 1), "the size 0 is not allowed"),
+        (create("v", 4095, 1), "a multiple of 4096 bytes"),
+        (create("v", 1 << 60, 1), "at most 70368744177664"),
+        (create("v", 4096, 0), "0 copies are not possible: choose 1 to 5"),
+        (create("v", 4096, 9), "9 copies are not possible"),
+        (
+            create("v", 4096, 4),
+            "4 copies need 4 nodes with a disk in pool 'default' that has room; there are 3",
+        ),
+        (
+            create("v", 1 << 40, 3),
+            "1099511627776 bytes asked, 1073741824 in use, 107374182400 at most with 3 copies",
+        ),
+    ];
+    for (command, why) in table {
+        let said = refused(&mut map, command);
+        assert!(said.contains(why), "{said}");
+    }
+    let no_pool = Command::CreateVolume {
+        name: "v".into(),
+        size: 4096,
+        copies: 1,
+        pool: "x".into(),
+        created: UnixSeconds(0),
+    };
+    assert_eq!(refused(&mut map, no_pool), "there is no pool named 'x'");
+}
+
+#[test]
+fn a_volume_is_refused_while_a_write_quorum_of_its_nodes_is_down() {
+    let mut map = cluster(3);
+    ok(&mut map, Command::NodeDown { node: NodeId(2), incarnation: ProcessIncarnation(1) });
+    ok(&mut map, create("demo", 1 << 30, 3));
+    ok(&mut map, Command::NodeDown { node: NodeId(3), incarnation: ProcessIncarnation(1) });
+    assert!(refused(&mut map, create("two", 1 << 30, 3)).contains("(1 of them up, 2 must be)"));
+}
+
+#[test]
+fn a_volume_grows_and_does_not_shrink() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let resize = |size| Command::ResizeVolume { volume: VolumeId(1), size };
+    ok(&mut map, resize(3 << 30));
+    assert_eq!(map.segments_of(VolumeId(1)).map(|s| s.key.segment.index).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(refused(&mut map, resize(2 << 30)).contains("it cannot shrink to 2147483648"));
+    assert!(refused(&mut map, resize(50 << 40)).contains("too large for pool 'default'"));
+    assert!(
+        refused(&mut map, Command::ResizeVolume { volume: VolumeId(9), size: 4096 }).contains("no volume 9")
+    );
+}
+
+#[test]
+fn a_deleted_volume_leaves_tombstones_until_every_copy_is_freed_and_its_id_is_not_reused() {
+    let mut map = cluster(2);
+    ok(&mut map, create("demo", 1 << 30, 2));
+    let key = info(&map, 0).key;
+    let freed = |disk| Command::SegmentFreed { segment: key, disk: DiskId(disk) };
+    assert!(refused(&mut map, freed(1)).contains("is not being deleted"));
+    ok(&mut map, Command::DeleteVolume { volume: VolumeId(1) });
+    assert!(map.segments.is_empty());
+    assert_eq!(map.tombstones[&key].copies.len(), 2);
+    ok(&mut map, freed(1));
+    assert_eq!(map.tombstones[&key].copies.len(), 1);
+    ok(&mut map, freed(2));
+    assert!(map.tombstones.is_empty());
+    assert_eq!(ok(&mut map, create("demo", 1 << 30, 2)), CommandResult::Volume(VolumeId(2)));
+}
+
+#[test]
+fn a_grant_is_a_compare_and_set_and_an_activation_too() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let all = info(&map, 0).members;
+    assert_eq!(activate(&mut map), DONE);
+    assert_eq!(info(&map, 0).active.epoch, Epoch(1));
+    assert_eq!(grant(&mut map, 2, all.clone(), GrantReason::Takeover), DONE);
+    let key = info(&map, 0).key;
+    let stale = SegmentCommand::Grant {
+        segment: key,
+        expect: Epoch(1),
+        owner: NodeId(3),
+        owner_incarnation: ProcessIncarnation(1),
+        set: all,
+        reason: GrantReason::Takeover,
+    };
+    assert_eq!(segment(&mut map, stale), SegmentCommandResult::Stale { granted: Epoch(2) });
+    let late = |epoch, lsn| SegmentCommand::Activated {
+        segment: key,
+        epoch: Epoch(epoch),
+        tail: LogPosition::new(Epoch(epoch), Lsn(lsn)),
+    };
+    assert_eq!(segment(&mut map, late(1, 1)), SegmentCommandResult::Stale { granted: Epoch(2) });
+    assert_eq!(segment(&mut map, late(2, 1)), REFUSED, "its START would overwrite the last one");
+    assert_eq!(segment(&mut map, late(2, 2)), DONE);
+    assert_eq!(segment(&mut map, late(2, 3)), REFUSED, "one epoch starts once");
+}
+
+#[test]
+fn a_takeover_never_adds_and_only_the_active_owner_adds_a_resynced_member() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let all = info(&map, 0).members;
+    let two = vec![all[0], all[1]];
+    assert_eq!(activate(&mut map), DONE);
+    let stranger = ReplicaRef { node: NodeId(3), disk: DiskId(99), incarnation: DiskIncarnation(1) };
+    assert_eq!(grant(&mut map, 1, vec![], GrantReason::Takeover), REFUSED);
+    assert_eq!(
+        grant(&mut map, 3, two.clone(), GrantReason::Takeover),
+        REFUSED,
+        "the owner has no copy in it"
+    );
+    assert_eq!(grant(&mut map, 1, vec![all[0], all[0]], GrantReason::Takeover), REFUSED);
+    assert_eq!(grant(&mut map, 1, vec![all[0], stranger], GrantReason::Add), REFUSED);
+    assert_eq!(grant(&mut map, 1, two.clone(), GrantReason::Drop), DONE);
+    assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Add), REFUSED, "its owner is not active yet");
+    assert_eq!(activate(&mut map), DONE);
+    assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Takeover), REFUSED, "a takeover never adds");
+    assert_eq!(grant(&mut map, 2, all.clone(), GrantReason::Add), REFUSED, "the owner stays the owner");
+    assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Add), DONE);
+    assert_eq!(activate(&mut map), DONE);
+    assert_eq!(grant(&mut map, 2, two, GrantReason::FollowIo), REFUSED, "following changes no set");
+    assert_eq!(grant(&mut map, 2, all, GrantReason::FollowIo), DONE);
+}
+
+#[test]
+fn a_grant_to_an_ended_run_of_a_daemon_is_refused() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    ok(&mut map, started(2, 999));
+    let info = info(&map, 0);
+    let command = SegmentCommand::Grant {
+        segment: info.key,
+        expect: Epoch(1),
+        owner: NodeId(2),
+        owner_incarnation: ProcessIncarnation(1),
+        set: info.members,
+        reason: GrantReason::Takeover,
+    };
+    assert_eq!(segment(&mut map, command), REFUSED);
+}
+
+#[test]
+fn a_token_admits_one_node_once() {
+    let mut map = cluster(1);
+    let hash = TokenHash([3; 32]);
+    let spend = |now, name: &str| Command::UseToken {
+        hash,
+        now: UnixSeconds(now),
+        name: name.into(),
+        address: "10.0.0.9".into(),
+    };
+    assert_eq!(run(&mut map, spend(0, "n2")), Err(CommandError::NoSuchToken));
+    ok(&mut map, Command::CreateToken { hash, expires: UnixSeconds(100) });
+    assert_eq!(run(&mut map, spend(100, "n2")), Err(CommandError::TokenExpired));
+    assert!(refused(&mut map, spend(99, "n1")).contains("there is a node named 'n1' already"));
+    assert_eq!(ok(&mut map, spend(99, "n2")), CommandResult::Node(NodeId(2)));
+    assert_eq!(run(&mut map, spend(99, "n3")), Err(CommandError::TokenUsed { by: NodeId(2) }));
+}
+
+#[test]
+fn a_session_is_told_to_fence_its_predecessors_until_it_says_that_it_did() {
+    let mut map = cluster(2);
+    ok(&mut map, create("demo", 1 << 30, 2));
+    let gateway = |n| GatewayId { node: NodeId(n), incarnation: ProcessIncarnation(1) };
+    let (volume, session) = (VolumeId(1), SessionId(4));
+    let register =
+        |n| Command::RegisterSession { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
+    let target = |n| FenceTarget { gateway: gateway(n), session };
+    assert_eq!(ok(&mut map, register(1)), CommandResult::Fence(vec![]));
+    assert_eq!(ok(&mut map, register(2)), CommandResult::Fence(vec![target(1)]));
+    assert!(refused(&mut map, register(1)).contains("is not the one registered"), "it was superseded");
+    let fenced = |n| Command::SessionFenced { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
+    assert!(refused(&mut map, fenced(1)).contains("is not the one registered"));
+    let end = |n| Command::EndSession { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
+    ok(&mut map, end(2));
+    assert_eq!(map.sessions.len(), 1, "what it did not fence, the next one must");
+    ok(&mut map, fenced(2));
+    ok(&mut map, end(2));
+    assert!(map.sessions.is_empty());
+}
+
+#[test]
+fn a_batch_succeeds_command_by_command() {
+    let mut map = cluster(1);
+    let batch = Command::Batch(vec![started(1, 5), started(9, 5), Command::Batch(vec![])]);
+    let CommandResult::Batch(results) = ok(&mut map, batch) else { panic!("a batch answers as one") };
+    assert_eq!(results[0], Ok(CommandResult::Incarnation(ProcessIncarnation(2))));
+    assert_eq!(results[1], Err(CommandError::NoSuchNode(NodeId(9))));
+    assert_eq!(results[2], Err(CommandError::NestedBatch));
+}
+
+#[test]
+fn a_node_with_copies_stays_and_one_without_goes_with_its_disks() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 2));
+    let members = info(&map, 0).members;
+    let busy = members[0].node;
+    let idle =
+        (1..=3).map(NodeId).find(|n| members.iter().all(|m| m.node != *n)).expect("three nodes, two copies");
+    assert!(refused(&mut map, Command::RemoveNode { node: busy }).contains("still carries 1 copies"));
+    ok(&mut map, Command::RemoveNode { node: idle });
+    assert!(map.disks_of(idle).next().is_none());
+    assert_eq!(
+        ok(&mut map, Command::AddNode { name: "new".into(), address: "x".into() }),
+        CommandResult::Node(NodeId(4))
+    );
+}
+
+#[test]
+fn chap_secrets_are_bounded_and_never_printed() {
+    let mut map = cluster(1);
+    let chap =
+        |secret: &str| Command::SetChap { chap: Some(Chap { user: "u".into(), secret: secret.into() }) };
+    assert!(refused(&mut map, chap("short")).contains("12 to 255 are allowed"));
+    ok(&mut map, chap("a-long-enough-secret"));
+    assert!(!format!("{map:?}").contains("long-enough"));
+}
+
+#[test]
+fn the_map_survives_being_written_and_read() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 4 << 30, 3));
+    let bytes = postcard::to_allocvec(&map).expect("it can be written");
+    assert_eq!(postcard::from_bytes::<ClusterMap>(&bytes), Ok(map));
+}

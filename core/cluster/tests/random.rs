@@ -1,0 +1,249 @@
+//! Random commands, drawn so that many of them apply: no map breaks an invariant (`apply` asserts them in debug
+//! builds), epochs and incarnations never fall, active S is only ever a set that was granted, and the planner's
+//! grants are always accepted.
+
+use holdfast_cluster::*;
+use holdfast_types::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// One step of a history; numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Start(u16, u64),
+    Down(u16),
+    Up(u16),
+    Stopping(u16),
+    Disk(u16),
+    Open(u16, bool),
+    Fail(u16),
+    Wipe(u16),
+    Full(u16, bool),
+    Create(u8, u8),
+    Grow(u8),
+    Delete(u8),
+    Grant { segment: u8, owner: u16, mask: u8, reason: u8, late: bool },
+    Activate(u8),
+    Freed(u8, u16),
+    Plan,
+    Session(u8, u16, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = 1..=5u16;
+    prop_oneof![
+        1 => (node.clone(), any::<u64>()).prop_map(|(n, x)| Step::Start(n, x)),
+        1 => node.clone().prop_map(Step::Down),
+        1 => node.clone().prop_map(Step::Up),
+        1 => node.clone().prop_map(Step::Stopping),
+        1 => node.clone().prop_map(Step::Disk),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, x)| Step::Open(n, x)),
+        1 => node.clone().prop_map(Step::Fail),
+        1 => node.clone().prop_map(Step::Wipe),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, x)| Step::Full(n, x)),
+        3 => (0..6u8, 0..6u8).prop_map(|(s, c)| Step::Create(s, c)),
+        1 => (0..8u8).prop_map(Step::Grow),
+        1 => (0..8u8).prop_map(Step::Delete),
+        8 => (any::<u8>(), node.clone(), any::<u8>(), 0..6u8, prop::bool::weighted(0.1)).prop_map(
+            |(segment, owner, mask, reason, late)| Step::Grant { segment, owner, mask, reason, late }
+        ),
+        8 => any::<u8>().prop_map(Step::Activate),
+        1 => (any::<u8>(), node.clone()).prop_map(|(s, n)| Step::Freed(s, n)),
+        4 => Just(Step::Plan),
+        1 => (0..3u8, node, any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
+    ]
+}
+
+fn fresh() -> ClusterMap {
+    let mut map = ClusterMap::default();
+    let first = Command::Bootstrap {
+        cluster: ClusterId(1),
+        name: "c".into(),
+        node_name: "n1".into(),
+        address: "a1".into(),
+    };
+    apply(&mut map, first).expect("a new map");
+    for n in 2..=5 {
+        apply(&mut map, Command::AddNode { name: format!("n{n}"), address: format!("a{n}") })
+            .expect("a node");
+    }
+    for n in 1..=5 {
+        for command in [commands(&map, &Step::Start(n, 1)), commands(&map, &Step::Disk(n))].concat() {
+            apply(&mut map, command).expect("a node and a disk");
+        }
+    }
+    map
+}
+
+fn pick(map: &ClusterMap, n: u8) -> Option<SegmentInfo> {
+    let count = map.segments.len();
+    map.segments.values().nth(usize::from(n) % count.max(1)).map(|s| (**s).clone())
+}
+
+fn volume(map: &ClusterMap, n: u8) -> VolumeId {
+    let count = map.volumes.len().max(1);
+    map.volumes.keys().nth(usize::from(n) % count).copied().unwrap_or(VolumeId(99))
+}
+
+fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
+    let run = |n: u16| map.nodes[&NodeId(n)].incarnation;
+    let disk = |n: u16| DiskId(u128::from(n));
+    let generation = |n: u16| map.disks.get(&disk(n)).map_or(DiskIncarnation(0), |d| d.incarnation);
+    let one = match *step {
+        Step::Start(n, nonce) => {
+            Command::NodeStarted { node: NodeId(n), boot_nonce: nonce, address: format!("a{n}") }
+        }
+        Step::Down(n) => Command::NodeDown { node: NodeId(n), incarnation: run(n) },
+        Step::Up(n) => Command::NodeUp { node: NodeId(n), incarnation: run(n) },
+        Step::Stopping(n) => Command::NodeStopping { node: NodeId(n), incarnation: run(n) },
+        Step::Disk(n) => Command::AddDisk {
+            disk: disk(n),
+            node: NodeId(n),
+            size: 10 << 30,
+            path: "p".into(),
+            pool: "default".into(),
+            boot_nonce: 1,
+        },
+        Step::Open(n, knows) => {
+            let nonce = map.disks.get(&disk(n)).map_or(0, |d| d.boot_nonce);
+            let expect_nonce = if knows { nonce } else { nonce.wrapping_sub(1) };
+            Command::DiskOpened { disk: disk(n), expect_nonce, new_nonce: nonce + 1 }
+        }
+        Step::Fail(n) => Command::DiskFailed { disk: disk(n), incarnation: generation(n) },
+        Step::Wipe(n) => Command::NewDiskIncarnation { disk: disk(n), expect: generation(n), boot_nonce: 7 },
+        Step::Full(n, full) => {
+            Command::DiskFree { disk: disk(n), size: 10 << 30, free: if full { 0 } else { 9 << 30 } }
+        }
+        Step::Create(segments, copies) => Command::CreateVolume {
+            name: format!("v{}", map.next_volume),
+            size: u64::from(segments) << 30,
+            copies,
+            pool: "default".into(),
+            created: UnixSeconds(0),
+        },
+        Step::Grow(n) => {
+            let id = volume(map, n);
+            let size = map.volumes.get(&id).map_or(4096, |v| v.size + (1 << 29));
+            Command::ResizeVolume { volume: id, size }
+        }
+        Step::Delete(n) => Command::DeleteVolume { volume: volume(map, n) },
+        Step::Grant { segment, owner, mask, reason, late } => {
+            let Some(info) = pick(map, segment) else { return vec![] };
+            let all: BTreeSet<_> = info.members.iter().chain(&info.active.set).copied().collect();
+            let set =
+                all.into_iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, r)| r).collect();
+            let reasons = [
+                GrantReason::Takeover,
+                GrantReason::Drop,
+                GrantReason::Add,
+                GrantReason::FollowIo,
+                GrantReason::Handover,
+                GrantReason::Create,
+            ];
+            Command::Segment(SegmentCommand::Grant {
+                segment: info.key,
+                expect: Epoch(info.granted.epoch.0 - u64::from(late)),
+                owner: NodeId(owner),
+                owner_incarnation: run(owner),
+                set,
+                reason: reasons[usize::from(reason)],
+            })
+        }
+        Step::Activate(n) => {
+            let Some(info) = pick(map, n) else { return vec![] };
+            let epoch = info.granted.epoch;
+            let tail = LogPosition::new(epoch, info.active.tail.lsn.next());
+            Command::Segment(SegmentCommand::Activated { segment: info.key, epoch, tail })
+        }
+        Step::Freed(n, node) => {
+            let count = map.tombstones.len().max(1);
+            let Some(key) = map.tombstones.keys().nth(usize::from(n) % count) else { return vec![] };
+            Command::SegmentFreed { segment: *key, disk: disk(node) }
+        }
+        Step::Plan => return plan_grants(map, &BTreeSet::new()).grants,
+        Step::Session(nexus, n, session) => Command::RegisterSession {
+            nexus: format!("x{nexus}"),
+            gateway: GatewayId { node: NodeId(n), incarnation: run(n) },
+            session: SessionId(u64::from(session)),
+            volume: volume(map, session),
+        },
+    };
+    vec![one]
+}
+
+/// What may never fall or be lost between two maps.
+fn compare(before: &ClusterMap, after: &ClusterMap) {
+    assert!(after.version >= before.version);
+    assert!(after.next_volume >= before.next_volume && after.next_node >= before.next_node);
+    for (id, old) in &before.segments {
+        let Some(new) = after.segments.get(id) else {
+            // I14: nothing is freed without a tombstone.
+            assert!(after.tombstones.contains_key(&old.key), "{id} is gone without a tombstone");
+            continue;
+        };
+        // I5, as far as control keeps it.
+        assert!(new.granted.epoch >= old.granted.epoch, "{id}: the granted epoch fell");
+        assert!(new.granted.epoch.0 <= old.granted.epoch.0 + 1, "{id}: an epoch was skipped");
+        assert!(
+            new.active.epoch >= old.active.epoch && new.active.tail >= old.active.tail,
+            "{id}: active fell"
+        );
+        // I11, and nothing is active that was not granted.
+        match new.granted.epoch == old.granted.epoch {
+            true => assert_eq!(new.granted, old.granted, "{id}: a grant changed within its epoch"),
+            false => assert_eq!(new.active, old.active, "{id}: granted and activated at once"),
+        }
+        if new.active.epoch != old.active.epoch {
+            assert_eq!((new.active.epoch, &new.active.set), (old.granted.epoch, &old.granted.set), "{id}");
+        } else {
+            assert_eq!(new.active, old.active, "{id}: the active configuration changed within its epoch");
+        }
+    }
+    for (id, old) in &before.disks {
+        assert!(after.disks[id].incarnation >= old.incarnation, "a disk's incarnation fell");
+    }
+    for (id, old) in &before.nodes {
+        assert!(after.nodes[id].incarnation >= old.incarnation, "a node's run fell");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_history_of_commands_breaks_an_invariant(steps in prop::collection::vec(step(), 1..120)) {
+        let mut map = fresh();
+        for step in &steps {
+            for command in commands(&map, step) {
+                let before = map.clone();
+                let answer = apply(&mut map, command.clone());
+                if answer.is_err() {
+                    prop_assert_eq!(&before, &map, "a refused command changed the map");
+                }
+                if matches!(step, Step::Plan) {
+                    let done = CommandResult::Segment(SegmentCommandResult::Done);
+                    prop_assert_eq!(answer, Ok(done), "a planned grant is refused: {:?}", command);
+                }
+                compare(&before, &map);
+            }
+            if matches!(step, Step::Plan) {
+                // A plan that was carried out leaves nothing to plan.
+                prop_assert_eq!(plan_grants(&map, &BTreeSet::new()).grants, vec![]);
+            }
+        }
+    }
+
+    #[test]
+    fn two_nodes_that_apply_the_same_commands_have_the_same_map(
+        steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let (mut a, mut b) = (fresh(), fresh());
+        for step in &steps {
+            for command in commands(&a, step) {
+                prop_assert_eq!(apply(&mut a, command.clone()), apply(&mut b, command));
+            }
+        }
+        let bytes = |m: &ClusterMap| postcard::to_allocvec(m).expect("it can be written");
+        prop_assert_eq!(bytes(&a), bytes(&b));
+    }
+}
