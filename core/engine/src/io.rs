@@ -10,8 +10,8 @@ use holdfast_replication::wire::Frame;
 use holdfast_replication::{CheckReport, ReplicationEvent};
 use holdfast_store::{DiskIdentity, OpenError, OpenReport, StoreEvent};
 use holdfast_types::{
-    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, NodeId, ProcessIncarnation, SegmentCommand,
-    SegmentCommandResult, SegmentKey, SessionId,
+    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, GatewayId, NodeId, ProcessIncarnation, SegmentCommand,
+    SegmentCommandResult, SegmentKey, SessionId, VolumeId,
 };
 
 /// A protocol that initiators speak.
@@ -100,6 +100,21 @@ pub enum Input {
     },
     /// An initiator's connection is gone.
     SessionClosed(ConnectionId),
+    /// Control knows of a session, and every earlier session of its nexus is fenced: it may write.
+    SessionRegistered(ConnectionId),
+    /// The session's nexus has logged in through another gateway meanwhile.
+    SessionMoved(ConnectionId),
+    /// Put a fence against a session into the log of a segment that this node owns.
+    FenceSession {
+        /// Comes back with the answer.
+        number: u64,
+        /// Which segment.
+        segment: SegmentKey,
+        /// Whose requests.
+        gateway: GatewayId,
+        /// Of which session.
+        session: SessionId,
+    },
     /// Give every segment that this node owns to another node that holds a copy.
     HandOver,
     /// Compare all copies of a segment that this node owns.
@@ -122,6 +137,19 @@ pub enum Lane {
     Io,
     /// Images and digests.
     Bulk,
+}
+
+/// A session as control knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// What the initiator calls itself, the same over every gateway.
+    pub nexus: String,
+    /// The volume.
+    pub volume: VolumeId,
+    /// This node's gateway.
+    pub gateway: GatewayId,
+    /// The session on it.
+    pub session: SessionId,
 }
 
 /// An order.
@@ -163,6 +191,25 @@ pub enum Output {
         number: u64,
         /// What.
         command: SegmentCommand,
+    },
+    /// Register a session with control and have every earlier session of its nexus fenced, before it writes
+    /// (replication.md R9). Answered by [`Input::SessionRegistered`] or [`Input::SessionMoved`].
+    RegisterSession {
+        /// The shell's name for it.
+        connection: ConnectionId,
+        /// What.
+        registration: Registration,
+        /// It was registered under this run, which was fenced since.
+        renewed_from: Option<GatewayId>,
+    },
+    /// The session ended with nothing under way: control may forget it.
+    EndSession(Registration),
+    /// An [`Input::FenceSession`] is answered.
+    SessionFenced {
+        /// The request's.
+        number: u64,
+        /// Whether the fence is committed; else this node does not own the segment (any more).
+        done: bool,
     },
     /// This node's gateway was fenced while the node did not answer: it needs a new number from control. Answered
     /// by [`Input::GatewayRenewed`].

@@ -27,7 +27,7 @@ use holdfast_cluster::ClusterMap;
 use holdfast_replication::{Message, OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
 use holdfast_types::{BlockResult, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time};
-pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Output, Outputs};
+pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Output, Outputs, Registration};
 use route::copies::Copies;
 use route::disks::Disks;
 use route::follow::Follow;
@@ -45,6 +45,8 @@ pub struct EngineConfig {
     pub replica: ReplicaConfig,
     /// Of every store.
     pub store: StoreConfig,
+    /// iSCSI can be reached from other hosts: nobody gets in while no CHAP account is set.
+    pub iscsi_needs_chap: bool,
 }
 
 /// See the crate's text.
@@ -114,6 +116,11 @@ impl Engine {
             }
             Input::SessionBytes { connection, bytes } => self.session_bytes(now, connection, bytes, out),
             Input::SessionClosed(connection) => self.session_closed(now, connection, out),
+            Input::SessionRegistered(connection) => self.session_registered(now, connection, out),
+            Input::SessionMoved(connection) => self.session_moved(now, connection, out),
+            Input::FenceSession { number, segment, gateway, session } => {
+                self.fence_session(now, number, segment, (gateway, session), out);
+            }
             Input::HandOver => self.hand_over(now, out),
             Input::Check { number, segment } => self.check(now, number, segment, out),
             Input::Checkpoint => self.checkpoint(now, out),

@@ -14,6 +14,7 @@ pub mod config;
 pub mod event;
 pub mod index;
 pub mod message;
+pub mod owner;
 pub mod repeats;
 pub mod replica;
 pub mod wire;
@@ -21,4 +22,8 @@ pub mod wire;
 pub use config::{OwnerConfig, ReadCheck, ReplicaConfig};
 pub use event::{DropReason, ReplicationEvent};
 pub use message::{Body, Envelope, Message, SealState, SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
+pub use owner::{
+    CheckDifference, CheckReport, CopyRole, CopyStatus, DifferenceKind, Owner, OwnerOutput, OwnerStatus, ResyncStatus,
+    WriteTimes,
+};
 pub use replica::{Replica, ReplicaOutput, ReplicaStatus};

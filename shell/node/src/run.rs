@@ -58,6 +58,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         owner: OwnerConfig::default(),
         replica: ReplicaConfig::default(),
         store: StoreConfig::default(),
+        iscsi_needs_chap: config.iscsi_needs_chap(),
     };
     let (backend, why) = Backend::from_env()?;
     tracing::info!(why, "disk input and output");
@@ -77,6 +78,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         data,
         events,
         checks: Mutex::default(),
+        fences: Mutex::default(),
         refused_disks: Mutex::default(),
         disks: tokio::sync::Mutex::new(LocalDisks::default()),
         stop: Notify::new(),

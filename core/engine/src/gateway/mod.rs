@@ -71,6 +71,8 @@ pub struct Gateway {
     next_request: u64,
     queues: BTreeMap<SegmentKey, Queue>,
     flushes: BTreeMap<SessionId, Flushes>,
+    /// Sessions whose requests get no number yet: their earlier nexus is still being fenced.
+    held: BTreeSet<SessionId>,
     /// When to look again at what was sent or refused; never later than needed.
     wake: Option<Time>,
 }
@@ -119,17 +121,39 @@ impl Gateway {
             next_request: 1,
             queues: BTreeMap::new(),
             flushes: BTreeMap::new(),
+            held: BTreeSet::new(),
             wake: None,
         }
     }
 
     /// Control numbered this run, or gave a fenced gateway a new number. Parts that were sent keep their ids: only
-    /// the owner knows whether they took effect.
-    pub fn started(&mut self, now: Time, incarnation: ProcessIncarnation, out: &mut Vec<Action>) {
+    /// the owner knows whether they took effect. Call `send_all` next.
+    pub fn renew(&mut self, incarnation: ProcessIncarnation) {
         self.id.incarnation = incarnation;
         self.started = true;
         self.queues.values_mut().for_each(|q| q.next_seq = 0);
-        self.send_all(now, out);
+    }
+
+    /// This run, and whether control has numbered it.
+    pub fn id(&self) -> (GatewayId, bool) {
+        (self.id, self.started)
+    }
+
+    /// Requests of this session that were not sent yet wait for `release`.
+    pub fn hold(&mut self, session: SessionId) {
+        self.held.insert(session);
+    }
+
+    /// They go on.
+    pub fn release(&mut self, now: Time, session: SessionId, out: &mut Vec<Action>) {
+        if self.held.remove(&session) {
+            self.send_all(now, out);
+        }
+    }
+
+    /// Whether the session has a request that is not answered.
+    pub fn has_requests(&self, session: SessionId) -> bool {
+        self.requests.values().any(|r| r.session == session)
     }
 
     /// Takes a request of a session. `size` is the volume's, None when it does not exist; `key` names its
@@ -256,6 +280,7 @@ impl Gateway {
     /// already may still take effect, but never after a later request of this gateway to the same segment.
     pub fn session_closed(&mut self, now: Time, session: SessionId, out: &mut Vec<Action>) {
         self.flushes.remove(&session);
+        self.held.remove(&session);
         self.requests.retain(|_, r| r.session != session);
         let keys: Vec<SegmentKey> = self.queues.keys().copied().collect();
         for key in keys {
@@ -298,7 +323,8 @@ impl Gateway {
         self.requests.len()
     }
 
-    fn send_all(&mut self, now: Time, out: &mut Vec<Action>) {
+    /// Sends everything that is to be sent.
+    pub fn send_all(&mut self, now: Time, out: &mut Vec<Action>) {
         let keys: Vec<SegmentKey> = self.queues.keys().copied().collect();
         for key in keys {
             self.send(now, key, out);
@@ -317,8 +343,11 @@ impl Gateway {
             first.filter(|(r, _)| r.gateway == id).map_or(queue.next_seq + 1, |(r, _)| r.seq)
         };
         while !queue.waiting.is_empty() && queue.next_seq + 1 - lowest(queue).min(queue.next_seq + 1) < SPAN {
+            // Parts of held sessions stay where they are; the others keep their order.
+            let free = |p: &Part| self.held.is_empty() || !self.held.contains(&p.session);
+            let Some(next) = queue.waiting.iter().position(free) else { break };
             queue.next_seq += 1;
-            if let Some(part) = queue.waiting.pop_front() {
+            if let Some(part) = queue.waiting.remove(next) {
                 let request_id = RequestId { gateway: id, seq: queue.next_seq };
                 queue.parts.insert(request_id, part);
                 queue.unsent.insert(request_id);

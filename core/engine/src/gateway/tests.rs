@@ -19,7 +19,7 @@ fn route(node: u16, epoch: u64) -> Route {
 fn started() -> Gateway {
     let mut gateway = Gateway::new(NodeId(1));
     let mut out = Vec::new();
-    gateway.started(Time(0), ProcessIncarnation(7), &mut out);
+    gateway.renew(ProcessIncarnation(7));
     gateway.link(Time(0), NodeId(2), true, &mut out);
     gateway.link(Time(0), NodeId(3), true, &mut out);
     assert!(out.is_empty());
@@ -106,7 +106,8 @@ fn a_fenced_run_goes_on_under_its_new_id() {
     write(&mut gateway, 1);
     assert!(matches!(answer(&mut gateway, 1, SegmentResult::Fenced)[..], [Action::Renew]));
     let mut out = Vec::new();
-    gateway.started(Time(1), ProcessIncarnation(8), &mut out);
+    gateway.renew(ProcessIncarnation(8));
+    gateway.send_all(Time(1), &mut out);
     let [Action::Send { request, .. }] = &out[..] else { panic!("{out:?}") };
     assert_eq!(request.id.gateway.incarnation, ProcessIncarnation(8));
 }
@@ -156,4 +157,19 @@ fn a_deleted_volume_answers_gone() {
     let mut out = Vec::new();
     gateway.gone(key(0), &mut out);
     assert!(matches!(out[..], [Action::Complete { tag: 1, result: Err(BlockError::Gone), .. }]));
+}
+
+#[test]
+fn a_held_session_waits_and_lets_others_pass() {
+    let mut gateway = started();
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    gateway.hold(SESSION);
+    assert!(write(&mut gateway, 1).is_empty());
+    let mut out = Vec::new();
+    let request = BlockRequest::Read { offset: 0, len: 512 };
+    gateway.submit(Time(0), (SessionId(2), 1), (VOLUME, Some(1 << 31)), request, |s| Some(key(s.index)), &mut out);
+    assert_eq!(sent(&out), [(2, 1, 1)]);
+    out.clear();
+    gateway.release(Time(1), SESSION, &mut out);
+    assert_eq!(sent(&out), [(2, 2, 1)]);
 }

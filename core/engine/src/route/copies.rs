@@ -9,7 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
 use holdfast_types::{
-    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey, StoreOrder,
+    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey, SessionId, StoreOrder,
     StoreOutcome, Time,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Owned {
     pub(crate) disk: DiskId,
     /// Checks that were asked for.
     pub(crate) checks: Vec<u64>,
+    /// Fences against sessions that were asked for and are not committed.
+    pub(crate) fences: BTreeSet<u64>,
     /// Gateways whose fence was asked for.
     pub(crate) fenced: BTreeSet<GatewayId>,
 }
@@ -73,7 +75,13 @@ impl Engine {
                 self.proposals.insert(proposal, (segment, number));
                 out.push(Output::Propose { number: proposal, command });
             }
-            OwnerOutput::Fenced { .. } | OwnerOutput::CheckProgress { .. } => {}
+            OwnerOutput::CheckProgress { .. } => {}
+            OwnerOutput::Fenced { number } => {
+                // Those against dead gateways have no number and nobody who waits.
+                if self.copies.owners.get_mut(&segment).is_some_and(|o| o.fences.remove(&number)) {
+                    out.push(Output::SessionFenced { number, done: true });
+                }
+            }
             OwnerOutput::CheckDone(report) => {
                 let Some(owned) = self.copies.owners.get_mut(&segment) else { return };
                 for number in owned.checks.drain(..) {
@@ -163,6 +171,22 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Puts a fence into a segment's log, if this node owns it.
+    pub(crate) fn fence_session(
+        &mut self,
+        now: Time,
+        number: u64,
+        segment: SegmentKey,
+        whose: (GatewayId, SessionId),
+        out: &mut Outputs,
+    ) {
+        let Some(owned) = self.copies.owners.get_mut(&segment) else {
+            return out.push(Output::SessionFenced { number, done: false });
+        };
+        owned.fences.insert(number);
+        self.with_owner(now, segment, out, |owner, o| owner.fence(now, whose.0, Some(whose.1), number, o));
     }
 
     /// Compares all copies of a segment, if this node owns it.

@@ -22,7 +22,10 @@ impl Engine {
 
     /// Control gave this node's gateway a new number.
     pub(crate) fn gateway_renewed(&mut self, now: Time, run: ProcessIncarnation, out: &mut Outputs) {
-        self.with_gateway(out, |gateway, o| gateway.started(now, run, o));
+        // Sessions that have to be registered first are held before the gateway sends anything.
+        self.gateway.renew(run);
+        self.register_all(out);
+        self.with_gateway(out, |gateway, o| gateway.send_all(now, o));
     }
 
     /// A newer map. An older one, which a follower may offer after a restart of its leader, is passed over.
@@ -89,8 +92,9 @@ impl Engine {
 
     /// Only a tombstone frees a copy; that a segment is absent from a map never does (replication.md H19).
     fn free_deleted(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+        let node = self.config.node;
         for (key, tombstone) in &map.tombstones {
-            for copy in tombstone.copies.iter().filter(|c| c.node == self.config.node) {
+            for copy in tombstone.copies.iter().filter(|c| c.node == node) {
                 if self.disk_in_use(copy.disk) != Some(copy.incarnation) {
                     continue;
                 }
@@ -123,7 +127,7 @@ impl Engine {
         let config = self.config.owner.clone();
         let owner = Owner::new(now, self.config.node, info, &self.links, config, &mut orders);
         let (disk, epoch) = (own.disk, grant.epoch);
-        let owned = Owned { owner, epoch, disk, checks: Vec::new(), fenced: BTreeSet::new() };
+        let owned = Owned { owner, epoch, disk, checks: Vec::new(), fences: BTreeSet::new(), fenced: BTreeSet::new() };
         self.copies.owners.insert(info.key, owned);
         self.with_owner(now, info.key, out, |_, o| o.extend(orders));
     }
@@ -131,6 +135,7 @@ impl Engine {
     fn lose_owner(&mut self, segment: SegmentKey, out: &mut Outputs) {
         if let Some(owned) = self.copies.owners.remove(&segment) {
             out.extend(owned.checks.into_iter().map(|number| Output::Checked { number, report: None }));
+            out.extend(owned.fences.into_iter().map(|number| Output::SessionFenced { number, done: false }));
         }
         self.timers.set(Machine::Owner(segment), None);
         self.copies.touched.remove(&segment);

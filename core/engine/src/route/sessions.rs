@@ -1,7 +1,7 @@
 //! Initiators' sessions: their bytes go to the protocol's machine, its requests to the gateway, the answers back.
 //! A session outlives every loss of peers and of quorum: its requests wait at the gateway.
 
-use crate::io::{EngineEvent, FrontEndKind, Output, Outputs};
+use crate::io::{EngineEvent, FrontEndKind, Output, Outputs, Registration};
 use crate::timers::Machine;
 use crate::{Engine, gateway};
 use alloc::collections::BTreeMap;
@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{
-    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, SegmentKey, SessionId, SessionLogin, SessionOutput,
+    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, GatewayId, SegmentKey, SessionId, SessionLogin, SessionOutput,
     Time, VolumeId,
 };
 
@@ -23,6 +23,8 @@ struct Session {
     front: FrontEnd,
     kind: FrontEndKind,
     login: Option<SessionLogin>,
+    /// As control knows it, or is about to.
+    registration: Option<Registration>,
     requests: u64,
 }
 
@@ -103,6 +105,9 @@ impl Engine {
         entropy: [u8; 32],
         out: &mut Outputs,
     ) {
+        if kind == FrontEndKind::Iscsi && self.config.iscsi_needs_chap && self.exports.chap.is_none() {
+            return out.push(Output::SessionClose { connection, reason: CloseReason::AuthenticationFailed });
+        }
         let id = SessionId(connection.0);
         let front = match kind {
             FrontEndKind::Iscsi => {
@@ -115,7 +120,7 @@ impl Engine {
             }
         };
         self.timers.set(Machine::Session(connection), front.next_timer());
-        self.sessions.open.insert(connection, Session { front, kind, login: None, requests: 0 });
+        self.sessions.open.insert(connection, Session { front, kind, login: None, registration: None, requests: 0 });
         self.with_session(now, connection, out, |front, _, o| front.start(o));
     }
 
@@ -148,9 +153,14 @@ impl Engine {
 
     /// The connection is gone, or is about to be.
     pub(crate) fn session_closed(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
-        if self.sessions.open.remove(&connection).is_some() {
+        if let Some(closed) = self.sessions.open.remove(&connection) {
             self.timers.set(Machine::Session(connection), None);
             let session = SessionId(connection.0);
+            if let Some(registration) = closed.registration
+                && !self.gateway.has_requests(session)
+            {
+                out.push(Output::EndSession(registration));
+            }
             self.with_gateway(out, |gateway, o| gateway.session_closed(now, session, o));
         }
     }
@@ -223,6 +233,45 @@ impl Engine {
             volume,
         }));
         session.login = Some(login);
+        self.register(connection, None, out);
+    }
+
+    /// Has control know of a session of a nexus that can be told from others, before it writes. NBD knows no
+    /// nexus: its clients are fenced with their node only.
+    fn register(&mut self, connection: ConnectionId, renewed_from: Option<GatewayId>, out: &mut Outputs) {
+        let (gateway, started) = self.gateway.id();
+        let Some(open) = self.sessions.open.get_mut(&connection) else { return };
+        let Some(login) = open.login.as_ref().filter(|l| !l.nexus.is_empty()) else { return };
+        let Some(volume) = login.volume else { return };
+        let session = SessionId(connection.0);
+        self.gateway.hold(session);
+        if started {
+            let registration = Registration { nexus: login.nexus.clone(), volume, gateway, session };
+            open.registration = Some(registration.clone());
+            out.push(Output::RegisterSession { connection, registration, renewed_from });
+        }
+    }
+
+    /// The gateway has a new number: its sessions have to be known under it.
+    pub(crate) fn register_all(&mut self, out: &mut Outputs) {
+        let connections: Vec<_> =
+            self.sessions.open.iter().map(|(c, s)| (*c, s.registration.as_ref().map(|r| r.gateway))).collect();
+        for (connection, renewed_from) in connections {
+            self.register(connection, renewed_from, out);
+        }
+    }
+
+    pub(crate) fn session_registered(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
+        self.with_gateway(out, |gateway, o| gateway.release(now, SessionId(connection.0), o));
+    }
+
+    /// The initiator goes on elsewhere: what this session still has under way must not take effect any more.
+    pub(crate) fn session_moved(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
+        if let Some(session) = self.sessions.open.get_mut(&connection) {
+            session.registration = None;
+            self.session_closed(now, connection, out);
+            out.push(Output::SessionClose { connection, reason: CloseReason::Logout });
+        }
     }
 
     /// Whether the shell should read on from an initiator.

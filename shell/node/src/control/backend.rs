@@ -12,11 +12,11 @@ use holdfast_api::backend::{Answer, CheckStream, EventStream};
 use holdfast_api::server::{self, Access};
 use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
 use holdfast_api::{ApiError, Backend, ErrorKind, model};
-use holdfast_cluster::{Chap, Command, CommandError, CommandResult, NodeState, TokenHash, UnixSeconds};
+use holdfast_cluster::{Chap, Command, CommandError, CommandResult, FenceTarget, NodeState, TokenHash, UnixSeconds};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{BLOCK_BYTES, BlockContent, DiskId, NodeId, SegmentInfo, SegmentKey};
+use holdfast_types::{BLOCK_BYTES, BlockContent, DiskId, GatewayId, NodeId, SegmentInfo, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ enum NodeRequest {
     Report,
     /// To check a segment that it owns.
     Check(SegmentKey),
+    /// To put a fence against a session into the log of a segment that it owns.
+    Fence { segment: SegmentKey, gateway: GatewayId, session: SessionId },
     /// To hand over and stop.
     Stop,
 }
@@ -39,6 +41,8 @@ enum NodeAnswer {
     Report(NodeReport),
     /// None: it does not own the segment.
     Checked(Option<Checked>),
+    /// Whether the fence is committed.
+    Fenced(bool),
     Stopping,
     NotUnderstood,
 }
@@ -90,6 +94,9 @@ pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
     let answer = match serde_json::from_slice(&request) {
         Ok(NodeRequest::Report) => NodeAnswer::Report(report(shared).await),
         Ok(NodeRequest::Check(segment)) => NodeAnswer::Checked(check_here(shared, segment).await),
+        Ok(NodeRequest::Fence { segment, gateway, session }) => {
+            NodeAnswer::Fenced(fence_here(shared, segment, gateway, session).await)
+        }
         Ok(NodeRequest::Stop) => {
             shared.stop.notify_one();
             NodeAnswer::Stopping
@@ -125,11 +132,26 @@ async fn report(shared: &Shared) -> NodeReport {
     NodeReport { sessions: status.sessions.iter().map(session).collect(), resyncs: resyncs.collect() }
 }
 
-static NEXT_CHECK: AtomicU64 = AtomicU64::new(1);
+/// Has the owner of a segment fence a session. False: not done yet, ask again.
+pub async fn fence(shared: &Arc<Shared>, owner: NodeId, segment: SegmentKey, target: FenceTarget) -> bool {
+    let FenceTarget { gateway, session } = target;
+    let answer = NodeBackend(shared.clone()).ask(owner, &NodeRequest::Fence { segment, gateway, session }).await;
+    matches!(answer, Ok(NodeAnswer::Fenced(true)))
+}
+
+async fn fence_here(shared: &Shared, segment: SegmentKey, gateway: GatewayId, session: SessionId) -> bool {
+    let (answer, wait) = oneshot::channel();
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    shared.fences.lock().unwrap_or_else(|e| e.into_inner()).insert(number, answer);
+    shared.data.input(Input::FenceSession { number, segment, gateway, session });
+    wait.await.unwrap_or(false)
+}
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 async fn check_here(shared: &Shared, segment: SegmentKey) -> Option<Checked> {
     let (answer, wait) = oneshot::channel();
-    let number = NEXT_CHECK.fetch_add(1, Ordering::Relaxed);
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     shared.checks.lock().unwrap_or_else(|e| e.into_inner()).insert(number, answer);
     shared.data.input(Input::Check { number, segment });
     let report = wait.await.ok()??;

@@ -7,9 +7,10 @@ pub mod events;
 pub mod heartbeat;
 pub mod metrics;
 pub mod rpc;
+pub mod sessions;
 pub mod view;
 
-use crate::config::{Bootstrap, Config, DataDir, LocalDisk, Start};
+use crate::config::{Bootstrap, Config, DataDir, Start};
 use crate::data::{DataHandle, Order, Report, boot_time};
 use anyhow::Context;
 use bytes::Bytes;
@@ -38,6 +39,9 @@ const DIRECTOR_EVENTS: usize = 256;
 /// How often members that are not voters yet are tried, while there are any.
 const ADMIT_AGAIN: Duration = Duration::from_millis(500);
 
+/// Between looks at the certificate.
+const RENEWAL_EVERY: Duration = Duration::from_secs(24 * 3600);
+
 /// What the tasks of the control thread share.
 pub struct Shared {
     /// This node.
@@ -60,6 +64,8 @@ pub struct Shared {
     pub events: Events,
     /// Checks that the engine is carrying out.
     pub checks: Mutex<BTreeMap<u64, oneshot::Sender<Option<holdfast_replication::CheckReport>>>>,
+    /// Fences that the engine is putting into logs.
+    pub fences: Mutex<BTreeMap<u64, oneshot::Sender<bool>>>,
     /// Disks that were refused, with the reason.
     pub refused_disks: Mutex<BTreeMap<DiskId, String>>,
     /// The disks' openings.
@@ -100,6 +106,7 @@ pub async fn run(shared: Arc<Shared>, reports: mpsc::UnboundedReceiver<Report>, 
     tasks.spawn(handle_reports(shared.clone(), reports));
     tasks.spawn(pass_on_maps(shared.clone()));
     tasks.spawn(admit_voters(shared.clone()));
+    tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
     tasks.spawn(start_up(shared.clone(), heartbeats));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -193,12 +200,12 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::R
             refuse_disk(shared, disk.id, &format!("{error:#}")).await;
         }
     }
-    for disk in bootstrap.iter().flat_map(|b| b.disks.iter().map(move |d| (d, &b.pool))) {
-        let (disk, pool): (&LocalDisk, &String) = disk;
+    let Some(bootstrap) = bootstrap else { return Ok(()) };
+    for disk in &bootstrap.disks {
         if listed.iter().any(|d| d.id == disk.id) {
             continue;
         }
-        disks.add(shared, &shared.data, disk, pool).await?;
+        disks.add(shared, &shared.data, disk, &bootstrap.pool).await?;
         listed.push(disk.clone());
         shared.dir.save_disks(&listed)?;
     }
@@ -289,6 +296,18 @@ async fn admit_voters(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
+/// Renews this node's certificate before it ends.
+async fn renew_certificate(shared: Arc<Shared>) -> anyhow::Result<()> {
+    loop {
+        match shared.identity.renew_if_due(std::time::SystemTime::now()) {
+            Ok(true) => tracing::info!("this node's certificate was renewed"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "this node's certificate cannot be renewed"),
+        }
+        tokio::time::sleep(RENEWAL_EVERY).await;
+    }
+}
+
 /// What the data thread's engine has to say.
 async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<Report>) -> anyhow::Result<()> {
     while let Some(report) = reports.recv().await {
@@ -307,6 +326,17 @@ async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceive
                 });
             }
             Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
+            Report::RegisterSession { connection, registration, renewed_from } => {
+                let data = shared.data.clone();
+                tokio::spawn(sessions::register(shared.clone(), data, connection, registration, renewed_from));
+            }
+            Report::EndSession(registration) => drop(tokio::spawn(sessions::end(shared.clone(), registration))),
+            Report::SessionFenced { number, done } => {
+                let fence = shared.fences.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+                if let Some(fence) = fence {
+                    let _ = fence.send(done);
+                }
+            }
             Report::Freed { segment, disk } => {
                 let shared = shared.clone();
                 tokio::spawn(async move {

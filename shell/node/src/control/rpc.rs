@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// How long an answer may take. Consensus has shorter terms of its own.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer of consensus may take; it has shorter terms of its own.
+const CONSENSUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer of a node may take: the check of a segment reads all of it, on every copy.
+const NODE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Requests of one peer that are answered at once; more wait in the socket.
 const SERVED_AT_ONCE: usize = 256;
 
@@ -83,7 +85,11 @@ impl Caller {
         if requests.send(Request { kind, payload, answer }).await.is_err() {
             return Err(no_answer());
         }
-        match tokio::time::timeout(ANSWER_TIMEOUT, wait).await {
+        let limit = match kind {
+            Kind::Consensus => CONSENSUS_TIMEOUT,
+            Kind::Node => NODE_TIMEOUT,
+        };
+        match tokio::time::timeout(limit, wait).await {
             Ok(Ok(result)) => result.map_err(fault),
             Ok(Err(_)) => Err(no_answer()),
             Err(_) => Err(fault(TransportFault::NoAnswer { why: "no answer in time".into() })),
@@ -137,11 +143,12 @@ async fn run_peer(identity: Identity, to: NodeId, address: SocketAddr, mut reque
         let mut next = Some(first);
         while let Some(request) = next {
             number += 1;
-            let mut waiting_now = waiting.lock().unwrap_or_else(|e| e.into_inner());
-            // Those that gave up leave their place.
-            waiting_now.retain(|_, answer| !answer.is_closed());
-            waiting_now.insert(number, request.answer);
-            drop(waiting_now);
+            {
+                let mut waiting = waiting.lock().unwrap_or_else(|e| e.into_inner());
+                // Those that gave up leave their place.
+                waiting.retain(|_, answer| !answer.is_closed());
+                waiting.insert(number, request.answer);
+            }
             let header = [&number.to_le_bytes()[..], &[request.kind.code()]].concat();
             if writer.queue(header.into(), vec![request.payload]).is_err() || writer.flush().await.is_err() {
                 return;

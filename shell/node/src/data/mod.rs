@@ -17,10 +17,10 @@ use crate::data::links::Links;
 use crate::data::sessions::Listening;
 use holdfast_disk::{Backend, DiskError, DiskSlot, Disks};
 use holdfast_engine::status::EngineStatus;
-use holdfast_engine::{DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output};
+use holdfast_engine::{DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output, Registration};
 use holdfast_net::{Identity, Listener};
 use holdfast_store::{OpenError, OpenReport};
-use holdfast_types::{DiskId, NodeId, SegmentCommand, SegmentKey, Time};
+use holdfast_types::{ConnectionId, DiskId, GatewayId, NodeId, SegmentCommand, SegmentKey, Time};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,6 +39,24 @@ pub enum Report {
     },
     /// This node's gateway needs a new number.
     RenewGateway,
+    /// A session is to be registered; answered by [`Input::SessionRegistered`] or [`Input::SessionMoved`].
+    RegisterSession {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        registration: Registration,
+        /// The run under which it was registered before.
+        renewed_from: Option<GatewayId>,
+    },
+    /// A session ended with nothing under way.
+    EndSession(Registration),
+    /// An [`Input::FenceSession`] is answered.
+    SessionFenced {
+        /// The request's number.
+        number: u64,
+        /// Whether the fence is committed.
+        done: bool,
+    },
     /// A deleted segment's copy is freed.
     Freed {
         /// Which.
@@ -314,6 +332,11 @@ impl DataThread {
             Output::SessionClose { connection, reason } => return self.listening.close(connection, reason),
             Output::Propose { number, command } => Report::Propose { number, command },
             Output::RenewGateway => Report::RenewGateway,
+            Output::RegisterSession { connection, registration, renewed_from } => {
+                Report::RegisterSession { connection, registration, renewed_from }
+            }
+            Output::EndSession(registration) => Report::EndSession(registration),
+            Output::SessionFenced { number, done } => Report::SessionFenced { number, done },
             Output::Freed { segment, disk } => Report::Freed { segment, disk },
             Output::DiskOpened { disk, report } => Report::DiskOpened { disk, report },
             Output::DiskRefused { disk, error } => Report::DiskRefused { disk, error },

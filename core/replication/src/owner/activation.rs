@@ -1,0 +1,329 @@
+//! From the grant to serving (replication.md §1, "activation", steps 2 to 6):
+//!
+//! ```text
+//! Sealing ──r(base) seals, own copy's among them──> Fetching ──own log holds the best tail──> Equalising
+//!    Equalising ──w(S') hold START──> Leases ──every lease seen has passed──> Recording ──control: done──> Active
+//!    any ──another grant──> Ended
+//! ```
+
+use super::{Owner, OwnerOutput};
+use crate::event::ReplicationEvent;
+use crate::index::LogIndex;
+use crate::message::{Body, SealState};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use holdfast_checksum::crc32c;
+use holdfast_types::{
+    BLOCK_BYTES, Epoch, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time,
+};
+
+/// How much of a log is asked for at once.
+const FETCH_BYTES: u32 = 4 << 20;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Sealing,
+    Fetching(Fetch),
+    Equalising,
+    Leases,
+    Recording,
+    Active,
+    Ended,
+}
+
+impl Phase {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Phase::Sealing => "sealing",
+            Phase::Fetching(_) => "fetching",
+            Phase::Equalising => "equalising",
+            Phase::Leases => "waiting for leases",
+            Phase::Recording => "recording",
+            Phase::Active => "active",
+            Phase::Ended => "ended",
+        }
+    }
+}
+
+/// What is fetched from the copy with the best tail.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    from: ReplicaRef,
+    index: LogIndex,
+    /// The question under way, and when it is asked again.
+    asked: Option<(u64, Time)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Activation {
+    began: Time,
+    seals: BTreeMap<ReplicaRef, SealState>,
+    /// Every lease that a counted seal reported has passed then.
+    lease_until: Time,
+    /// The START record.
+    pub(crate) start: LogPosition,
+    /// Said once that the own copy is too old.
+    complained: bool,
+}
+
+impl Activation {
+    pub(crate) fn new(now: Time) -> Self {
+        let start = LogPosition::ZERO;
+        Self { began: now, seals: BTreeMap::new(), lease_until: now, start, complained: false }
+    }
+}
+
+impl Owner {
+    /// Step 2: seal `base.S` and S'.
+    pub(super) fn seal_all(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let copies: Vec<ReplicaRef> = self.copies.keys().copied().collect();
+        for copy in copies {
+            self.seal(now, copy, out);
+        }
+    }
+
+    /// Asks a copy for its promise and its log.
+    pub(super) fn seal(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        let Some(c) = self.copies.get_mut(&copy) else { return };
+        if c.up {
+            c.asked(now);
+            self.send(copy, Body::Seal { repeats: copy == self.own }, out);
+        }
+    }
+
+    pub(super) fn sealed(&mut self, now: Time, copy: ReplicaRef, state: SealState, out: &mut Vec<OwnerOutput>) {
+        let step = self.config.resend;
+        let Some(c) = self.copies.get_mut(&copy) else { return };
+        c.index = Some(state.index.clone());
+        if let Phase::Sealing = self.phase {
+            c.answered(now, true, step);
+            // A lease is measured here from the reply on, longer by what the clocks may differ.
+            if self.base.set.contains(&copy) {
+                let drift = state.lease_left.0 / 1000 * self.config.drift_per_mille;
+                let until = now + state.lease_left + holdfast_types::Duration(drift);
+                self.activation.lease_until = self.activation.lease_until.max(until);
+            }
+            self.activation.seals.insert(copy, state);
+            return self.try_adopt(now, out);
+        }
+        if !c.counts {
+            c.answered(now, true, step);
+            return self.learner_sealed(now, copy, &state, out);
+        }
+        if c.next.is_none() && state.incomplete_since.is_none() {
+            self.place(now, copy, &state.index, out);
+        }
+    }
+
+    /// Step 3: choose the log, among complete copies of `base.S` only; a learner's may be hollow.
+    fn try_adopt(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let seals = &self.activation.seals;
+        let complete = |r: &&ReplicaRef| seals.get(r).is_some_and(|s| s.incomplete_since.is_none());
+        let counted: Vec<ReplicaRef> = self.base.set.iter().filter(complete).copied().collect();
+        let Some(own) = seals.get(&self.own) else { return };
+        let Some(best) = counted.iter().copied().max_by_key(|r| seals.get(r).map(|s| s.index.last())) else { return };
+        let Some(best_index) = seals.get(&best).map(|s| s.index.clone()) else { return };
+        if counted.len() < self.r_base() {
+            return;
+        }
+        let Some(common) = own.index.common(&best_index) else {
+            if !self.activation.complained {
+                self.activation.complained = true;
+                let event = ReplicationEvent::OwnCopyTooOld { last: own.index.last() };
+                self.event(event, out);
+            }
+            return;
+        };
+        let mut index = own.index.clone();
+        self.repeats = own.repeats.clone().unwrap_or_default();
+        if best_index.last() > index.last() {
+            index.cut_after(common.lsn);
+            self.repeats.cut_after(common.lsn);
+        }
+        self.log = super::Log::new(index);
+        if best_index.last() <= self.log.last() {
+            return self.start(now, out);
+        }
+        self.phase(Phase::Fetching(Fetch { from: best, index: best_index, asked: None }), out);
+        // The own copy takes what is fetched at once.
+        self.place_known(now, out);
+        self.fetch_more(now, out);
+    }
+
+    fn phase(&mut self, phase: Phase, out: &mut Vec<OwnerOutput>) {
+        self.phase = phase;
+        self.event(ReplicationEvent::Phase { epoch: self.epoch, phase: self.phase.name() }, out);
+    }
+
+    /// Finds where each sealed copy's log meets the adopted one.
+    fn place_known(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let known: Vec<(ReplicaRef, LogIndex)> = self
+            .activation
+            .seals
+            .iter()
+            .filter(|(r, s)| self.set.contains(r) && s.incomplete_since.is_none())
+            .map(|(r, s)| (*r, s.index.clone()))
+            .collect();
+        for (copy, index) in known {
+            self.place(now, copy, &index, out);
+        }
+    }
+
+    pub(super) fn fetch_more(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let own_matched = self.copies.get(&self.own).map_or(self.commit, |c| c.matched);
+        let behind = self.log.bytes_after(own_matched);
+        let (last, number) = (self.log.last().lsn, self.next_number);
+        let Phase::Fetching(fetch) = &mut self.phase else { return };
+        if behind > self.config.in_flight_bytes || fetch.asked.is_some() {
+            return;
+        }
+        fetch.asked = Some((number, now + self.config.resend_max));
+        let from = fetch.from;
+        self.next_number += 1;
+        self.send(from, Body::Fetch { number, after: last, max_bytes: FETCH_BYTES }, out);
+    }
+
+    pub(super) fn fetched(
+        &mut self,
+        now: Time,
+        copy: ReplicaRef,
+        number: u64,
+        records: Vec<Record>,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        let Phase::Fetching(fetch) = &mut self.phase else { return };
+        if fetch.from != copy || fetch.asked.is_none_or(|(n, _)| n != number) {
+            return;
+        }
+        fetch.asked = None;
+        let mut last = self.log.last();
+        for record in &records {
+            let follows = record.position.lsn == last.lsn.next() && fetch.index.has(record.position);
+            if !follows || !intact(record) {
+                // It is asked for again; a copy whose log does not pass is no source (it is sealed anew).
+                return self.reseal(now, out);
+            }
+            last = record.position;
+        }
+        let (empty, done) = (records.is_empty(), last == fetch.index.last());
+        for record in records {
+            self.repeats.note(&record);
+            self.log.push(now, record);
+        }
+        if empty {
+            return self.reseal(now, out);
+        }
+        if done {
+            self.start(now, out);
+        }
+    }
+
+    /// Back to step 2: the copy whose log was to be adopted does not give it.
+    fn reseal(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        self.activation.seals.clear();
+        for copy in self.copies.values_mut() {
+            (copy.next, copy.matched) = (None, holdfast_types::Lsn(0));
+            copy.answered(now, true, self.config.resend_max);
+            copy.ask_at = Some(now + self.config.resend_max);
+        }
+        self.phase(Phase::Sealing, out);
+    }
+
+    /// The START record: the tail of this epoch outranks every older one from here on (H2).
+    fn start(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let position = LogPosition { epoch: self.epoch, lsn: self.log.last().lsn.next() };
+        self.log.push(now, Record { position, body: RecordBody::Start, request: None });
+        self.activation.start = position;
+        self.phase(Phase::Equalising, out);
+        self.place_known(now, out);
+        // Who did not answer yet is asked on.
+        let rest: Vec<ReplicaRef> =
+            self.copies.values().filter(|c| c.counts && c.next.is_none()).map(|c| c.replica).collect();
+        for copy in rest {
+            self.seal(now, copy, out);
+        }
+        self.equalised(now, out);
+    }
+
+    /// Steps 4 and 5.
+    pub(super) fn equalised(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        if let Phase::Equalising = self.phase {
+            let start = self.activation.start.lsn;
+            let have = self.copies.values().filter(|c| c.counts && c.matched >= start).count();
+            if have < self.w() {
+                return;
+            }
+            self.phase(Phase::Leases, out);
+        }
+        if let Phase::Leases = self.phase {
+            if now < self.activation.lease_until {
+                return;
+            }
+            self.phase(Phase::Recording, out);
+            self.propose_activated(now, out);
+        }
+    }
+
+    /// Step 6.
+    pub(super) fn propose_activated(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let command =
+            SegmentCommand::Activated { segment: self.key, epoch: self.epoch, tail: self.activation.start };
+        self.propose(now, command, out);
+    }
+
+    pub(super) fn activated(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        self.phase(Phase::Active, out);
+        self.activation.seals.clear();
+        let took = now.since(self.activation.began);
+        self.event(ReplicationEvent::Activated { epoch: self.epoch, tail: self.activation.start, took }, out);
+        if let [replica] = self.set[..]
+            && self.copies.len() > 1
+        {
+            self.event(ReplicationEvent::OneCopyLeft { replica }, out);
+        }
+        self.commit_to(now, self.activation.start.lsn, out);
+        self.recompute_commit(now, out);
+        self.begin_fences(now, out);
+        self.advance(now, out);
+        self.begin_resyncs(now, out);
+    }
+
+    /// A copy promised a higher epoch. Control says which; until then w(S) decide by themselves.
+    pub(super) fn rejected(&mut self, sealed: Epoch, _out: &mut [OwnerOutput]) {
+        self.counters.rejected_by = self.counters.rejected_by.max(sealed);
+    }
+
+    pub(super) fn activation_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        self.equalised(now, out);
+        if let Phase::Fetching(fetch) = &mut self.phase
+            && fetch.asked.is_some_and(|(_, at)| at <= now)
+        {
+            if self.links.contains(&fetch.from.node) {
+                fetch.asked = None;
+            } else {
+                self.reseal(now, out);
+            }
+        }
+    }
+
+    pub(super) fn activation_timer_at(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Leases => Some(self.activation.lease_until),
+            Phase::Fetching(fetch) => fetch.asked.map(|(_, at)| at),
+            Phase::Sealing | Phase::Equalising | Phase::Recording | Phase::Active | Phase::Ended => None,
+        }
+    }
+}
+
+/// Whether a record's data passes its checksums: what is adopted becomes the truth.
+fn intact(record: &Record) -> bool {
+    match &record.body {
+        RecordBody::Write(w) => {
+            w.data.len() == w.range.bytes()
+                && w.crcs.len() == w.range.count as usize
+                && w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(block, crc)| crc32c(block) == *crc)
+        }
+        RecordBody::Start | RecordBody::Zero(_) | RecordBody::Fence { .. } => true,
+    }
+}

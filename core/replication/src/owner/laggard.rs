@@ -1,0 +1,170 @@
+//! Who leaves S, and what is proposed to control. A drop is a grant: until it is activated the old S decides
+//! (replication.md §1). A copy is dropped when it is away or stuck for too long, or cannot be caught up by records;
+//! never so many that the rest could not seal the old S.
+
+use super::{Owner, OwnerOutput};
+use crate::event::{DropReason, ReplicationEvent};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use holdfast_types::{
+    Duration, GrantReason, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand, SegmentCommandResult, Time,
+    seal_quorum,
+};
+
+/// Between attempts of a proposal that brought nothing, and between looks at a drop that is not possible yet.
+const AGAIN: Duration = Duration::from_millis(200);
+/// A proposal without an answer for so long is made again. Each is a compare-and-set.
+const UNANSWERED: Duration = Duration::from_secs(5);
+
+/// Proposals under way.
+#[derive(Debug, Default)]
+pub(crate) struct Proposals {
+    pending: BTreeMap<u64, (SegmentCommand, Time)>,
+    /// To be made again at that time.
+    again: Vec<(SegmentCommand, Time)>,
+    /// A drop was due and not possible: not before then.
+    next_look: Option<Time>,
+}
+
+impl Proposals {
+    fn grant_pending(&self) -> bool {
+        let pending = self.pending.values().chain(&self.again);
+        pending.clone().any(|(c, _)| matches!(c, SegmentCommand::Grant { .. }))
+    }
+}
+
+impl Owner {
+    pub(super) fn propose(&mut self, now: Time, command: SegmentCommand, out: &mut Vec<OwnerOutput>) {
+        let number = self.number();
+        self.proposals.pending.insert(number, (command.clone(), now + UNANSWERED));
+        out.push(OwnerOutput::Propose { number, command });
+    }
+
+    /// One grant at a time: the next one would follow another epoch.
+    pub(super) fn propose_grant(
+        &mut self,
+        now: Time,
+        owner: NodeId,
+        owner_incarnation: ProcessIncarnation,
+        set: Vec<ReplicaRef>,
+        reason: GrantReason,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        if !self.active() || self.proposals.grant_pending() {
+            return;
+        }
+        let (segment, expect) = (self.key, self.epoch);
+        self.propose(now, SegmentCommand::Grant { segment, expect, owner, owner_incarnation, set, reason }, out);
+    }
+
+    pub(super) fn proposed(
+        &mut self,
+        now: Time,
+        number: u64,
+        result: SegmentCommandResult,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        let Some((command, _)) = self.proposals.pending.remove(&number) else { return };
+        let recording = matches!(self.phase, super::Phase::Recording);
+        match (&command, result) {
+            (SegmentCommand::Activated { .. }, SegmentCommandResult::Done) if recording => self.activated(now, out),
+            // Another grant came: the map says which, and ends this owner.
+            (_, SegmentCommandResult::Done | SegmentCommandResult::Stale { .. }) => {}
+            // Unknown: it may have been recorded. Nothing is served before that is known.
+            (SegmentCommand::Activated { .. }, _) if recording => self.proposals.again.push((command, now + AGAIN)),
+            // A grant that brought nothing is considered anew from what is true then.
+            (_, _) => self.proposals.next_look = Some(now + AGAIN),
+        }
+    }
+
+    pub(super) fn proposals_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let mut due = Vec::new();
+        self.proposals.again.retain(|(command, at)| {
+            let is_due = *at <= now;
+            if is_due {
+                due.push(command.clone());
+            }
+            !is_due
+        });
+        let late: Vec<u64> =
+            self.proposals.pending.iter().filter(|(_, (_, at))| *at <= now).map(|(number, _)| *number).collect();
+        for number in late {
+            due.extend(self.proposals.pending.remove(&number).map(|(command, _)| command));
+        }
+        for command in due {
+            self.propose(now, command, out);
+        }
+    }
+
+    pub(super) fn proposals_timer_at(&self) -> Option<Time> {
+        self.proposals.again.iter().map(|(_, at)| *at).chain(self.proposals.pending.values().map(|(_, at)| *at)).min()
+    }
+
+    fn drop_limit(&self) -> Duration {
+        if self.set.len() <= 2 { self.config.drop_after_blocking } else { self.config.drop_after }
+    }
+
+    fn drop_reason(&self, now: Time, copy: &super::Copy) -> Option<DropReason> {
+        let limit = self.drop_limit();
+        let long = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= limit);
+        if self.regressed(copy.replica) {
+            Some(DropReason::Regressed)
+        } else if copy.too_far {
+            Some(DropReason::TooFarBehind)
+        } else if long(copy.away_since) {
+            Some(DropReason::Unreachable)
+        } else if long(copy.waiting_since) {
+            Some(DropReason::Stuck)
+        } else {
+            None
+        }
+    }
+
+    /// Proposes S without the copies that are to leave.
+    pub(super) fn consider_drop(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let early = self.proposals.next_look.is_some_and(|at| at > now);
+        if !self.active() || early || self.proposals.grant_pending() {
+            return;
+        }
+        self.proposals.next_look = None;
+        let leave: Vec<(ReplicaRef, DropReason)> = self
+            .copies
+            .values()
+            .filter(|c| c.counts && c.replica != self.own)
+            .filter_map(|c| Some((c.replica, self.drop_reason(now, c)?)))
+            .collect();
+        if leave.is_empty() {
+            return;
+        }
+        let stay: Vec<ReplicaRef> =
+            self.set.iter().filter(|r| !leave.iter().any(|(l, _)| l == *r)).copied().collect();
+        if stay.len() < seal_quorum(self.set.len()) {
+            // The rest could not seal S: nothing would be served. It is looked at again.
+            self.proposals.next_look = Some(now + AGAIN + AGAIN + AGAIN + AGAIN + AGAIN);
+            return;
+        }
+        for (replica, why) in leave {
+            let matched = self.copies.get(&replica).map(|c| c.matched).unwrap_or_default();
+            let behind_bytes = self.log.bytes_after(matched) as u64;
+            self.event(ReplicationEvent::Dropping { replica, behind_bytes, why }, out);
+        }
+        let (node, incarnation) = (self.node, self.incarnation);
+        self.propose_grant(now, node, incarnation, stay, GrantReason::Drop, out);
+    }
+
+    pub(super) fn drop_timer_at(&self) -> Option<Time> {
+        if !self.active() || self.proposals.grant_pending() {
+            return None;
+        }
+        let limit = self.drop_limit();
+        let due = |c: &super::Copy| {
+            let now = (c.too_far || self.regressed(c.replica)).then_some(Time(0));
+            let away = c.away_since.map(|at| at + limit);
+            let stuck = c.waiting_since.map(|at| at + limit);
+            [now, away, stuck].into_iter().flatten().min()
+        };
+        let counted = self.copies.values().filter(|c| c.counts && c.replica != self.own);
+        let at = counted.filter_map(due).min()?;
+        Some(self.proposals.next_look.map_or(at, |look| at.max(look)))
+    }
+}

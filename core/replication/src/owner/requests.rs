@@ -1,0 +1,269 @@
+//! Requests of gateways: repeats are answered, the rest waits in order of arrival until it may become records
+//! ([`super::write`]) or be read ([`super::read`]). What waits is bounded; beyond that the gateway comes again.
+
+use super::{Owner, OwnerOutput};
+use crate::message::{SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use holdfast_types::{
+    BlockError, BlockReply, GatewayId, Lsn, NodeId, Record, RecordBody, RequestId, SEGMENT_BYTES, SECTOR_BYTES,
+    SessionId, Time, LogPosition,
+};
+
+/// A request that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) to: NodeId,
+    pub(crate) request: SegmentRequest,
+    pub(crate) since: Time,
+}
+
+/// What waits at the owner.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    queue: VecDeque<Waiting>,
+    queued: BTreeSet<RequestId>,
+    bytes: usize,
+    /// Answered when the record is committed.
+    pending: BTreeMap<Lsn, Vec<(NodeId, RequestId)>>,
+    /// The blocks of the first write in the queue are being read for it.
+    pub(crate) merge: Option<super::write::Merge>,
+    /// Since when nothing was committed although something waits.
+    since: Option<Time>,
+    pub(crate) stalled: bool,
+}
+
+impl Requests {
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len() + self.pending.values().map(Vec::len).sum::<usize>()
+    }
+    pub(crate) fn attach(&mut self, lsn: Lsn, to: NodeId, id: RequestId) {
+        let waiting = self.pending.entry(lsn).or_default();
+        if !waiting.contains(&(to, id)) {
+            waiting.push((to, id));
+        }
+    }
+    pub(crate) fn take_committed(&mut self, lsn: Lsn) -> Vec<(NodeId, RequestId)> {
+        let later = self.pending.split_off(&Lsn(lsn.0 + 1));
+        core::mem::replace(&mut self.pending, later).into_values().flatten().collect()
+    }
+    pub(crate) fn front(&self) -> Option<&Waiting> {
+        self.queue.front()
+    }
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.queue.pop_front()?;
+        self.queued.remove(&waiting.request.id);
+        self.bytes -= waiting.request.op.data_bytes();
+        Some(waiting)
+    }
+    fn push(&mut self, waiting: Waiting) {
+        self.queued.insert(waiting.request.id);
+        self.bytes += waiting.request.op.data_bytes();
+        self.queue.push_back(waiting);
+    }
+    /// Something was committed, or nothing waits.
+    pub(crate) fn progress(&mut self, now: Time) {
+        self.since = (self.len() > 0).then_some(now);
+    }
+}
+
+/// Fences that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Fences {
+    /// Asked for before this owner served.
+    wanted: Vec<(GatewayId, Option<SessionId>, u64)>,
+    pending: BTreeMap<Lsn, Vec<u64>>,
+}
+
+impl Fences {
+    pub(crate) fn take_committed(&mut self, lsn: Lsn) -> Vec<u64> {
+        let later = self.pending.split_off(&Lsn(lsn.0 + 1));
+        core::mem::replace(&mut self.pending, later).into_values().flatten().collect()
+    }
+}
+
+impl Owner {
+    pub(super) fn reply(&mut self, to: NodeId, id: RequestId, result: SegmentResult, out: &mut Vec<OwnerOutput>) {
+        out.push(OwnerOutput::Reply { to, reply: SegmentReply { id, segment: self.key, result } });
+    }
+
+    pub(super) fn take_request(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: SegmentRequest,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        let id = request.id;
+        if self.ended() || request.segment != self.key {
+            return self.reply(from, id, SegmentResult::NotOwner, out);
+        }
+        let (offset, len) = request.op.span();
+        let sector = SECTOR_BYTES as u64;
+        let valid = offset.is_multiple_of(sector)
+            && len.is_multiple_of(sector)
+            && len > 0
+            && offset <= SEGMENT_BYTES
+            && len <= SEGMENT_BYTES - offset;
+        if !valid {
+            return self.reply(from, id, SegmentResult::Failed(BlockError::Invalid), out);
+        }
+        if let Some(waiting) = self.requests.queue.iter_mut().find(|w| w.request.id == id && self.requests.queued.contains(&id)) {
+            waiting.to = from;
+            return;
+        }
+        let full = self.requests.queue.len() >= self.config.queued_requests
+            || self.requests.bytes + request.op.data_bytes() > self.config.queued_bytes;
+        if full {
+            return self.reply(from, id, SegmentResult::Busy, out);
+        }
+        self.repeats.raise_low(id.gateway, request.low);
+        let waiting = Waiting { to: from, request, since: now };
+        let read = matches!(waiting.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. });
+        if read && self.active() {
+            return self.read_request(now, waiting, out);
+        }
+        self.requests.since.get_or_insert(now);
+        self.requests.push(waiting);
+        self.advance(now, out);
+    }
+
+    /// Turns what waits into records, in order, as far as it goes.
+    pub(super) fn advance(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        while self.active() && self.requests.merge.is_none() {
+            let Some(front) = self.requests.front() else { break };
+            if matches!(front.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. }) {
+                if let Some(waiting) = self.requests.pop() {
+                    self.read_request(now, waiting, out);
+                }
+                continue;
+            }
+            let (id, session, to) = (front.request.id, front.request.session, front.to);
+            if let Some(lsn) = self.repeats.done(id) {
+                self.requests.pop();
+                if lsn <= self.commit {
+                    self.reply(to, id, SegmentResult::Ok(BlockReply::Done), out);
+                } else {
+                    self.requests.attach(lsn, to, id);
+                }
+                continue;
+            }
+            if let Some(lsn) = self.repeats.fenced(id.gateway, Some(session)) {
+                if lsn > self.commit {
+                    break;
+                }
+                self.requests.pop();
+                self.reply(to, id, SegmentResult::Fenced, out);
+                continue;
+            }
+            if id.seq < self.repeats.low(id.gateway) {
+                // Its gateway has its answer, or has no use for one any more.
+                self.requests.pop();
+                continue;
+            }
+            let uncommitted = self.log.last().lsn.0 - self.commit.0;
+            if self.set.len() < self.min_copies
+                || uncommitted >= self.config.in_flight_records as u64
+                || self.log.bytes_after(self.commit) >= self.config.in_flight_bytes
+            {
+                break;
+            }
+            if !self.order_front(now, out) {
+                break;
+            }
+        }
+        if self.requests.len() == 0 {
+            self.requests.since = None;
+        }
+    }
+
+    /// Adds a record to the log.
+    pub(super) fn append_record(
+        &mut self,
+        now: Time,
+        body: RecordBody,
+        request: Option<holdfast_types::RequestTag>,
+    ) -> Lsn {
+        let position = LogPosition { epoch: self.epoch, lsn: self.log.last().lsn.next() };
+        let record = Record { position, body, request };
+        self.repeats.note(&record);
+        self.log.push(now, record);
+        position.lsn
+    }
+
+    /// Puts a fence into the log, if the segment knows the gateway at all.
+    pub fn fence(
+        &mut self,
+        now: Time,
+        gateway: GatewayId,
+        session: Option<SessionId>,
+        number: u64,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        if self.ended() {
+            return;
+        }
+        self.fences.wanted.push((gateway, session, number));
+        if self.active() {
+            self.begin_fences(now, out);
+        }
+    }
+
+    pub(super) fn begin_fences(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        for (gateway, session, number) in core::mem::take(&mut self.fences.wanted) {
+            let waits = |w: &Waiting| {
+                w.request.id.gateway == gateway && session.is_none_or(|s| s == w.request.session)
+            };
+            // One that never wrote here has nothing that could come late but what waits in the queue or is on its
+            // way: a session's fence is always recorded, a dead gateway's only where it was seen.
+            let seen = session.is_some() || self.repeats.knows(gateway) || self.requests.queue.iter().any(waits);
+            let lsn = match self.repeats.fenced(gateway, session) {
+                Some(lsn) => Some(lsn),
+                None if seen => Some(self.append_record(now, RecordBody::Fence { gateway, session }, None)),
+                None => None,
+            };
+            match lsn {
+                Some(lsn) if lsn > self.commit => self.fences.pending.entry(lsn).or_default().push(number),
+                Some(_) | None => out.push(OwnerOutput::Fenced { number }),
+            }
+        }
+    }
+
+    /// Another grant came: everything that waits is asked again at the next owner.
+    pub(super) fn fail_all_requests(&mut self, out: &mut Vec<OwnerOutput>) {
+        let mut waiting: Vec<(NodeId, RequestId)> = Vec::new();
+        while let Some(w) = self.requests.pop() {
+            waiting.push((w.to, w.request.id));
+        }
+        waiting.extend(self.requests.take_committed(Lsn(u64::MAX - 1)));
+        waiting.extend(self.reads.take_all());
+        self.requests.merge = None;
+        for (to, id) in waiting {
+            self.reply(to, id, SegmentResult::NotOwner, out);
+        }
+    }
+
+    pub(super) fn stall_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let Some(since) = self.requests.since else {
+            if core::mem::take(&mut self.requests.stalled) {
+                self.event(crate::event::ReplicationEvent::Resumed, out);
+            }
+            return;
+        };
+        let waited = now.since(since);
+        if waited >= self.config.stall && !self.requests.stalled {
+            self.requests.stalled = true;
+            let requests = self.requests.len() as u64;
+            self.event(crate::event::ReplicationEvent::Stalled { requests, since: waited }, out);
+        } else if waited < self.config.stall && core::mem::take(&mut self.requests.stalled) {
+            self.event(crate::event::ReplicationEvent::Resumed, out);
+        }
+    }
+
+    pub(super) fn stall_timer_at(&self) -> Option<Time> {
+        match (self.requests.since, self.requests.stalled) {
+            (Some(since), false) => Some(since + self.config.stall),
+            _ => None,
+        }
+    }
+}

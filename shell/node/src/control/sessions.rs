@@ -1,0 +1,81 @@
+//! Registers initiators' sessions with control and has the earlier ones of the same nexus fenced in the logs of
+//! the volume's segments, before the new one writes (replication.md R9, H13). A session waits for this as for
+//! anything else: without a limit.
+
+use super::{Shared, TRY_AGAIN, backend};
+use crate::data::DataHandle;
+use holdfast_cluster::{Command, CommandResult, FenceTarget, SessionKey};
+use holdfast_consensus::ProposeError;
+use holdfast_engine::{Input, Registration};
+use holdfast_types::{ConnectionId, GatewayId};
+use std::sync::Arc;
+
+/// Registers a session, then tells the engine that it may write, or that its initiator went elsewhere.
+pub async fn register(
+    shared: Arc<Shared>,
+    data: DataHandle,
+    connection: ConnectionId,
+    registration: Registration,
+    renewed_from: Option<GatewayId>,
+) {
+    let moved = || data.input(Input::SessionMoved(connection));
+    if let Some(before) = renewed_from
+        && !still_ours(&shared, &registration, before).await
+    {
+        return moved();
+    }
+    let Registration { nexus, volume, gateway, session } = registration.clone();
+    let command = Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume };
+    let targets = loop {
+        match shared.control.propose(command.clone()).await {
+            Ok(CommandResult::Fence(targets)) => break targets,
+            Ok(_) | Err(ProposeError::Rejected(_) | ProposeError::TooLong { .. }) => return moved(),
+            Err(ProposeError::Unavailable | ProposeError::Unknown) => tokio::time::sleep(TRY_AGAIN).await,
+        }
+    };
+    for target in &targets {
+        fence_everywhere(&shared, &registration, *target).await;
+    }
+    if !targets.is_empty() {
+        let done = Command::SessionFenced { nexus, gateway, session, volume };
+        if shared.propose_until_done(done).await.is_err() {
+            return moved();
+        }
+    }
+    data.input(Input::SessionRegistered(connection));
+}
+
+/// Whether the session that was registered under a gateway run that is fenced by now is still its nexus' latest.
+async fn still_ours(shared: &Shared, registration: &Registration, before: GatewayId) -> bool {
+    let key = SessionKey { nexus: registration.nexus.clone(), volume: registration.volume };
+    loop {
+        if let Some(map) = shared.control.linearizable_map().await {
+            let known = map.sessions.get(&key);
+            let ours = |s: &holdfast_cluster::Session| s.gateway == before && s.session == registration.session;
+            return known.is_none_or(ours);
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+async fn fence_everywhere(shared: &Arc<Shared>, registration: &Registration, target: FenceTarget) {
+    let segments: Vec<_> = shared.map().segments_of(registration.volume).map(|s| s.key).collect();
+    for segment in segments {
+        loop {
+            let map = shared.map();
+            let Some(info) = map.segments.get(&segment.segment).filter(|s| s.key == segment) else { break };
+            if backend::fence(shared, info.granted.owner, segment, target).await {
+                break;
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
+/// Control may forget a session that ended with nothing under way.
+pub async fn end(shared: Arc<Shared>, registration: Registration) {
+    let Registration { nexus, volume, gateway, session } = registration;
+    let command = Command::EndSession { nexus, gateway, session, volume };
+    // One that was superseded meanwhile is not forgotten, and need not be.
+    let _ = shared.propose_until_done(command).await;
+}
