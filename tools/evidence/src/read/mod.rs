@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use blocks::{Block, BlockEnd, for_each_block};
-pub use pool::{Progress, read_all};
+pub use pool::{Progress, error_kind, read_all};
 
 /// Bounds of one reading.
 #[derive(Debug, Clone)]

@@ -279,3 +279,8 @@ fn list(worker: &Worker<'_>, folder: &Path, prefix: &str, files: &mut Vec<(u64, 
         }
     }
 }
+
+/// The kind of notice that an error in the middle of a stream deserves.
+pub fn error_kind(error: &io::Error) -> NoticeKind {
+    classify(error).0
+}

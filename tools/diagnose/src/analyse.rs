@@ -1,0 +1,495 @@
+//! The whole way: bundle in, report out.
+//!
+//! Promise: deterministic; an input that cannot be opened is an error, anything less is a notice in the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use holdfast_evidence::Civil;
+use holdfast_evidence::civil::MICROS;
+use holdfast_evidence::read::{Limits, Notice, NoticeKind, Progress, SourceError, read_all};
+
+use crate::causes::{Cause, Edge, Knowledge, graph, rank};
+use crate::computed::{self, Boot};
+use crate::facts::{self, Fact, Proof};
+use crate::model::*;
+use crate::rules::{Role, RuleError, RuleSet, Severity};
+use crate::scan::{FileReport, scan};
+use crate::settle::Settled;
+use crate::unknown;
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only facts at or after this instant (UTC microseconds).
+    pub since: Option<i64>,
+    /// Only facts before this instant.
+    pub until: Option<i64>,
+    /// Only this host.
+    pub host: Option<String>,
+    /// Bounds of reading.
+    pub limits: Limits,
+}
+
+/// The analysis could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyseError {
+    /// An input does not open.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The rules do not compile: a fault of the program.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// The input holds nothing that can be read as evidence.
+    #[error("{detail}")]
+    Nothing {
+        /// In words.
+        detail: String,
+    },
+}
+
+/// Reads the bundles and makes the report.
+pub fn analyse(bundles: &[PathBuf], options: &Options, progress: &Progress) -> Result<Report, AnalyseError> {
+    let rules = RuleSet::builtin()?;
+    let knowledge = Knowledge::builtin()?;
+    let collected = Mutex::new(Vec::new());
+    let mut notices = read_all(bundles, &options.limits, progress, &|source| {
+        let report = scan(&rules, source);
+        collected.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(report);
+    })?;
+    let mut files = collected.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    drop_copies(&mut files, &mut notices);
+    for file in &files {
+        for (kind, detail) in &file.notices {
+            notices.push(Notice { path: file.path.to_string(), kind: *kind, detail: detail.clone() });
+        }
+    }
+    notices.sort();
+    refuse_nothing(&files, &notices)?;
+    let (settled, mut all, boots) = settle(&rules, &files);
+    all.retain(|f| wanted(f, options));
+    facts::number(&mut all);
+    let uncertainty = settled.hosts.values().map(|h| h.uncertainty).max().unwrap_or(2 * MICROS);
+    let edges = graph(&knowledge, &all, uncertainty);
+    let causes = rank(&knowledge, &all, &edges);
+    let builder =
+        Builder { knowledge: &knowledge, files: &files, settled: &settled, facts: &all, boots: &boots };
+    Ok(builder.report(&causes, &edges, &notices))
+}
+
+fn refuse_nothing(files: &[FileReport], notices: &[Notice]) -> Result<(), AnalyseError> {
+    if files.iter().any(|f| f.lines > 0 || !f.episodes.is_empty() || !f.wtmp.is_empty()) {
+        return Ok(());
+    }
+    let detail = if files.is_empty() && notices.is_empty() {
+        "the input holds no file".to_owned()
+    } else {
+        let mut words: Vec<String> =
+            notices.iter().take(5).map(|n| format!("{}: {}", n.path, n.detail)).collect();
+        if words.is_empty() {
+            words.push(format!("{} files, all empty", files.len()));
+        }
+        format!("nothing in the input can be read as a log: {}", words.join("; "))
+    };
+    Err(AnalyseError::Nothing { detail })
+}
+
+/// The same file twice (a bundle inside a bundle) would count every line twice.
+fn drop_copies(files: &mut Vec<FileReport>, notices: &mut Vec<Notice>) {
+    let mut seen: BTreeMap<(u64, u64, u64), String> = BTreeMap::new();
+    files.retain(|f| {
+        let is_log = f.lines > 20 && f.kind == holdfast_evidence::FileKind::Log;
+        if !is_log {
+            return true;
+        }
+        match seen.get(&(f.fingerprint, f.bytes, f.lines)) {
+            Some(first) => {
+                let detail = format!("the same content as {first}; counted once");
+                notices.push(Notice { path: f.path.to_string(), kind: NoticeKind::Duplicate, detail });
+                false
+            }
+            None => {
+                seen.insert((f.fingerprint, f.bytes, f.lines), f.path.to_string());
+                true
+            }
+        }
+    });
+}
+
+fn settle(rules: &RuleSet, files: &[FileReport]) -> (Settled, Vec<Fact>, Vec<Boot>) {
+    let mut settled = Settled::new(files);
+    let shared = shared_events(rules, files, &settled);
+    settled.fit_clocks(&shared);
+    let mut all = facts::from_episodes(rules, files, &settled);
+    let boots = computed::boots(&all, files, &settled, rules.index("boot.start"));
+    all.extend(computed::from_boots(&boots));
+    all.extend(clean_boots(&boots));
+    all.extend(computed::from_files(files, &settled, &boots));
+    let more = computed::from_facts(&all);
+    all.extend(more);
+    (settled, all, boots)
+}
+
+/// Boots that were asked for are worth a fact: they explain silences and membership changes.
+fn clean_boots(boots: &[Boot]) -> Vec<Fact> {
+    boots
+        .iter()
+        .filter(|b| b.clean == Some(true))
+        .map(|b| Fact {
+            id: String::new(),
+            rule: "host.rebooted".to_owned(),
+            host: b.host.clone(),
+            start: Some(b.at),
+            end: Some(b.at),
+            count: 1,
+            severity: Severity::Info,
+            role: Role::Impact,
+            standing: false,
+            fields: BTreeMap::new(),
+            title: "the host was rebooted in order".to_owned(),
+            title_zh: "主机正常重启".to_owned(),
+            source: "computed: a shutdown line, then a kernel start".to_owned(),
+            refuted_by: "none".to_owned(),
+            evidence: vec![b.proof.clone()],
+        })
+        .collect()
+}
+
+fn shared_events(
+    rules: &RuleSet,
+    files: &[FileReport],
+    settled: &Settled,
+) -> BTreeMap<String, Vec<(String, i64)>> {
+    let mut shared: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
+    for (index, file) in files.iter().enumerate() {
+        for episode in &file.episodes {
+            let rule = &rules.rules[episode.rule];
+            let Some(value) = rule.pair.as_ref().and_then(|p| episode.fields.get(p)) else { continue };
+            let host = settled.host_of(files, index, &episode.host);
+            if let Some(at) = settled.instant(index, &host, episode.first.at) {
+                shared.entry(format!("{} {value}", rule.id)).or_default().entry(host).or_insert(at);
+            }
+        }
+    }
+    shared.into_iter().map(|(k, v)| (k, v.into_iter().collect())).collect()
+}
+
+fn wanted(fact: &Fact, options: &Options) -> bool {
+    let after = options.since.is_none_or(|s| fact.end.is_none_or(|e| e >= s));
+    let before = options.until.is_none_or(|u| fact.start.is_none_or(|s| s < u));
+    let host = options.host.as_ref().is_none_or(|h| fact.host == *h || fact.host == "cluster");
+    after && before && host
+}
+
+struct Builder<'a> {
+    knowledge: &'a Knowledge,
+    files: &'a [FileReport],
+    settled: &'a Settled,
+    facts: &'a [Fact],
+    boots: &'a [Boot],
+}
+
+/// Facts shown in the timeline at most.
+const MAX_MOMENTS: usize = 2000;
+
+impl Builder<'_> {
+    fn report(&self, causes: &[Cause], edges: &[Edge], notices: &[Notice]) -> Report {
+        let impacts: Vec<&Fact> =
+            self.facts.iter().filter(|f| f.role == Role::Impact && f.start.is_some()).collect();
+        let incident_start = impacts.iter().filter_map(|f| f.start).min();
+        let incident_end = impacts.iter().filter_map(|f| f.end).max();
+        let first = causes.first();
+        let (verdict, headline, headline_zh) = self.headline(first);
+        let mut recommendations: BTreeSet<RecommendOut> = BTreeSet::new();
+        for cause in causes.iter().filter(|c| c.consequence_of.is_none()).take(3) {
+            for r in &cause.recommend {
+                recommendations.insert(RecommendOut {
+                    urgency: r.urgency.clone(),
+                    owner: r.owner.clone(),
+                    text: r.text.clone(),
+                    cause: cause.id.clone(),
+                });
+            }
+        }
+        let mut recommendations: Vec<RecommendOut> = recommendations.into_iter().collect();
+        let rank = |u: &str| ["now", "soon", "later"].iter().position(|x| *x == u).unwrap_or(3);
+        recommendations.sort_by(|a, b| {
+            (rank(&a.urgency), &a.cause, &a.text).cmp(&(rank(&b.urgency), &b.cause, &b.text))
+        });
+        Report {
+            summary: Summary {
+                verdict,
+                headline,
+                headline_zh,
+                incident_start: incident_start.map(|m| self.shown_any(m)),
+                incident_end: incident_end.map(|m| self.shown_any(m)),
+                files: self.files.len() as u64,
+                lines: self.files.iter().map(|f| f.lines).sum(),
+                bytes: self.files.iter().map(|f| f.bytes).sum(),
+            },
+            hosts: self.hosts(),
+            timeline: self.timeline(),
+            facts: self.facts.iter().map(|f| self.fact(f)).collect(),
+            causes: causes.iter().enumerate().map(|(i, c)| self.cause(i + 1, c)).collect(),
+            contradictions: self.contradictions(causes),
+            missing_evidence: self.missing(causes, edges, notices),
+            recommendations,
+            notices: notices
+                .iter()
+                .map(|n| NoticeOut {
+                    path: n.path.clone(),
+                    kind: format!("{:?}", n.kind),
+                    detail: n.detail.clone(),
+                })
+                .collect(),
+            new_lines: unknown::new_lines(self.files, self.settled, incident_start, |host, m| {
+                self.shown(host, m)
+            }),
+        }
+    }
+
+    fn headline(&self, first: Option<&Cause>) -> (&'static str, String, String) {
+        if let Some(cause) = first {
+            return ("cause-found", cause.title.clone(), cause.title_zh.clone());
+        }
+        let worst =
+            self.facts.iter().filter(|f| f.severity >= Severity::Error && f.role != Role::State).count();
+        let (text, zh) = if worst == 0 {
+            ("no sign of an incident in this evidence", "证据中没有故障迹象")
+        } else {
+            ("something failed, but this evidence does not carry a cause", "有故障，但证据不足以说明原因")
+        };
+        ("nothing-conclusive", text.to_owned(), zh.to_owned())
+    }
+
+    fn shown(&self, host: &str, micros: i64) -> String {
+        let zone = self.settled.hosts.get(host).map_or(holdfast_evidence::zone::Offset::UTC, |h| h.zone);
+        let local = Civil::from_micros(micros + zone.micros()).display(false);
+        let suffix = zone.display();
+        format!("{}{}", local.replace(' ', "T"), suffix.trim_start_matches("UTC"))
+    }
+
+    /// In the zone of the first host: for times of the whole cluster.
+    fn shown_any(&self, micros: i64) -> String {
+        let host = self.settled.file_host.first().map_or("", String::as_str);
+        self.shown(host, micros)
+    }
+
+    fn shown_for(&self, fact: &Fact, micros: i64) -> String {
+        if fact.host == "cluster" { self.shown_any(micros) } else { self.shown(&fact.host, micros) }
+    }
+
+    fn hosts(&self) -> Vec<HostOut> {
+        let describe = |h: &crate::settle::Host| HostOut {
+            name: h.name.clone(),
+            zone: h.zone.display(),
+            zone_evidence: h.zone_evidence.clone(),
+            year_evidence: h.year_evidence.iter().cloned().collect(),
+            clock: h.clock_evidence.clone(),
+            boots: self
+                .boots
+                .iter()
+                .filter(|b| b.host == h.name)
+                .map(|b| BootOut { at: self.shown(&h.name, b.at), clean: b.clean })
+                .collect(),
+        };
+        self.settled.hosts.values().map(describe).collect()
+    }
+
+    fn timeline(&self) -> Vec<Moment> {
+        let floor = if self.facts.len() > MAX_MOMENTS { Severity::Warning } else { Severity::Info };
+        self.facts
+            .iter()
+            .filter(|f| f.severity >= floor)
+            .filter_map(|f| {
+                let micros = f.start?;
+                Some(Moment {
+                    at: self.shown_for(f, micros),
+                    micros,
+                    host: f.host.clone(),
+                    fact: f.id.clone(),
+                    text: f.title.clone(),
+                })
+            })
+            .take(MAX_MOMENTS)
+            .collect()
+    }
+
+    fn fact(&self, f: &Fact) -> FactOut {
+        FactOut {
+            id: f.id.clone(),
+            rule: f.rule.clone(),
+            host: f.host.clone(),
+            severity: f.severity,
+            role: f.role,
+            start: f.start.map(|m| self.shown_for(f, m)),
+            end: f.end.map(|m| self.shown_for(f, m)),
+            start_micros: f.start,
+            end_micros: f.end,
+            count: f.count,
+            title: f.title.clone(),
+            title_zh: f.title_zh.clone(),
+            fields: f.fields.clone(),
+            source: f.source.clone(),
+            refuted_by: f.refuted_by.clone(),
+            evidence: f.evidence.iter().map(evidence).collect(),
+        }
+    }
+
+    fn ids(&self, list: &[usize]) -> Vec<String> {
+        list.iter().map(|i| self.facts[*i].id.clone()).collect()
+    }
+
+    fn cause(&self, rank: usize, c: &Cause) -> CauseOut {
+        let chain = c
+            .chain
+            .iter()
+            .map(|e| {
+                let rule = e.rule(self.knowledge);
+                EdgeOut {
+                    from: self.facts[e.from].id.clone(),
+                    to: self.facts[e.to].id.clone(),
+                    delay_seconds: e.delay,
+                    mechanism: rule.mechanism.clone(),
+                    alternative: rule.alternative.clone(),
+                }
+            })
+            .collect();
+        let single: BTreeSet<String> = self
+            .facts
+            .iter()
+            .filter(|f| f.role == Role::State && !c.explains.is_empty())
+            .map(|f| format!("{}: {} ({})", f.host, f.title, f.id))
+            .collect();
+        CauseOut {
+            rank,
+            id: c.id.clone(),
+            title: c.title.clone(),
+            title_zh: c.title_zh.clone(),
+            score: (c.score * 1000.0).round() / 1000.0,
+            confidence: c.confidence,
+            roots: self.ids(&c.roots),
+            chain,
+            explains: self.ids(&c.explains),
+            leaves_open: self.ids(&c.leaves),
+            supports: self.ids(&c.supports),
+            contradicts: self.ids(&c.contradicts),
+            consequence_of: c.consequence_of.clone(),
+            single_points_of_failure: single.into_iter().collect(),
+            prevented_by: c.prevented_by.clone(),
+        }
+    }
+
+    fn contradictions(&self, causes: &[Cause]) -> Vec<Contradiction> {
+        let mut out = Vec::new();
+        if let Some(first) = causes.first() {
+            if !first.contradicts.is_empty() {
+                let text = format!("facts that speak against {}", first.id);
+                out.push(Contradiction { text, facts: self.ids(&first.contradicts) });
+            }
+            if !first.leaves.is_empty() {
+                let text = format!("{} explains no way to these impacts", first.id);
+                out.push(Contradiction { text, facts: self.ids(&first.leaves) });
+            }
+        }
+        // OCFS2: which of its two reasons fits the time.
+        for f in self.facts.iter().filter(|f| f.rule == "ocfs2.disk-timeout") {
+            for q in self.facts.iter().filter(|q| q.rule == "ocfs2.quorum-fence" && q.host == f.host) {
+                let near = f.start.zip(q.start).is_some_and(|(a, b)| (a - b).abs() < 120 * MICROS);
+                if near {
+                    let text = format!(
+                        "{} fenced for its disk and for quorum at the same time: whichever line is first decided",
+                        f.host
+                    );
+                    out.push(Contradiction { text, facts: vec![f.id.clone(), q.id.clone()] });
+                }
+            }
+        }
+        for name in &self.settled.twins {
+            out.push(Contradiction {
+                text: format!(
+                    "two machines of the bundle call themselves {name}; they are kept apart by folder"
+                ),
+                facts: vec![],
+            });
+        }
+        out
+    }
+
+    fn missing(&self, causes: &[Cause], edges: &[Edge], notices: &[Notice]) -> Vec<Missing> {
+        let mut out: BTreeSet<Missing> = BTreeSet::new();
+        if let Some(first) = causes.first() {
+            for (file, how) in &first.missing {
+                out.insert(Missing {
+                    file: file.clone(),
+                    decides: format!("confirms or refutes {}", first.id),
+                    how: how.clone(),
+                });
+            }
+        }
+        let caused: BTreeSet<usize> = edges.iter().map(|e| e.to).collect();
+        for (index, f) in self.facts.iter().enumerate() {
+            if f.rule == "host.reset" && !caused.contains(&index) {
+                out.insert(Missing {
+                    file: format!(
+                        "kern.log or the console of {} for the minute before {}",
+                        f.host,
+                        f.start.map_or(String::new(), |m| self.shown_for(f, m))
+                    ),
+                    decides: format!("why {} stopped ({})", f.host, f.id),
+                    how: "serial or netconsole log, `ipmitool sel list`, /sys/fs/pstore, /var/crash"
+                        .to_owned(),
+                });
+            }
+        }
+        for boot in self.boots.iter().filter(|b| b.clean.is_none()) {
+            out.insert(Missing {
+                file: format!(
+                    "the logs of {} before its boot at {}",
+                    boot.host,
+                    self.shown(&boot.host, boot.at)
+                ),
+                decides: "whether that boot followed an orderly shutdown".to_owned(),
+                how: "the rotated files (.1, .2.gz), `last -x`, `journalctl -b -1`".to_owned(),
+            });
+        }
+        for peer in self.named_peers() {
+            out.insert(Missing {
+                file: format!("the logs of {peer}"),
+                decides: "what that host saw at the same time".to_owned(),
+                how: "`holdfast collect` on that host".to_owned(),
+            });
+        }
+        for n in notices.iter().filter(|n| n.kind == NoticeKind::NeedsTool || n.kind == NoticeKind::Truncated)
+        {
+            out.insert(Missing {
+                file: n.path.clone(),
+                decides: "what it holds".to_owned(),
+                how: n.detail.clone(),
+            });
+        }
+        out.into_iter().take(40).collect()
+    }
+
+    /// Hosts that lines speak of and that gave no log.
+    fn named_peers(&self) -> BTreeSet<String> {
+        let known: BTreeSet<&str> = self.settled.hosts.keys().map(String::as_str).collect();
+        let keys = ["peer", "p2", "p3"];
+        self.facts
+            .iter()
+            .flat_map(|f| keys.iter().filter_map(|k| f.fields.get(*k)))
+            .filter(|p| {
+                p.chars().any(|c| c.is_ascii_alphabetic()) && !p.contains('/') && !known.contains(p.as_str())
+            })
+            .filter(|p| known.iter().all(|k| !k.starts_with(p.as_str())))
+            .take(64)
+            .cloned()
+            .collect()
+    }
+}
+
+fn evidence(p: &Proof) -> EvidenceOut {
+    EvidenceOut { file: p.file.clone(), line: p.line, offset: p.offset, text: p.text.clone() }
+}

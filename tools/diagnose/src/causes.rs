@@ -1,0 +1,418 @@
+//! From facts to causes: a graph of what may have caused what, and the roots that explain the damage.
+//!
+//! Promise: an edge needs its mechanism, the right hosts and a delay that the mechanism allows; a cause needs facts with lines
+//! and, unless it speaks for itself, a way through the graph to an impact. What follows from another cause is ranked below it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::facts::{Fact, fits};
+use crate::rules::{Role, Severity};
+
+const MICROS: i64 = 1_000_000;
+/// Causes below this score are not named.
+const NAMED: f64 = 0.3;
+/// Causing facts looked at for one effect, nearest first.
+const MAX_PARENTS: usize = 12;
+
+/// An edge of the knowledge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeRule {
+    from: Vec<String>,
+    to: Vec<String>,
+    scope: Scope,
+    min_seconds: i64,
+    max_seconds: i64,
+    /// How the one causes the other.
+    pub mechanism: String,
+    /// What else could have.
+    #[serde(default)]
+    pub alternative: String,
+    #[serde(default)]
+    needs: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    Host,
+    Any,
+}
+
+/// A cause of the knowledge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CauseRule {
+    /// Stable id.
+    pub id: String,
+    base: f64,
+    title: String,
+    title_zh: String,
+    roots: Vec<String>,
+    #[serde(default)]
+    all: Vec<String>,
+    #[serde(default)]
+    supports: Vec<String>,
+    #[serde(default)]
+    contradicts: Vec<String>,
+    #[serde(default)]
+    standalone: bool,
+    #[serde(default)]
+    min_hosts: usize,
+    #[serde(default = "no_limit")]
+    max_hosts: usize,
+    #[serde(default)]
+    within_seconds: i64,
+    prevented_by: String,
+    #[serde(default)]
+    missing: Vec<MissingRule>,
+    #[serde(default)]
+    recommend: Vec<Recommend>,
+}
+
+fn no_limit() -> usize {
+    usize::MAX
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MissingRule {
+    unless: String,
+    file: String,
+    how: String,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(deny_unknown_fields)]
+pub struct Recommend {
+    /// `now`, `soon` or `later`.
+    pub urgency: String,
+    /// Who.
+    pub owner: String,
+    /// What.
+    pub text: String,
+}
+
+/// The knowledge about causes.
+pub struct Knowledge {
+    edges: Vec<EdgeRule>,
+    /// Causes in file order.
+    pub causes: Vec<CauseRule>,
+}
+
+#[derive(Deserialize)]
+struct EdgeFile {
+    edge: Vec<EdgeRule>,
+}
+
+#[derive(Deserialize)]
+struct CauseFile {
+    cause: Vec<CauseRule>,
+}
+
+impl Knowledge {
+    /// The knowledge that comes with the program.
+    pub fn builtin() -> Result<Knowledge, crate::rules::RuleError> {
+        let syntax = |file| move |source| crate::rules::RuleError::Syntax { file, source };
+        let edges: EdgeFile =
+            toml::from_str(include_str!("../rules/edges.toml")).map_err(syntax("edges.toml"))?;
+        let causes: CauseFile =
+            toml::from_str(include_str!("../rules/causes.toml")).map_err(syntax("causes.toml"))?;
+        Ok(Knowledge { edges: edges.edge, causes: causes.cause })
+    }
+
+    /// Every pattern of fact ids that the knowledge names, for the linter.
+    pub fn patterns(&self) -> BTreeSet<&str> {
+        let mut out = BTreeSet::new();
+        for edge in &self.edges {
+            out.extend(edge.from.iter().chain(&edge.to).chain(&edge.needs).map(String::as_str));
+        }
+        for cause in &self.causes {
+            let lists = [&cause.roots, &cause.all, &cause.supports, &cause.contradicts];
+            out.extend(lists.into_iter().flatten().map(String::as_str));
+        }
+        out
+    }
+}
+
+/// An edge between two facts.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// Index of the causing fact.
+    pub from: usize,
+    /// Index of the caused fact.
+    pub to: usize,
+    /// Index of the rule.
+    pub rule: usize,
+    /// Seconds between the two; `None` when one has no time.
+    pub delay: Option<f64>,
+}
+
+/// A cause that the facts carry.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// Id of its rule.
+    pub id: String,
+    /// One sentence.
+    pub title: String,
+    /// In Chinese.
+    pub title_zh: String,
+    /// 0 to 1.
+    pub score: f64,
+    /// `strong`, `likely` or `possible`.
+    pub confidence: &'static str,
+    /// Facts that start it.
+    pub roots: Vec<usize>,
+    /// Edges from the roots to the impacts.
+    pub chain: Vec<Edge>,
+    /// Impacts explained.
+    pub explains: Vec<usize>,
+    /// Impacts that it does not explain.
+    pub leaves: Vec<usize>,
+    /// Facts that support it beside the chain.
+    pub supports: Vec<usize>,
+    /// Facts that contradict it.
+    pub contradicts: Vec<usize>,
+    /// The cause that it follows from.
+    pub consequence_of: Option<String>,
+    /// What would have prevented it.
+    pub prevented_by: String,
+    /// What to do.
+    pub recommend: Vec<Recommend>,
+    /// What would decide it: file and how to get it.
+    pub missing: Vec<(String, String)>,
+}
+
+/// Finds all edges between facts.
+pub fn graph(knowledge: &Knowledge, facts: &[Fact], uncertainty: i64) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    let present = |pattern: &String| facts.iter().any(|f| fits(pattern, &f.rule));
+    for (index, rule) in knowledge.edges.iter().enumerate() {
+        if !rule.needs.is_empty() && !rule.needs.iter().any(present) {
+            continue;
+        }
+        let pick = |patterns: &[String]| -> Vec<usize> {
+            (0..facts.len()).filter(|i| patterns.iter().any(|p| fits(p, &facts[*i].rule))).collect()
+        };
+        let (from, to) = (pick(&rule.from), pick(&rule.to));
+        for effect in to {
+            let mut near: Vec<(i64, Edge)> = from
+                .iter()
+                .filter(|cause| **cause != effect)
+                .filter_map(|cause| edge(rule, index, facts, *cause, effect, uncertainty))
+                .collect();
+            near.sort_by_key(|(distance, e)| (*distance, e.from));
+            edges.extend(near.into_iter().take(MAX_PARENTS).map(|(_, e)| e));
+        }
+    }
+    edges
+}
+
+fn edge(
+    rule: &EdgeRule,
+    index: usize,
+    facts: &[Fact],
+    from: usize,
+    to: usize,
+    uncertainty: i64,
+) -> Option<(i64, Edge)> {
+    let (cause, effect) = (&facts[from], &facts[to]);
+    if rule.scope == Scope::Host && cause.host != effect.host {
+        return None;
+    }
+    if cause.standing || effect.standing {
+        return Some((0, Edge { from, to, rule: index, delay: None }));
+    }
+    let (Some(c0), Some(c1), Some(e0)) = (cause.start, cause.end, effect.start) else {
+        return Some((0, Edge { from, to, rule: index, delay: None }));
+    };
+    // Between hosts an order finer than the clocks is no order.
+    let slack = if cause.host == effect.host { 2 * MICROS } else { uncertainty.max(2 * MICROS) };
+    let soon_enough = e0 <= c1 + rule.max_seconds * MICROS + slack;
+    let late_enough = e0 + slack >= c0 + rule.min_seconds * MICROS;
+    (soon_enough && late_enough).then(|| {
+        let delay = e0 - c0;
+        (delay.abs(), Edge { from, to, rule: index, delay: Some(delay as f64 / MICROS as f64) })
+    })
+}
+
+fn weight(fact: &Fact) -> f64 {
+    match fact.severity {
+        Severity::Critical => 4.0,
+        Severity::Error => 2.0,
+        Severity::Warning => 1.0,
+        Severity::Info => 0.5,
+    }
+}
+
+/// Facts reachable from `roots`, and the edges of the tree that reaches them first.
+fn reach(edges: &BTreeMap<usize, Vec<&Edge>>, roots: &[usize]) -> (BTreeSet<usize>, Vec<Edge>) {
+    let mut seen: BTreeSet<usize> = roots.iter().copied().collect();
+    let mut queue: std::collections::VecDeque<usize> = roots.iter().copied().collect();
+    let mut used = Vec::new();
+    while let Some(at) = queue.pop_front() {
+        for edge in edges.get(&at).into_iter().flatten() {
+            if seen.insert(edge.to) {
+                used.push((*edge).clone());
+                queue.push_back(edge.to);
+            }
+        }
+    }
+    (seen, used)
+}
+
+/// Keeps the edges that lie on a way to one of `ends`.
+fn on_the_way(edges: &[Edge], ends: &[usize]) -> Vec<Edge> {
+    let mut wanted: BTreeSet<usize> = ends.iter().copied().collect();
+    let mut kept: Vec<Edge> = Vec::new();
+    for edge in edges.iter().rev() {
+        if wanted.contains(&edge.to) {
+            wanted.insert(edge.from);
+            kept.push(edge.clone());
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// Ranks the causes that the facts carry.
+pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause> {
+    let mut out_of: BTreeMap<usize, Vec<&Edge>> = BTreeMap::new();
+    for edge in edges {
+        out_of.entry(edge.from).or_default().push(edge);
+    }
+    let impacts: Vec<usize> = (0..facts.len()).filter(|i| facts[*i].role == Role::Impact).collect();
+    let total: f64 = impacts.iter().map(|i| weight(&facts[*i])).sum();
+    let mut found: Vec<(Cause, BTreeSet<usize>)> = Vec::new();
+    for rule in &knowledge.causes {
+        let Some(roots) = roots_of(rule, facts) else { continue };
+        let (seen, tree) = reach(&out_of, &roots);
+        let explains: Vec<usize> = impacts.iter().copied().filter(|i| seen.contains(i)).collect();
+        if explains.is_empty() && !rule.standalone {
+            continue;
+        }
+        // A root that leads to nothing while others do is a bystander.
+        let covered: f64 = explains.iter().map(|i| weight(&facts[*i])).sum();
+        let coverage = if total > 0.0 { covered / total } else { 0.0 };
+        let pick = |patterns: &[String]| -> Vec<usize> {
+            (0..facts.len()).filter(|i| patterns.iter().any(|p| fits(p, &facts[*i].rule))).collect()
+        };
+        let (supports, contradicts) = (pick(&rule.supports), pick(&rule.contradicts));
+        let kinds =
+            |list: &[usize]| list.iter().map(|i| facts[*i].rule.as_str()).collect::<BTreeSet<_>>().len();
+        let mut score = rule.base * (0.4 + 0.6 * coverage);
+        score += 0.03 * kinds(&supports).min(3) as f64 - 0.2 * kinds(&contradicts) as f64;
+        let score = score.clamp(0.0, 0.99);
+        let leaves = impacts.iter().copied().filter(|i| !seen.contains(i)).collect();
+        let missing = rule
+            .missing
+            .iter()
+            .filter(|m| !facts.iter().any(|f| fits(&m.unless, &f.rule)))
+            .map(|m| (m.file.clone(), m.how.clone()))
+            .collect();
+        let cause = Cause {
+            id: rule.id.clone(),
+            title: rule.title.clone(),
+            title_zh: rule.title_zh.clone(),
+            score,
+            confidence: "",
+            chain: on_the_way(&tree, &explains),
+            roots,
+            explains,
+            leaves,
+            supports,
+            contradicts,
+            consequence_of: None,
+            prevented_by: rule.prevented_by.clone(),
+            recommend: rule.recommend.clone(),
+            missing,
+        };
+        found.push((cause, seen));
+    }
+    order(found)
+}
+
+/// The facts that may start a cause, if its conditions hold.
+fn roots_of(rule: &CauseRule, facts: &[Fact]) -> Option<Vec<usize>> {
+    let mut roots: Vec<usize> =
+        (0..facts.len()).filter(|i| rule.roots.iter().any(|p| fits(p, &facts[*i].rule))).collect();
+    if roots.is_empty() || !rule.all.iter().all(|p| facts.iter().any(|f| fits(p, &f.rule))) {
+        return None;
+    }
+    if rule.min_hosts > 0 {
+        roots = widest_group(&roots, facts, rule.within_seconds * MICROS);
+    }
+    let hosts: BTreeSet<&str> = roots.iter().map(|i| facts[*i].host.as_str()).collect();
+    (hosts.len() >= rule.min_hosts.max(1) && hosts.len() <= rule.max_hosts).then_some(roots)
+}
+
+/// The facts within one window that cover the most hosts.
+fn widest_group(roots: &[usize], facts: &[Fact], within: i64) -> Vec<usize> {
+    let mut best: (usize, Vec<usize>) = (0, Vec::new());
+    for first in roots {
+        let Some(start) = facts[*first].start else { continue };
+        let group: Vec<usize> = roots
+            .iter()
+            .copied()
+            .filter(|i| facts[*i].start.is_some_and(|s| s >= start && s - start <= within))
+            .collect();
+        let hosts = group.iter().map(|i| facts[*i].host.as_str()).collect::<BTreeSet<_>>().len();
+        if hosts > best.0 {
+            best = (hosts, group);
+        }
+    }
+    best.1
+}
+
+/// Puts consequences below what they follow from, and names confidences.
+fn order(mut found: Vec<(Cause, BTreeSet<usize>)>) -> Vec<Cause> {
+    let count = found.len();
+    for b in 0..count {
+        let over = (0..count).filter(|a| *a != b).find(|a| {
+            let (above, seen) = &found[*a];
+            let (below, below_seen) = &found[b];
+            // Above reaches a root of below, and below reaches none of above.
+            let down = below.roots.iter().any(|r| seen.contains(r) && !above.roots.contains(r));
+            let up = above.roots.iter().any(|r| below_seen.contains(r) && !below.roots.contains(r));
+            let shares =
+                below.roots.iter().all(|r| above.roots.contains(r)) && above.roots.len() > below.roots.len();
+            above.score > NAMED
+                && !above.explains.is_empty()
+                && (down && !up || shares && above.score >= below.score)
+        });
+        if let Some(a) = over {
+            found[b].0.consequence_of = Some(found[a].0.id.clone());
+            found[b].0.score *= 0.5;
+        }
+    }
+    let mut causes: Vec<Cause> = found
+        .into_iter()
+        .map(|(c, _)| c)
+        .filter(|c| c.score >= NAMED || c.consequence_of.is_some() && c.score > 0.1)
+        .collect();
+    causes.sort_by(|a, b| {
+        (a.consequence_of.is_some(), std::cmp::Reverse((a.score * 1000.0) as i64), &a.id).cmp(&(
+            b.consequence_of.is_some(),
+            std::cmp::Reverse((b.score * 1000.0) as i64),
+            &b.id,
+        ))
+    });
+    for cause in &mut causes {
+        cause.confidence = match cause.score {
+            s if s >= 0.75 => "strong",
+            s if s >= 0.5 => "likely",
+            _ => "possible",
+        };
+    }
+    causes
+}
+
+impl Edge {
+    /// The rule of this edge.
+    pub fn rule<'k>(&self, knowledge: &'k Knowledge) -> &'k EdgeRule {
+        &knowledge.edges[self.rule]
+    }
+}

@@ -1,0 +1,513 @@
+//! Facts that no single line states: unclean boots, resets at the same time, silences, clock steps, broken crontabs, closed
+//! ports, configuration faults.
+//!
+//! Promise: computed from facts and scans only, with the lines they rest on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_evidence::NulMap;
+use holdfast_evidence::civil::MICROS;
+use holdfast_evidence::wtmp::WtmpKind;
+
+use crate::facts::{Fact, Proof};
+use crate::rules::{Role, Severity};
+use crate::scan::{At, FileReport};
+use crate::settle::Settled;
+
+/// Boots closer together than this are one boot seen by several files.
+const SAME_BOOT: i64 = 120 * MICROS;
+/// A shutdown line within this time before a boot makes it a clean one.
+const CLEAN_WINDOW: i64 = 900 * MICROS;
+/// Hosts that reset within this time did so together.
+const TOGETHER: i64 = 180 * MICROS;
+/// A silence of a host that is worth a fact.
+const SILENCE: i64 = 90 * MICROS;
+
+struct Draft<'a> {
+    rule: &'a str,
+    host: &'a str,
+    start: Option<i64>,
+    end: Option<i64>,
+    severity: Severity,
+    role: Role,
+    title: String,
+    title_zh: String,
+    source: &'a str,
+    refuted_by: &'a str,
+    evidence: Vec<Proof>,
+    fields: BTreeMap<String, String>,
+}
+
+impl Draft<'_> {
+    fn fact(self) -> Fact {
+        Fact {
+            id: String::new(),
+            rule: self.rule.to_owned(),
+            host: self.host.to_owned(),
+            start: self.start,
+            end: self.end,
+            count: 1,
+            severity: self.severity,
+            role: self.role,
+            standing: self.start.is_none(),
+            fields: self.fields,
+            title: self.title,
+            title_zh: self.title_zh,
+            source: self.source.to_owned(),
+            refuted_by: self.refuted_by.to_owned(),
+            evidence: self.evidence,
+        }
+    }
+}
+
+/// A boot of one host.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Host.
+    pub host: String,
+    /// When the kernel's first lines were logged.
+    pub at: i64,
+    /// The last line before, if one is known.
+    pub before: Option<(i64, Proof)>,
+    /// Whether it followed an orderly shutdown; `None` when nothing before it is left.
+    pub clean: Option<bool>,
+    /// Line of the boot.
+    pub proof: Proof,
+}
+
+/// All boots of all hosts in order.
+pub fn boots(
+    facts: &[Fact],
+    files: &[FileReport],
+    settled: &Settled,
+    rule_index: Option<usize>,
+) -> Vec<Boot> {
+    let mut found: Vec<Boot> = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        for episode in file.episodes.iter().filter(|e| Some(e.rule) == rule_index) {
+            let host = settled.host_of(files, index, &episode.host);
+            let Some(at) = settled.instant(index, &host, episode.first.at) else { continue };
+            let before = episode.before.as_ref().and_then(|l| {
+                settled
+                    .instant(index, &host, l.at)
+                    .filter(|b| *b <= at + 5 * MICROS)
+                    .map(|b| (b, Proof::from(l)))
+            });
+            found.push(Boot { host, at, before, clean: None, proof: Proof::from(&episode.first) });
+        }
+        for record in file.wtmp.iter().filter(|r| r.kind == WtmpKind::Boot) {
+            let host = settled.file_host[index].clone();
+            let proof = Proof {
+                file: file.path.to_string(),
+                line: 0,
+                offset: 0,
+                text: "wtmp: system boot".to_owned(),
+            };
+            found.push(Boot { host, at: record.seconds * MICROS, before: None, clean: None, proof });
+        }
+    }
+    found.sort_by(|a, b| (&a.host, a.at, &a.proof.file).cmp(&(&b.host, b.at, &b.proof.file)));
+    let mut boots: Vec<Boot> = Vec::new();
+    for boot in found {
+        match boots.last_mut() {
+            Some(last) if last.host == boot.host && boot.at - last.at < SAME_BOOT => {
+                let later = boot.before.as_ref().map(|(t, _)| *t) > last.before.as_ref().map(|(t, _)| *t);
+                // A file that logs the boot late has its own boot's lines before it; only lines before the boot count.
+                if later && boot.before.as_ref().is_some_and(|(t, _)| *t < last.at - MICROS) {
+                    last.before = boot.before;
+                }
+            }
+            _ => boots.push(boot),
+        }
+    }
+    for boot in &mut boots {
+        let shutdown = facts.iter().any(|f| {
+            f.host == boot.host
+                && (f.rule == "boot.shutdown-mark" || f.rule == "admin.reboot")
+                && f.end.is_some_and(|e| e <= boot.at + MICROS && boot.at - e <= CLEAN_WINDOW)
+        });
+        let recovered = facts.iter().any(|f| {
+            f.host == boot.host
+                && f.rule == "fs.recovery"
+                && f.start.is_some_and(|s| s >= boot.at - 5 * MICROS && s - boot.at < SAME_BOOT)
+        });
+        boot.clean = match (shutdown, &boot.before) {
+            (true, _) => Some(true),
+            (false, Some(_)) => Some(false),
+            (false, None) if recovered => Some(false),
+            (false, None) => None,
+        };
+    }
+    boots.sort_by(|a, b| (a.at, &a.host).cmp(&(b.at, &b.host)));
+    boots
+}
+
+/// Facts about boots.
+pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
+    let mut out = Vec::new();
+    for boot in boots.iter().filter(|b| b.clean == Some(false)) {
+        let last = boot.before.as_ref().map_or(boot.at, |(t, _)| *t);
+        let silent = (boot.at - last) / MICROS;
+        let mut evidence: Vec<Proof> = boot.before.iter().map(|(_, p)| p.clone()).collect();
+        evidence.push(boot.proof.clone());
+        out.push(
+            Draft {
+                rule: "host.reset",
+                host: &boot.host,
+                start: Some(last),
+                end: Some(boot.at),
+                severity: Severity::Critical,
+                role: Role::Impact,
+                title: format!("the host stopped without an orderly shutdown and was booting {silent} s after its last line"),
+                title_zh: format!("主机未经正常关机即停止，最后一行日志 {silent} 秒后重新启动"),
+                source: "computed: a kernel start with no shutdown line in the 15 minutes before it",
+                refuted_by: "a shutdown line of that boot in a log that is missing here",
+                evidence,
+                fields: BTreeMap::from([("silent".to_owned(), silent.to_string())]),
+            }
+            .fact(),
+        );
+    }
+    out.extend(together(boots));
+    out.extend(loops(boots));
+    out
+}
+
+fn together(boots: &[Boot]) -> Vec<Fact> {
+    let unclean: Vec<&Boot> = boots.iter().filter(|b| b.clean == Some(false)).collect();
+    let stop = |b: &Boot| b.before.as_ref().map_or(b.at, |(t, _)| *t);
+    let mut out: Vec<Fact> = Vec::new();
+    let mut used = 0;
+    for (i, first) in unclean.iter().enumerate() {
+        if i < used {
+            continue;
+        }
+        let group: Vec<&&Boot> =
+            unclean[i..].iter().take_while(|b| stop(b) - stop(first) <= TOGETHER).collect();
+        let hosts: BTreeSet<&str> = group.iter().map(|b| b.host.as_str()).collect();
+        if hosts.len() < 2 {
+            continue;
+        }
+        used = i + group.len();
+        let from = group.iter().map(|b| stop(b)).min().unwrap_or(first.at);
+        let to = group.iter().map(|b| stop(b)).max().unwrap_or(first.at);
+        let names = hosts.iter().copied().collect::<Vec<_>>().join(", ");
+        out.push(
+            Draft {
+                rule: "hosts.reset-together",
+                host: "cluster",
+                start: Some(from),
+                end: Some(to),
+                severity: Severity::Critical,
+                role: Role::Impact,
+                title: format!(
+                    "{} hosts stopped within {} s of each other: {names}",
+                    hosts.len(),
+                    (to - from) / MICROS
+                ),
+                title_zh: format!("{} 台主机在 {} 秒内相继停止：{names}", hosts.len(), (to - from) / MICROS),
+                source: "computed from the last lines before unclean boots",
+                refuted_by: "different reasons logged for each of them",
+                evidence: group
+                    .iter()
+                    .map(|b| b.before.as_ref().map_or(b.proof.clone(), |(_, p)| p.clone()))
+                    .collect(),
+                fields: BTreeMap::from([("hosts".to_owned(), names)]),
+            }
+            .fact(),
+        );
+    }
+    out
+}
+
+fn loops(boots: &[Boot]) -> Vec<Fact> {
+    const LOOP: usize = 3;
+    const WITHIN: i64 = 1800 * MICROS;
+    let mut by_host: BTreeMap<&str, Vec<&Boot>> = BTreeMap::new();
+    for boot in boots.iter().filter(|b| b.clean == Some(false)) {
+        by_host.entry(&boot.host).or_default().push(boot);
+    }
+    let mut out = Vec::new();
+    for (host, list) in by_host {
+        let Some(window) = list.windows(LOOP).find(|w| w[LOOP - 1].at - w[0].at <= WITHIN) else { continue };
+        out.push(
+            Draft {
+                rule: "host.boot-loop",
+                host,
+                start: Some(window[0].at),
+                end: list.last().map(|b| b.at),
+                severity: Severity::Critical,
+                role: Role::Impact,
+                title: format!("a boot loop: {} unclean boots, three of them within 30 minutes", list.len()),
+                title_zh: format!("循环重启：{} 次非正常启动，其中三次在 30 分钟内", list.len()),
+                source: "computed from unclean boots",
+                refuted_by: "an operator who reset it each time",
+                evidence: list.iter().take(5).map(|b| b.proof.clone()).collect(),
+                fields: BTreeMap::new(),
+            }
+            .fact(),
+        );
+    }
+    out
+}
+
+/// Silences, clock steps, crontabs and their like, from the scans.
+pub fn from_files(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact> {
+    let mut out = silences(files, settled, boots);
+    for (index, file) in files.iter().enumerate() {
+        let host = settled.file_host[index].as_str();
+        for step in &file.steps {
+            let at = settled.instant(index, host, step.line.at);
+            out.push(
+                Draft {
+                    rule: "clock.step-kernel",
+                    host,
+                    start: at,
+                    end: at,
+                    severity: Severity::Warning,
+                    role: Role::Trigger,
+                    title: format!(
+                        "the wall clock moved by {:+.1} s against the kernel's own count",
+                        step.seconds
+                    ),
+                    title_zh: format!("墙上时钟相对内核计时跳变 {:+.1} 秒", step.seconds),
+                    source: "computed: a line carries both clocks",
+                    refuted_by: "a suspend of the machine",
+                    evidence: vec![Proof::from(&step.line)],
+                    fields: BTreeMap::from([("s".to_owned(), format!("{:.1}", step.seconds))]),
+                }
+                .fact(),
+            );
+        }
+        out.extend(nul_facts(file, host));
+        out.extend(crontab_facts(file, host));
+    }
+    // The same step stands in syslog and kern.log.
+    let mut seen = BTreeSet::new();
+    out.retain(|f| {
+        f.rule != "clock.step-kernel" || seen.insert((f.host.clone(), f.start.map(|s| s / (5 * MICROS))))
+    });
+    out
+}
+
+fn nul_facts(file: &FileReport, host: &str) -> Vec<Fact> {
+    let is_config = file.kind != holdfast_evidence::FileKind::Log;
+    let mut out = Vec::new();
+    for run in file.nul.runs.iter().filter(|r| r.len >= 4).take(3) {
+        let cause = file.nul.cause(*run);
+        let what = NulMap::describe(*run);
+        let proof =
+            Proof { file: file.path.to_string(), line: 0, offset: run.offset, text: format!("<{what}>") };
+        out.push(
+            Draft {
+                rule: if is_config { "config.nul-run" } else { "log.nul-run" },
+                host,
+                start: None,
+                end: None,
+                severity: if is_config { Severity::Error } else { Severity::Info },
+                role: if is_config { Role::Symptom } else { Role::Context },
+                title: format!("{what} in {}: {}", file.path, cause.explain()),
+                title_zh: format!("{} 中有 {what}", file.path),
+                source: "computed: place and size of NUL runs against block edges",
+                refuted_by: "a backup of the file with the same bytes from before the incident",
+                evidence: vec![proof],
+                fields: BTreeMap::from([
+                    ("file".to_owned(), file.path.to_string()),
+                    ("cause".to_owned(), format!("{cause:?}")),
+                ]),
+            }
+            .fact(),
+        );
+    }
+    out
+}
+
+fn crontab_facts(file: &FileReport, host: &str) -> Option<Fact> {
+    let tab = file.crontab.as_ref()?;
+    let error = tab.errors.first()?;
+    let proof = Proof {
+        file: file.path.to_string(),
+        line: error.line,
+        offset: error.offset,
+        text: format!("<{}>", error.kind.words()),
+    };
+    Some(
+        Draft {
+            rule: "config.crontab-broken",
+            host,
+            start: None,
+            end: None,
+            severity: Severity::Error,
+            role: Role::Symptom,
+            title: format!(
+                "{} is refused whole by Debian's cron: {} at line {}, byte {}; its {} good entries do not run",
+                file.path,
+                error.kind.words(),
+                error.line,
+                error.offset,
+                tab.entries.len()
+            ),
+            title_zh: format!("{} 被 Debian cron 整体拒绝：第 {} 行 {}", file.path, error.line, error.kind.words()),
+            source: "cron 3.0pl1 (Debian), entry.c and user.c",
+            refuted_by: "a cron that is not Debian's (upstream skips only the bad entry)",
+            evidence: vec![proof],
+            fields: BTreeMap::new(),
+        }
+        .fact(),
+    )
+}
+
+/// A host is silent when every log of it that covers the time is.
+fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact> {
+    let mut spans: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, file) in files.iter().enumerate() {
+        if file.lines > 200 && matches!(file.span, Some((At::Utc(_) | At::Local(_) | At::Yearless(_), _))) {
+            spans.entry(&settled.file_host[index]).or_default().push(index);
+        }
+    }
+    let mut out = Vec::new();
+    for (host, indexes) in spans {
+        // The file that speaks most often decides what is unusual.
+        let rate = |i: &usize| {
+            let (a, b) = files[*i].span.unwrap_or((At::None, At::None));
+            (b.micros() - a.micros()) / files[*i].lines.max(1) as i64
+        };
+        let Some(best) = indexes.iter().min_by_key(|i| (rate(i), **i)) else { continue };
+        let usual = rate(best);
+        for gap in &files[*best].gaps {
+            let (Some(from), Some(to)) =
+                (settled.instant(*best, host, gap.from), settled.instant(*best, host, gap.to))
+            else {
+                continue;
+            };
+            let long = to - from >= SILENCE && to - from > 20 * usual;
+            let broken = indexes.iter().any(|i| *i != *best && covers(files, settled, *i, host, from, to));
+            let at_boot = boots.iter().any(|b| b.host == host && b.at >= from && b.at <= to + SAME_BOOT);
+            if !long || broken || at_boot {
+                continue;
+            }
+            let proof = Proof {
+                file: files[*best].path.to_string(),
+                line: gap.line,
+                offset: gap.offset,
+                text: format!("<first line after {} s of silence>", (to - from) / MICROS),
+            };
+            out.push(
+                Draft {
+                    rule: "host.silent",
+                    host,
+                    start: Some(from),
+                    end: Some(to),
+                    severity: Severity::Warning,
+                    role: Role::Context,
+                    title: format!(
+                        "no line for {} s without a boot: the host hung, or its log could not be written",
+                        (to - from) / MICROS
+                    ),
+                    title_zh: format!("{} 秒没有任何日志，且无重启", (to - from) / MICROS),
+                    source: "computed: gaps against the usual rate of the most talkative log",
+                    refuted_by: "lines of the same time in a log that is missing here",
+                    evidence: vec![proof],
+                    fields: BTreeMap::new(),
+                }
+                .fact(),
+            );
+        }
+    }
+    out
+}
+
+/// Whether another file may have lines in the interval: it covers it and has no gap over it.
+fn covers(files: &[FileReport], settled: &Settled, index: usize, host: &str, from: i64, to: i64) -> bool {
+    let Some((a, b)) = files[index].span else { return false };
+    let (Some(a), Some(b)) = (settled.instant(index, host, a), settled.instant(index, host, b)) else {
+        return false;
+    };
+    let gapped = files[index].gaps.iter().any(|g| {
+        let (f, t) = (settled.instant(index, host, g.from), settled.instant(index, host, g.to));
+        f.is_some_and(|f| f <= from + 5 * MICROS) && t.is_some_and(|t| t >= to - 5 * MICROS)
+    });
+    a < from && b > to && !gapped && (b - a) / files[index].lines.max(1) as i64 <= (to - from) / 4
+}
+
+/// Facts that follow from other facts: closed ports, quorum below the majority, local portals.
+pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
+    let mut out = Vec::new();
+    let mut done = BTreeSet::new();
+    for fact in facts.iter().filter(|f| f.rule == "lich.quorum") {
+        let value = |k: &str| fact.fields.get(k).and_then(|v| v.parse::<u32>().ok());
+        let (Some(need), Some(min)) = (value("need"), value("min")) else { continue };
+        if min * 2 <= need && done.insert(fact.host.clone()) {
+            out.push(
+                Draft {
+                    rule: "config.quorum-below-majority",
+                    host: &fact.host,
+                    start: None,
+                    end: None,
+                    severity: Severity::Error,
+                    role: Role::State,
+                    title: format!("the storage accepts {min} of {need} copies: less than a majority, so two sides can both go on"),
+                    title_zh: format!("存储接受 {need} 份中的 {min} 份：不足多数"),
+                    source: "computed from the storage's own line",
+                    refuted_by: "a witness that breaks the tie",
+                    evidence: fact.evidence.clone(),
+                    fields: BTreeMap::new(),
+                }
+                .fact(),
+            );
+        }
+    }
+    let mut local = BTreeSet::new();
+    for fact in facts.iter().filter(|f| f.rule == "iscsi.refused") {
+        let back = facts
+            .iter()
+            .filter(|f| f.rule == "iscsi.recovered" && f.host == fact.host)
+            .filter_map(|f| f.start.filter(|s| Some(*s) >= fact.start).map(|s| (s, f)))
+            .min_by_key(|(s, _)| *s);
+        if let (Some((until, recovered)), Some(start)) = (back, fact.start) {
+            let mut evidence = fact.evidence.clone();
+            evidence.extend(recovered.evidence.iter().take(1).cloned());
+            out.push(
+                Draft {
+                    rule: "storage.port-closed",
+                    host: &fact.host,
+                    start: Some(start),
+                    end: Some(until),
+                    severity: Severity::Error,
+                    role: Role::Symptom,
+                    title: format!(
+                        "the storage port stayed closed for at least {} s",
+                        (until - start) / MICROS
+                    ),
+                    title_zh: format!("存储端口至少关闭了 {} 秒", (until - start) / MICROS),
+                    source: "computed from refusals and recovery of the initiator",
+                    refuted_by: "a login in between",
+                    evidence,
+                    fields: BTreeMap::new(),
+                }
+                .fact(),
+            );
+        }
+        let is_local = fact.fields.get("addr").is_some_and(|a| a.starts_with("127."));
+        if is_local && local.insert(fact.host.clone()) {
+            out.push(
+                Draft {
+                    rule: "config.single-local-portal",
+                    host: &fact.host,
+                    start: None,
+                    end: None,
+                    severity: Severity::Warning,
+                    role: Role::State,
+                    title: "the shared disk hangs on one portal of this host: a restart of the local storage process looks like a dead disk".to_owned(),
+                    title_zh: "共享盘只经本机一个门户：本机存储进程重启等同于磁盘失效".to_owned(),
+                    source: "computed from the portal's address",
+                    refuted_by: "a second session of the same disk over another host",
+                    evidence: fact.evidence.iter().take(1).cloned().collect(),
+                    fields: BTreeMap::new(),
+                }
+                .fact(),
+            );
+        }
+    }
+    out
+}

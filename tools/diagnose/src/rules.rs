@@ -1,0 +1,327 @@
+//! The rules: what a line must look like to be a fact, in data files beside this crate.
+//!
+//! Promise: every rule has an id, a source, what would refute it, and an example line that it is tested against. One automaton
+//! over all literals finds candidate lines at the speed of memory; only those meet a regular expression.
+
+use std::collections::BTreeMap;
+
+use aho_corasick::AhoCorasick;
+use regex::bytes::{Captures, Regex};
+use serde::{Deserialize, Serialize};
+
+/// How bad a fact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// A sign of trouble.
+    Warning,
+    /// Trouble.
+    Error,
+    /// A service or host is lost.
+    Critical,
+}
+
+/// The part a fact can play in a chain of causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It can start a chain.
+    Trigger,
+    /// A standing condition, such as a missing fence device.
+    State,
+    /// It stands in the middle of a chain.
+    Symptom,
+    /// What users felt: a host reset, a volume gone.
+    Impact,
+    /// It explains nothing by itself.
+    Context,
+}
+
+/// One rule as its file states it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Stable id, such as `iscsi.refused`.
+    pub id: String,
+    /// How bad.
+    pub severity: Severity,
+    /// Its part in a chain.
+    pub role: Role,
+    /// Strings of which a matching line holds at least one; the fast filter.
+    #[serde(default)]
+    pub literals: Vec<String>,
+    /// The regular expression over the whole line.
+    #[serde(default)]
+    pub pattern: String,
+    /// A regular expression over the logical path, for rules about files rather than lines.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Captures that tell episodes apart.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// Lines further apart than this are separate episodes.
+    #[serde(default = "default_gap")]
+    pub gap_seconds: i64,
+    /// The capture that several hosts share for one event: fits their clocks.
+    #[serde(default)]
+    pub pair: Option<String>,
+    /// True before its first line too: a condition that was there, not an event.
+    #[serde(default)]
+    pub standing: bool,
+    /// Marks the start of a boot; the line before it is kept.
+    #[serde(default)]
+    pub boot: bool,
+    /// English title with `{captures}`.
+    pub title: String,
+    /// Chinese title with `{captures}`.
+    pub title_zh: String,
+    /// Where the knowledge comes from.
+    pub source: String,
+    /// What would show that the fact is not what it seems.
+    pub refuted_by: String,
+    /// A line (or path) that matches.
+    pub example: String,
+}
+
+fn default_gap() -> i64 {
+    60
+}
+
+#[derive(Deserialize)]
+struct RuleFile {
+    rule: Vec<Rule>,
+}
+
+/// A rule file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleError {
+    /// Not TOML of the expected shape.
+    #[error("rule file {file}: {source}")]
+    Syntax {
+        /// The file.
+        file: &'static str,
+        /// The parser's word.
+        source: toml::de::Error,
+    },
+    /// A regular expression does not compile.
+    #[error("rule {id}: {source}")]
+    Pattern {
+        /// The rule.
+        id: String,
+        /// The compiler's word.
+        source: regex::Error,
+    },
+    /// The automaton over all literals could not be built.
+    #[error("the literals of the rules do not fit one automaton: {0}")]
+    Literals(#[from] aho_corasick::BuildError),
+    /// Two rules share an id.
+    #[error("rule {id} stands twice")]
+    Twice {
+        /// The rule.
+        id: String,
+    },
+}
+
+/// All rule files, in a fixed order.
+const FILES: [(&str, &str); 7] = [
+    ("fencing.toml", include_str!("../rules/fencing.toml")),
+    ("storage.toml", include_str!("../rules/storage.toml")),
+    ("disk.toml", include_str!("../rules/disk.toml")),
+    ("network.toml", include_str!("../rules/network.toml")),
+    ("kernel.toml", include_str!("../rules/kernel.toml")),
+    ("system.toml", include_str!("../rules/system.toml")),
+    ("malware.toml", include_str!("../rules/malware.toml")),
+];
+
+struct Compiled {
+    pattern: Option<Regex>,
+    path: Option<Regex>,
+}
+
+/// The compiled rules.
+pub struct RuleSet {
+    /// The rules in file order.
+    pub rules: Vec<Rule>,
+    compiled: Vec<Compiled>,
+    automaton: AhoCorasick,
+    /// For each literal of the automaton, the rules that own it.
+    owners: Vec<Vec<u16>>,
+    by_id: BTreeMap<String, usize>,
+}
+
+/// The literal of the repeat line, which is no rule.
+const REPEAT: &str = "message repeated ";
+
+/// A literal was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// End offset in the haystack.
+    pub at: usize,
+    /// Which literal.
+    pub literal: usize,
+}
+
+impl RuleSet {
+    /// Compiles the rules that come with the program.
+    pub fn builtin() -> Result<RuleSet, RuleError> {
+        let mut rules = Vec::new();
+        for (file, text) in FILES {
+            let parsed: RuleFile =
+                toml::from_str(text).map_err(|source| RuleError::Syntax { file, source })?;
+            rules.extend(parsed.rule);
+        }
+        RuleSet::compile(rules)
+    }
+
+    fn compile(rules: Vec<Rule>) -> Result<RuleSet, RuleError> {
+        let mut compiled = Vec::new();
+        let mut literals: Vec<String> = vec![REPEAT.to_owned()];
+        let mut owners: Vec<Vec<u16>> = vec![Vec::new()];
+        let mut by_id = BTreeMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            if by_id.insert(rule.id.clone(), index).is_some() {
+                return Err(RuleError::Twice { id: rule.id.clone() });
+            }
+            let regex = |text: &str| {
+                Regex::new(text).map_err(|source| RuleError::Pattern { id: rule.id.clone(), source })
+            };
+            let pattern = if rule.pattern.is_empty() { None } else { Some(regex(&rule.pattern)?) };
+            let path = rule.path.as_deref().map(regex).transpose()?;
+            compiled.push(Compiled { pattern, path });
+            for literal in &rule.literals {
+                match literals.iter().position(|l| l == literal) {
+                    Some(at) => owners[at].push(index as u16),
+                    None => {
+                        literals.push(literal.clone());
+                        owners.push(vec![index as u16]);
+                    }
+                }
+            }
+        }
+        let automaton =
+            AhoCorasick::builder().kind(Some(aho_corasick::AhoCorasickKind::DFA)).build(&literals)?;
+        Ok(RuleSet { rules, compiled, automaton, owners, by_id })
+    }
+
+    /// The index of a rule.
+    pub fn index(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    /// All literals found in a block, in order of their ends.
+    pub fn candidates<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = Candidate> + 'a {
+        self.automaton
+            .find_overlapping_iter(block)
+            .map(|m| Candidate { at: m.end() - 1, literal: m.pattern().as_usize() })
+    }
+
+    /// Whether a literal is the mark of a repeat line.
+    pub fn is_repeat(literal: usize) -> bool {
+        literal == 0
+    }
+
+    /// The rules that a literal may lead to.
+    pub fn owners(&self, literal: usize) -> &[u16] {
+        &self.owners[literal]
+    }
+
+    /// Matches one rule against a line.
+    pub fn matches<'h>(&self, rule: usize, line: &'h [u8]) -> Option<Captures<'h>> {
+        self.compiled[rule].pattern.as_ref()?.captures(line)
+    }
+
+    /// The named captures of a match, for facts.
+    pub fn fields(&self, rule: usize, captures: &Captures<'_>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        if let Some(pattern) = &self.compiled[rule].pattern {
+            for name in pattern.capture_names().flatten() {
+                if let Some(found) = captures.name(name) {
+                    out.insert(name.to_owned(), holdfast_evidence::text::printable(found.as_bytes(), 120));
+                }
+            }
+        }
+        out
+    }
+
+    /// Rules whose path pattern a path fits, with the captures.
+    pub fn path_matches(&self, path: &str) -> Vec<(usize, BTreeMap<String, String>)> {
+        let mut out = Vec::new();
+        for (index, compiled) in self.compiled.iter().enumerate() {
+            let Some(regex) = &compiled.path else { continue };
+            let Some(captures) = regex.captures(path.as_bytes()) else { continue };
+            let fields = regex
+                .capture_names()
+                .flatten()
+                .filter_map(|n| {
+                    captures
+                        .name(n)
+                        .map(|m| (n.to_owned(), String::from_utf8_lossy(m.as_bytes()).into_owned()))
+                })
+                .collect();
+            out.push((index, fields));
+        }
+        out
+    }
+}
+
+/// Fills `{name}` from fields; an absent field leaves nothing.
+pub fn fill(template: &str, fields: &BTreeMap<String, String>) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        let Some(len) = rest[open..].find('}') else { break };
+        out.push_str(&rest[..open]);
+        out.push_str(fields.get(&rest[open + 1..open + len]).map_or("", String::as_str));
+        rest = &rest[open + len + 1..];
+    }
+    out.push_str(rest);
+    out.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_finds_its_own_example_through_its_literals() {
+        let set = RuleSet::builtin().expect("the shipped rules compile");
+        for (index, rule) in set.rules.iter().enumerate() {
+            let line = rule.example.as_bytes();
+            if rule.path.is_some() {
+                assert!(set.path_matches(&rule.example).iter().any(|(i, _)| *i == index), "{}", rule.id);
+                continue;
+            }
+            assert!(set.matches(index, line).is_some(), "pattern of {} misses its example", rule.id);
+            let reached = set.candidates(line).any(|c| set.owners(c.literal).contains(&(index as u16)));
+            assert!(reached, "literals of {} miss its example", rule.id);
+            assert!(!rule.source.is_empty() && !rule.refuted_by.is_empty());
+        }
+    }
+
+    #[test]
+    fn ordinary_lines_of_a_healthy_host_match_no_rule_but_context() {
+        let set = RuleSet::builtin().unwrap();
+        for line in [
+            "Mar  3 10:00:00 n1 CRON[99]: (root) CMD (   cd / && run-parts --report /etc/cron.hourly)",
+            "Mar  3 10:00:00 n1 systemd[1]: Started Session 12 of user root.",
+            "Mar  3 10:00:00 n1 sshd[8]: Accepted publickey for admin from 10.0.0.9 port 5022 ssh2",
+            "Mar  3 10:00:00 n1 kernel: [12.000001] igb 0000:01:00.0 eth1: igb: eth1 NIC Link is Up 1000 Mbps",
+            "Mar  3 10:00:00 n1 corosync[9]:   [TOTEM ] A new membership (1.2f) was formed. Members joined: 2",
+            "Mar  3 10:00:00 n1 smartd[9]: Device: /dev/sda [SAT], SMART Usage Attribute: 194 changed from 64 to 65",
+        ] {
+            for (index, rule) in set.rules.iter().enumerate() {
+                if rule.role != Role::Context {
+                    assert!(set.matches(index, line.as_bytes()).is_none(), "{} matches {line}", rule.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_title_takes_its_fields() {
+        let fields = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        assert_eq!(fill("x {a} y {b} z", &fields), "x 1 y z");
+    }
+}

@@ -1,0 +1,85 @@
+//! Files with the quirks that break log readers.
+
+use super::*;
+
+fn scan_text(path: &str, text: &[u8]) -> FileReport {
+    let rules = RuleSet::builtin().unwrap();
+    let mut body = text;
+    scan(&rules, Source { path: path.into(), mtime: None, link: None, body: &mut body })
+}
+
+fn ids(report: &FileReport) -> Vec<(String, u64)> {
+    let rules = RuleSet::builtin().unwrap();
+    report.episodes.iter().map(|e| (rules.rules[e.rule].id.clone(), e.count)).collect()
+}
+
+#[test]
+fn repeats_count_as_lines_of_the_rule_before_them() {
+    let report = scan_text(
+        "cvk1/var/log/syslog",
+        b"Jan  7 18:14:27 cvk1 iscsid: connect to 127.0.0.1:3260 failed (Connection refused)\nJan  7 18:14:30  iscsid: last message repeated 3 times\n",
+    );
+    assert_eq!(ids(&report), [("iscsi.refused".to_owned(), 4)]);
+    let episode = &report.episodes[0];
+    assert_eq!((episode.last.at.micros() - episode.first.at.micros()) / MICROS, 3);
+    assert_eq!(episode.first.place.line, 1);
+    assert_eq!(episode.last.place.offset, 83);
+}
+
+#[test]
+fn a_new_year_in_a_log_without_years_is_a_step_forward() {
+    let report = scan_text(
+        "h/var/log/syslog",
+        b"Dec 31 23:59:59 h a: x\nJan  1 00:00:01 h a: y\nJan  1 00:10:01 h a: z\n",
+    );
+    let (first, last) = report.span.unwrap();
+    assert_eq!((last.micros() - first.micros()) / MICROS, 602);
+    assert_eq!(report.gaps.len(), 1);
+}
+
+#[test]
+fn a_clock_step_shows_against_the_kernels_own_count() {
+    let report = scan_text(
+        "h/var/log/kern.log",
+        b"Mar  3 10:00:00 h kernel: [  100.000000] a\nMar  3 11:00:01 h kernel: [  101.000000] b\nMar  3 11:00:02 h kernel: [  102.000000] c\n",
+    );
+    assert_eq!(report.steps.len(), 1);
+    assert_eq!(report.steps[0].seconds.round() as i64, 3600);
+}
+
+#[test]
+fn lines_that_start_alike_keep_their_host_and_time() {
+    let report =
+        scan_text("syslog", b"Mar  3 10:00:00 h a: x\nMar  3 10:00:00 h b: y\nMar  3 10:00:00 g b: y\n");
+    assert_eq!(report.hosts, BTreeMap::from([("h".to_owned(), 2), ("g".to_owned(), 1)]));
+    assert_eq!(report.lines, 3);
+}
+
+#[test]
+fn bad_inputs_give_a_word_and_no_panic() {
+    let binary: Vec<u8> = (0..9000u32).map(|i| (i * 37 % 251) as u8).collect();
+    for (text, kind) in
+        [(&binary[..], Some(NoticeKind::Binary)), (&[0u8; 9000][..], None), (b"", None), (b"one line", None)]
+    {
+        let report = scan_text("x.log", text);
+        assert_eq!(report.notices.first().map(|n| n.0), kind);
+    }
+    assert_eq!(scan_text("etc/crontab", &[0u8; 512]).nul.total, 512);
+}
+
+#[test]
+fn a_random_init_script_and_its_link_are_found_by_name() {
+    let report = scan_text("h/etc/init.d/qwhzxkvbnm", b"#!/bin/sh\n# chkconfig: 12345 90 90\n");
+    assert_eq!(ids(&report), [("malware.init-script".to_owned(), 1)]);
+}
+
+#[test]
+fn a_journal_export_is_read_entry_by_entry() {
+    let report = scan_text(
+        "h/journal.export",
+        b"__CURSOR=s\n__REALTIME_TIMESTAMP=1452161591000000\n_HOSTNAME=n1\nSYSLOG_IDENTIFIER=chronyd\nMESSAGE=System clock was stepped by 60.0 seconds\n\n",
+    );
+    assert_eq!(ids(&report), [("clock.step".to_owned(), 1)]);
+    assert_eq!(report.episodes[0].first.at, At::Utc(1_452_161_591_000_000));
+    assert_eq!(report.episodes[0].host, "n1");
+}

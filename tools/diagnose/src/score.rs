@@ -1,0 +1,124 @@
+//! How good the analysis is: precision and recall of facts and of the first cause over generated cases.
+//!
+//! Promise: the figures are counted, per story, from bundles that the analysis sees only as files.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use holdfast_evidence::read::Progress;
+
+use crate::rules::Role;
+use crate::synth::{STORIES, SynthError, write};
+use crate::{AnalyseError, Options, analyse};
+
+/// Counts of one story.
+#[derive(Debug, Clone, Default)]
+pub struct Score {
+    /// Story.
+    pub story: String,
+    /// Cases.
+    pub cases: u32,
+    /// Cases whose first cause is right (or rightly absent).
+    pub cause_right: u32,
+    /// Cases where a wrong cause was named, or one where there is none.
+    pub cause_wrong: u32,
+    /// True facts found.
+    pub found: u64,
+    /// True facts.
+    pub truth: u64,
+    /// Facts reported that are not true.
+    pub invented: u64,
+    /// The wrong first causes and the missed and invented facts, for whoever improves the rules.
+    pub remarks: Vec<String>,
+}
+
+/// A case could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// Making it.
+    #[error(transparent)]
+    Synth(#[from] SynthError),
+    /// Reading it.
+    #[error(transparent)]
+    Analyse(#[from] AnalyseError),
+    /// The folder for the cases.
+    #[error("cannot use the folder for the cases: {0}")]
+    Folder(#[from] std::io::Error),
+}
+
+/// Scores every story over `per_story` seeds below `folder`, which is left empty.
+pub fn score(per_story: u32, first_seed: u64, folder: &Path) -> Result<Vec<Score>, ScoreError> {
+    let mut out = Vec::new();
+    for story in &STORIES {
+        let mut score = Score { story: story.name.to_owned(), ..Score::default() };
+        for seed in first_seed..first_seed + u64::from(per_story) {
+            let case = folder.join(format!("{}-{seed}", story.name));
+            std::fs::create_dir_all(&case)?;
+            let truth = write(story, seed, &case)?;
+            let report = analyse(std::slice::from_ref(&case), &Options::default(), &Progress::default())?;
+            std::fs::remove_dir_all(&case)?;
+            score.cases += 1;
+            let named = report.causes.first().map(|c| c.id.clone());
+            if named == truth.cause {
+                score.cause_right += 1;
+            } else {
+                score.cause_wrong += u32::from(named.is_some());
+                score.remarks.push(format!("seed {seed}: named {named:?}"));
+            }
+            let reported: std::collections::BTreeSet<(String, String)> =
+                report.facts.iter().map(|f| (f.rule.clone(), f.host.clone())).collect();
+            score.truth += truth.facts.len() as u64;
+            for fact in &truth.facts {
+                if reported.contains(fact) {
+                    score.found += 1;
+                } else {
+                    score.remarks.push(format!("seed {seed}: missed {} on {}", fact.0, fact.1));
+                }
+            }
+            for f in &report.facts {
+                let counts = !matches!(f.role, Role::Context | Role::State);
+                if counts && !truth.facts.contains(&(f.rule.clone(), f.host.clone())) {
+                    score.invented += 1;
+                    score.remarks.push(format!("seed {seed}: invented {} on {}", f.rule, f.host));
+                }
+            }
+        }
+        out.push(score);
+    }
+    Ok(out)
+}
+
+/// The table.
+pub fn render(scores: &[Score], remarks: usize) -> String {
+    let mut out = String::from("story              cases  cause right  wrong  fact recall  fact precision\n");
+    let ratio = |a: u64, b: u64| if b == 0 { 1.0 } else { a as f64 / b as f64 };
+    let mut sum = Score { story: "all".to_owned(), ..Score::default() };
+    let mut line = |s: &Score| {
+        let _ = writeln!(
+            out,
+            "{:<18} {:>5}  {:>11.3}  {:>5}  {:>11.3}  {:>14.3}",
+            s.story,
+            s.cases,
+            ratio(u64::from(s.cause_right), u64::from(s.cases)),
+            s.cause_wrong,
+            ratio(s.found, s.truth),
+            ratio(s.found, s.found + s.invented)
+        );
+    };
+    for s in scores {
+        line(s);
+        sum.cases += s.cases;
+        sum.cause_right += s.cause_right;
+        sum.cause_wrong += s.cause_wrong;
+        sum.found += s.found;
+        sum.truth += s.truth;
+        sum.invented += s.invented;
+    }
+    line(&sum);
+    for s in scores {
+        for remark in s.remarks.iter().take(remarks) {
+            let _ = writeln!(out, "  {}: {remark}", s.story);
+        }
+    }
+    out
+}
