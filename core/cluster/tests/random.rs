@@ -22,7 +22,7 @@ enum Step {
     Create(u8, u8),
     Grow(u8),
     Delete(u8),
-    Grant { segment: u8, owner: u16, mask: u8, reason: u8, late: bool },
+    Grant { segment: u8, owner: u16, mask: u16, reason: u8, late: bool },
     Activate(u8),
     Freed(u8, u16),
     Plan,
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..6u8, 0..6u8).prop_map(|(s, c)| Step::Create(s, c)),
         1 => (0..8u8).prop_map(Step::Grow),
         1 => (0..8u8).prop_map(Step::Delete),
-        8 => (any::<u8>(), node.clone(), any::<u8>(), 0..6u8, prop::bool::weighted(0.1)).prop_map(
+        8 => (any::<u8>(), node.clone(), any::<u16>(), 0..6u8, prop::bool::weighted(0.1)).prop_map(
             |(segment, owner, mask, reason, late)| Step::Grant { segment, owner, mask, reason, late }
         ),
         8 => any::<u8>().prop_map(Step::Activate),

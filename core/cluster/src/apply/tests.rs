@@ -334,9 +334,16 @@ fn a_takeover_never_adds_and_only_the_active_owner_adds_a_resynced_member() {
     assert_eq!(grant(&mut map, 1, vec![all[0], all[0]], GrantReason::Takeover), REFUSED);
     assert_eq!(grant(&mut map, 1, vec![all[0], stranger], GrantReason::Add), REFUSED);
     assert_eq!(grant(&mut map, 1, two.clone(), GrantReason::Drop), DONE);
-    assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Add), REFUSED, "its owner is not active yet");
+    assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Add), REFUSED, "all of it is in active.S still");
     assert_eq!(activate(&mut map), DONE);
     assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Takeover), REFUSED, "a takeover never adds");
+    assert_eq!(grant(&mut map, 1, two.clone(), GrantReason::Takeover), DONE);
+    assert_eq!(
+        grant(&mut map, 1, all.clone(), GrantReason::Add),
+        REFUSED,
+        "only an active owner has resynced"
+    );
+    assert_eq!(activate(&mut map), DONE);
     assert_eq!(grant(&mut map, 2, all.clone(), GrantReason::Add), REFUSED, "the owner stays the owner");
     assert_eq!(grant(&mut map, 1, all.clone(), GrantReason::Add), DONE);
     assert_eq!(activate(&mut map), DONE);
