@@ -3,18 +3,21 @@
 //! Promise: memory per file is bounded whatever the file's length; the result depends on the content only. Times stay as the
 //! file gives them ([`At`]); years and zones are settled later, when all files are known.
 
+mod found;
+mod walk;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use holdfast_evidence::civil::{DAY_SECONDS, MICROS, days_from_civil};
-use holdfast_evidence::format::{JournalExport, Record, parse_line, repeat_count};
+use holdfast_evidence::civil::MICROS;
+use holdfast_evidence::format::{JournalExport, parse_line, repeat_count};
 use holdfast_evidence::place::{FileKind, Place, kind_of, split_root};
 use holdfast_evidence::read::{Block, NoticeKind, Source, for_each_block};
-use holdfast_evidence::stamp::Stamp;
 use holdfast_evidence::text::{Encoding, decode, printable};
-use holdfast_evidence::zone::from_pair;
 use holdfast_evidence::{NulMap, crontab, wtmp};
+
+pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 
 use crate::rules::RuleSet;
 
@@ -30,139 +33,6 @@ const MAX_GAPS: usize = 48;
 const MIN_GAP: i64 = 60 * MICROS;
 /// Small files kept whole, such as `/etc/hostname`.
 const MAX_KEPT: usize = 64 * 1024;
-
-/// A time as one file gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum At {
-    /// An instant: microseconds since 1970 UTC.
-    Utc(i64),
-    /// Local time with a year, as if it were UTC.
-    Local(i64),
-    /// Local time without a year: microseconds from a nominal leap year, plus 366 days for each new year seen.
-    Yearless(i64),
-    /// Microseconds since the kernel started; the number tells boots of one file apart.
-    Uptime(i64, u32),
-    /// No time at all.
-    None,
-}
-
-impl At {
-    /// The number for differences within one file.
-    pub fn micros(self) -> i64 {
-        match self {
-            At::Utc(m) | At::Local(m) | At::Yearless(m) | At::Uptime(m, _) => m,
-            At::None => 0,
-        }
-    }
-}
-
-/// A line kept as evidence.
-#[derive(Debug, Clone)]
-pub struct Line {
-    /// Where it stands.
-    pub place: Place,
-    /// When, as the file says.
-    pub at: At,
-    /// Its text, made printable.
-    pub text: String,
-}
-
-/// Lines of one rule, host and key that belong together.
-#[derive(Debug, Clone)]
-pub struct Episode {
-    /// Index of the rule.
-    pub rule: usize,
-    /// Host as the lines name it; empty when they do not.
-    pub host: String,
-    /// Captures of the first line.
-    pub fields: BTreeMap<String, String>,
-    /// First line.
-    pub first: Line,
-    /// Last line.
-    pub last: Line,
-    /// Lines, repeats expanded.
-    pub count: u64,
-    /// The line before the first one, for boots.
-    pub before: Option<Line>,
-}
-
-/// A silence in one file.
-#[derive(Debug, Clone, Copy)]
-pub struct Gap {
-    /// Last stamp before.
-    pub from: At,
-    /// First stamp after.
-    pub to: At,
-    /// Line number after the gap.
-    pub line: u64,
-    /// Its offset.
-    pub offset: u64,
-}
-
-/// The wall clock moved against the kernel's own count.
-#[derive(Debug, Clone)]
-pub struct ClockStep {
-    /// Seconds, positive for forward.
-    pub seconds: f64,
-    /// The first line after it.
-    pub line: Line,
-}
-
-/// A shape of line that no rule knows.
-#[derive(Debug, Clone)]
-pub struct Shape {
-    /// How often.
-    pub count: u64,
-    /// First line.
-    pub first: Line,
-}
-
-/// Everything that one file gave.
-#[derive(Debug, Clone)]
-pub struct FileReport {
-    /// Logical path.
-    pub path: Arc<str>,
-    /// The part of the path that belongs to the host's tree.
-    pub root: String,
-    /// Kind.
-    pub kind: FileKind,
-    /// Modification time.
-    pub mtime: Option<i64>,
-    /// Lines and decompressed bytes.
-    pub lines: u64,
-    /// Decompressed bytes.
-    pub bytes: u64,
-    /// Hosts that its lines name, with counts.
-    pub hosts: BTreeMap<String, u64>,
-    /// First and last time.
-    pub span: Option<(At, At)>,
-    /// Year of the first line that has one and no zone, for the record of evidence.
-    pub zone_votes: BTreeMap<i32, (u64, Line)>,
-    /// Matches.
-    pub episodes: Vec<Episode>,
-    /// Largest silences.
-    pub gaps: Vec<Gap>,
-    /// Clock steps.
-    pub steps: Vec<ClockStep>,
-    /// Boot instants in local time, from lines with both clocks: (At of a line, uptime then).
-    pub uptimes: Vec<(At, i64)>,
-    /// NUL runs.
-    pub nul: NulMap,
-    /// Shapes that no rule knows.
-    pub shapes: HashMap<u64, Shape>,
-    /// The crontab, when it is one.
-    pub crontab: Option<crontab::Crontab>,
-    /// Login records.
-    pub wtmp: Vec<wtmp::WtmpRecord>,
-    /// Content of a small configuration file.
-    pub content: Option<Vec<u8>>,
-    /// Whether any kept line was GBK.
-    pub gbk: bool,
-    /// Notices of the scan: kind and detail.
-    pub notices: Vec<(NoticeKind, String)>,
-    /// Hash of the first block, to see copies.
-    pub fingerprint: u64,
-}
 
 /// Scans one source.
 pub fn scan(rules: &RuleSet, source: Source<'_>) -> FileReport {
@@ -404,8 +274,13 @@ impl<'r> Scanner<'r> {
             return;
         }
         let mut matched = false;
-        for rule in hits {
-            matched |= self.try_rule(*rule, line, number, offset);
+        if !hits.is_empty() {
+            // The patterns are over text: a GBK line is decoded first, or `.` would stop at its first character.
+            let (text, encoding) = decode(line);
+            self.report.gbk |= encoding == Encoding::Gbk;
+            for rule in hits {
+                matched |= self.try_rule(*rule, text.as_bytes(), number, offset);
+            }
         }
         if !matched {
             self.last_match = None;
@@ -436,168 +311,25 @@ impl<'r> Scanner<'r> {
             export.clear();
         } else {
             export.feed(line);
-            if line.starts_with(b"MESSAGE=") {
-                if let Some(record) = export.record() {
-                    self.take_record(&record, b"", number, offset);
-                    let tag = if record.program.is_empty() {
-                        String::new()
-                    } else {
-                        format!("{}: ", String::from_utf8_lossy(record.program))
-                    };
-                    let pid = record.pid.map_or(String::new(), |p| format!("[{p}]"));
-                    let shown =
-                        [tag.trim_end_matches(": ").as_bytes(), pid.as_bytes(), b": ", record.message]
-                            .concat();
-                    for rule in hits {
-                        self.try_rule(*rule, &shown, number, offset);
-                    }
-                    self.remember(&shown, number, offset);
+            if line.starts_with(b"MESSAGE=")
+                && let Some(record) = export.record()
+            {
+                self.take_record(&record, b"", number, offset);
+                let tag = if record.program.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}: ", String::from_utf8_lossy(record.program))
+                };
+                let pid = record.pid.map_or(String::new(), |p| format!("[{p}]"));
+                let shown =
+                    [tag.trim_end_matches(": ").as_bytes(), pid.as_bytes(), b": ", record.message].concat();
+                for rule in hits {
+                    self.try_rule(*rule, &shown, number, offset);
                 }
+                self.remember(&shown, number, offset);
             }
         }
         self.export = Some(export);
-    }
-
-    /// Takes time and host from a record.
-    fn take_record(&mut self, record: &Record<'_>, line: &[u8], number: u64, offset: u64) {
-        let at = match record.stamp {
-            Some(stamp) => self.at_of(stamp),
-            None => match record.uptime {
-                Some(uptime) => self.kernel_only(uptime),
-                None => At::None,
-            },
-        };
-        if let Some(stamp) = record.stamp
-            && let Some(epoch) = stamp.epoch
-            && stamp.offset.is_none()
-            && let Some(zone) = from_pair(stamp.civil.to_micros(), epoch)
-        {
-            let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
-            let vote = self
-                .report
-                .zone_votes
-                .entry(zone.0)
-                .or_insert_with(|| (0, Line { place, at, text: printable(line, MAX_TEXT) }));
-            vote.0 += 1;
-        } else if let Some(stamp) = record.stamp
-            && let Some(zone) = stamp.offset
-            && stamp.epoch.is_none()
-            && (zone.0 != 0 || record.program == b"corosync")
-        {
-            let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
-            let vote = self
-                .report
-                .zone_votes
-                .entry(zone.0)
-                .or_insert_with(|| (0, Line { place, at, text: printable(line, MAX_TEXT) }));
-            vote.0 += 1;
-        }
-        if !record.host.is_empty() && record.host.len() < 64 {
-            if record.host != self.host.as_bytes() {
-                self.host = printable(record.host, 64);
-            }
-            *self.report.hosts.entry(self.host.clone()).or_default() += 1;
-        } else if record.host.is_empty() && record.program == b"lich" {
-            self.host.clear();
-        }
-        self.watch_clock(at, record.uptime, line, number, offset);
-        self.move_to(at, number, offset);
-        self.head.clear();
-        if !record.host.is_empty() && record.uptime.is_none() && matches!(at, At::Yearless(_)) {
-            // Everything up to and with the host and its space: the next line that starts so has the same time and host.
-            if let Some(from) = memchr::memmem::find(line, record.host) {
-                let end = from + record.host.len();
-                if line.get(end) == Some(&b' ') {
-                    self.head.extend_from_slice(&line[..=end]);
-                }
-            }
-        }
-    }
-
-    fn at_of(&mut self, stamp: Stamp) -> At {
-        if let Some(epoch) = stamp.epoch {
-            return At::Utc(epoch * MICROS + i64::from(stamp.civil.micro));
-        }
-        if let Some(offset) = stamp.offset {
-            return At::Utc(stamp.civil.to_micros() - offset.micros());
-        }
-        if stamp.has_year() {
-            return At::Local(stamp.civil.to_micros());
-        }
-        let days = days_from_civil(2000, stamp.civil.month, stamp.civil.day) - days_from_civil(2000, 1, 1);
-        let civil = stamp.civil;
-        let of_day = i64::from(civil.hour) * 3600 + i64::from(civil.minute) * 60 + i64::from(civil.second);
-        let in_year = (days * DAY_SECONDS + of_day) * MICROS + i64::from(civil.micro);
-        const YEAR: i64 = 366 * DAY_SECONDS * MICROS;
-        if let Some(last) = self.last_yearless {
-            // December to January is a new year; January to December is a clock that went back over one.
-            if last - in_year > YEAR / 2 {
-                self.wraps += 1;
-            } else if in_year - last > YEAR / 2 && self.wraps > 0 {
-                self.wraps -= 1;
-            }
-        }
-        self.last_yearless = Some(in_year);
-        At::Yearless(in_year + self.wraps * YEAR)
-    }
-
-    fn kernel_only(&mut self, uptime: i64) -> At {
-        if self.last_uptime.is_some_and(|last| uptime + MICROS < last) {
-            self.boot_number += 1;
-        }
-        self.last_uptime = Some(uptime);
-        At::Uptime(uptime, self.boot_number)
-    }
-
-    /// Compares the wall clock with the kernel's own count, where a line has both.
-    fn watch_clock(&mut self, at: At, uptime: Option<i64>, line: &[u8], number: u64, offset: u64) {
-        const MAX_STEPS: usize = 64;
-        let (Some(uptime), At::Yearless(_) | At::Local(_) | At::Utc(_)) = (uptime, at) else { return };
-        let base = at.micros() - uptime;
-        if let Some((last_base, last_uptime)) = self.clock_base {
-            let moved = base - last_base;
-            let same_boot = uptime >= last_uptime && uptime > 60 * MICROS;
-            if same_boot && moved.abs() > 30 * MICROS && self.report.steps.len() < MAX_STEPS {
-                let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
-                let line = Line { place, at, text: printable(line, MAX_TEXT) };
-                self.report.steps.push(ClockStep { seconds: moved as f64 / MICROS as f64, line });
-            }
-        }
-        if self.report.uptimes.len() < 256
-            && self.clock_base.is_none_or(|(b, _)| (b - base).abs() > 5 * MICROS)
-        {
-            self.report.uptimes.push((at, uptime));
-        }
-        // The boot's own burst is logged late: only later lines fix the base.
-        if uptime > 60 * MICROS || self.clock_base.is_some_and(|(_, u)| uptime < u) {
-            self.clock_base = Some((base, uptime));
-        }
-    }
-
-    fn move_to(&mut self, at: At, number: u64, offset: u64) {
-        if at == At::None {
-            return;
-        }
-        let before = self.now;
-        if before != At::None && std::mem::discriminant(&before) == std::mem::discriminant(&at) {
-            let silence = at.micros() - before.micros();
-            if silence >= MIN_GAP {
-                self.report.gaps.push(Gap { from: before, to: at, line: number, offset });
-                if self.report.gaps.len() > 2 * MAX_GAPS {
-                    self.trim_gaps();
-                }
-            }
-        }
-        self.now = at;
-        self.report.span = match self.report.span {
-            None => Some((at, at)),
-            Some((first, _)) => Some((first, at)),
-        };
-    }
-
-    fn trim_gaps(&mut self) {
-        self.report.gaps.sort_by_key(|g| std::cmp::Reverse(g.to.micros() - g.from.micros()));
-        self.report.gaps.truncate(MAX_GAPS);
     }
 
     fn expand_repeat(&mut self, line: &[u8], number: u64, offset: u64) -> bool {
@@ -643,8 +375,6 @@ impl<'r> Scanner<'r> {
                 return true;
             }
         }
-        let (_, encoding) = decode(line);
-        self.report.gbk |= encoding == Encoding::Gbk;
         let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
         let first = Line { place, at: self.now, text: printable(line, MAX_TEXT) };
         let before = match (&self.previous, definition.boot) {

@@ -228,7 +228,7 @@ fn check_field(field: &[u8], low: u32, high: u32, names: &[&str]) -> Result<(), 
             None => (part, None),
         };
         if let Some(step) = step
-            && !number(step, &[]).is_some_and(|n| n >= 1)
+            && number(step, &[]).is_none_or(|n| n < 1)
         {
             return Err(at + range.len());
         }

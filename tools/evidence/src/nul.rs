@@ -102,16 +102,24 @@ impl NulMap {
             return NulCause::WholeFile;
         }
         if to_the_end {
-            return if run.offset % BLOCK == 0 { NulCause::UnflushedTail } else { NulCause::TornAppend };
+            return if run.offset.is_multiple_of(BLOCK) {
+                NulCause::UnflushedTail
+            } else {
+                NulCause::TornAppend
+            };
         }
-        if run.offset % BLOCK == 0 && end % BLOCK == 0 { NulCause::BlockHole } else { NulCause::Overwrite }
+        if run.offset.is_multiple_of(BLOCK) && end.is_multiple_of(BLOCK) {
+            NulCause::BlockHole
+        } else {
+            NulCause::Overwrite
+        }
     }
 
     /// `2048 NUL bytes at offset 4096 (4 KiB aligned)`.
     pub fn describe(run: NulRun) -> String {
-        let aligned = if run.offset % PAGE == 0 {
+        let aligned = if run.offset.is_multiple_of(PAGE) {
             " (on a 4 KiB edge)"
-        } else if run.offset % BLOCK == 0 {
+        } else if run.offset.is_multiple_of(BLOCK) {
             " (on a 512-byte edge)"
         } else {
             ""
