@@ -52,7 +52,9 @@ pub struct Envelope {
     pub body: Body,
 }
 
-/// What an owner and a copy say to each other. `number` pairs a reply with what it answers.
+/// What an owner and a copy say to each other. `number` pairs a reply with what it answers. Those that carry data
+/// are put on the wire by hand and stand last: serde numbers the variants that it knows in order, without the
+/// skipped ones when it reads and with them when it writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     /// Promise the envelope's epoch.
@@ -62,16 +64,6 @@ pub enum Body {
     },
     /// The promise is durable.
     SealReply(SealState),
-    /// Records that follow `prev`. Carried with the data in the payload.
-    #[serde(skip)]
-    Append {
-        /// The record before the first one.
-        prev: LogPosition,
-        /// What follows; may be empty.
-        records: Vec<Record>,
-        /// Everything up to here is committed.
-        commit: Lsn,
-    },
     /// The copy's log is durable and equal to the owner's up to `matched`.
     Appended {
         /// The last LSN that is.
@@ -125,14 +117,6 @@ pub enum Body {
         /// About how many bytes at most.
         max_bytes: u32,
     },
-    /// Records, or none when the first one is not in the log any more.
-    #[serde(skip)]
-    FetchReply {
-        /// Pairs.
-        number: u64,
-        /// They follow each other.
-        records: Vec<Record>,
-    },
     /// One block's committed content and version are wanted.
     Read {
         /// Pairs.
@@ -141,22 +125,6 @@ pub enum Body {
         block: BlockIndex,
         /// Not before everything up to here is committed at the copy.
         min_lsn: Lsn,
-    },
-    /// The block, or nothing when the copy cannot vouch for it.
-    #[serde(skip)]
-    ReadReply {
-        /// Pairs.
-        number: u64,
-        /// The block.
-        block: Option<ImageBlock>,
-    },
-    /// Replace a damaged block if it still has this LSN.
-    #[serde(skip)]
-    Heal {
-        /// Pairs.
-        number: u64,
-        /// The good copy.
-        block: ImageBlock,
     },
     /// What came of it.
     HealReply {
@@ -176,14 +144,6 @@ pub enum Body {
         base: LogPosition,
         /// The LSN up to which the copy was complete.
         since: Lsn,
-    },
-    /// Blocks of an extent, to be put in place where they are newer.
-    #[serde(skip)]
-    Image {
-        /// Pairs.
-        number: u64,
-        /// The blocks, of one extent.
-        blocks: Vec<ImageBlock>,
     },
     /// The blocks are in place and durable, or the disk is full.
     ImageReply {
@@ -215,6 +175,48 @@ pub enum Body {
     },
     /// The copy counts as complete, durably.
     FinishReply,
+    /// Records that follow `prev`. Carried with the data in the payload.
+    #[serde(skip)]
+    Append {
+        /// The record before the first one.
+        prev: LogPosition,
+        /// What follows; may be empty.
+        records: Vec<Record>,
+        /// Everything up to here is committed.
+        commit: Lsn,
+    },
+    /// Records, or none when the first one is not in the log any more.
+    #[serde(skip)]
+    FetchReply {
+        /// Pairs.
+        number: u64,
+        /// They follow each other.
+        records: Vec<Record>,
+    },
+    /// The block, or nothing when the copy cannot vouch for it.
+    #[serde(skip)]
+    ReadReply {
+        /// Pairs.
+        number: u64,
+        /// The block.
+        block: Option<ImageBlock>,
+    },
+    /// Replace a damaged block if it still has this LSN.
+    #[serde(skip)]
+    Heal {
+        /// Pairs.
+        number: u64,
+        /// The good copy.
+        block: ImageBlock,
+    },
+    /// Blocks of an extent, to be put in place where they are newer.
+    #[serde(skip)]
+    Image {
+        /// Pairs.
+        number: u64,
+        /// The blocks, of one extent.
+        blocks: Vec<ImageBlock>,
+    },
 }
 
 impl Body {
