@@ -235,7 +235,7 @@ impl Disk {
         let mut data = Vec::with_capacity(builder.data.len() + 1);
         data.push(header);
         data.append(&mut builder.data);
-        self.to_disk(DiskOrderKind::Write { offset: place.offset, data, durable: true }, Purpose::Batch, out);
+        self.begin(DiskOrderKind::Write { offset: place.offset, data, durable: true }, Purpose::Batch, out);
     }
 
     fn take_urgent(&mut self, builder: &mut Builder, limit: u64) {
@@ -360,6 +360,7 @@ impl Disk {
                     s.state_queued = false;
                 }
                 hold.map(|h| self.journal.holds.remove(&h));
+                self.round_stated(key, out);
             }
             Completion::Mark { key, life, lsn } => {
                 if let Some(s) = self.living(key, life) {

@@ -92,7 +92,7 @@ pub(crate) fn journal_cost(record: &Record) -> u64 {
 
 impl Disk {
     /// An order to the disk; what it is for comes back with it.
-    pub(crate) fn to_disk(&mut self, kind: DiskOrderKind, purpose: Purpose, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn begin(&mut self, kind: DiskOrderKind, purpose: Purpose, out: &mut Vec<StoreOutput>) {
         let token = DiskToken(self.next_token);
         self.next_token += 1;
         self.purposes.insert(token, purpose);
@@ -444,7 +444,7 @@ impl Disk {
     }
 
     /// Takes what came of an order to the disk.
-    pub(crate) fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn disk_done(&mut self, done: DiskDone, out: &mut Vec<StoreOutput>) {
         let Some(purpose) = self.purposes.remove(&done.token) else { return };
         if self.failed {
             return;
@@ -459,7 +459,7 @@ impl Disk {
                     self.superblock_in_flight = false;
                     self.ring.advance_hint(hint);
                     self.page_limit = page_limit;
-                    self.advance_round(now, out);
+                    self.advance_round(out);
                 }
                 Err(fault) => self.fail(DiskActivity::Superblock, Some(fault), out),
             },
@@ -467,7 +467,7 @@ impl Disk {
                 self.page_read(key, life, extent, sequence, done.result, out);
             }
             Purpose::Blocks { job, read } => self.blocks_read(job, read, done.result, out),
-            Purpose::Round(order) => self.round_done(now, order, done.result, out),
+            Purpose::Round(order) => self.round_done(order, done.result, out),
         }
     }
 
@@ -502,7 +502,7 @@ impl Disk {
         if self.failed {
             return;
         }
-        self.advance_round(now, out);
+        self.advance_round(out);
         self.relieve(out);
         self.start_round(now, out);
         self.write_batch(out);
@@ -520,7 +520,7 @@ impl Disk {
         let data = Bytes::from(self.superblock.encode());
         let (hint, page_limit) = (self.superblock.tail, self.superblock.page_limit);
         let kind = DiskOrderKind::Write { offset, data: alloc::vec![data], durable: true };
-        self.to_disk(kind, Purpose::Superblock { hint, page_limit }, out);
+        self.begin(kind, Purpose::Superblock { hint, page_limit }, out);
     }
 
     /// Bytes that wait in memory to be written in place.

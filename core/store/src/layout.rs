@@ -77,7 +77,8 @@ impl Layout {
     /// What a shell writes once, with anything, when it makes a file for the disk: a write to it later then
     /// changes no metadata of the file system's.
     pub fn prewrite(&self) -> Vec<Range<u64>> {
-        vec![0..self.metadata.end]
+        let all = 0..self.metadata.end;
+        vec![all]
     }
     /// Whether the parts follow each other inside the size.
     pub(crate) fn is_sound(&self) -> bool {

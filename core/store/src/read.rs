@@ -20,7 +20,7 @@ use holdfast_types::{
 };
 
 /// What absent blocks read as, shared.
-static ZEROS: [u8; 16 * BLOCK_BYTES] = [0; 16 * BLOCK_BYTES];
+pub(crate) static ZEROS: [u8; 16 * BLOCK_BYTES] = [0; 16 * BLOCK_BYTES];
 
 /// What a job is for.
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl Disk {
             job.reads.insert(read, run);
         }
         for (read, offset, len) in orders {
-            self.to_disk(DiskOrderKind::Read { offset, len }, Purpose::Blocks { job: id, read }, out);
+            self.begin(DiskOrderKind::Read { offset, len }, Purpose::Blocks { job: id, read }, out);
         }
     }
 
@@ -311,7 +311,7 @@ impl Disk {
     ) {
         let offset = self.superblock.layout.page_offset(page, slot);
         let purpose = Purpose::Page { key, life, extent, sequence };
-        self.to_disk(DiskOrderKind::Read { offset, len: BLOCK_BYTES }, purpose, out);
+        self.begin(DiskOrderKind::Read { offset, len: BLOCK_BYTES }, purpose, out);
     }
 
     /// A page was read for the jobs that wait for it.
@@ -585,7 +585,7 @@ impl Disk {
         job.waiting += 1;
         job.reads.insert(read, vec![index]);
         let kind = DiskOrderKind::Read { offset: place.data, len: range.bytes() };
-        self.to_disk(kind, Purpose::Blocks { job: id, read }, out);
+        self.begin(kind, Purpose::Blocks { job: id, read }, out);
     }
 
     fn record_read(&mut self, id: u64, index: usize, result: Result<Bytes, DiskFault>) {

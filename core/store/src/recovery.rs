@@ -21,6 +21,8 @@ use holdfast_types::{
     BLOCK_BYTES, ClusterId, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, NodeId, SegmentKey,
 };
 
+type Entries = Vec<(SegmentKey, Entry)>;
+
 /// How much is read at once.
 const CHUNK: u64 = 1 << 20;
 /// How far behind the log's end a later batch is looked for: several times the longest batch.
@@ -75,7 +77,8 @@ pub(crate) struct Recovery {
     buffer_at: u64,
     buffer: Bytes,
     torn: bool,
-    batches: Vec<(Place, u64, Vec<(SegmentKey, Entry)>)>,
+    /// Batches, each with where its data starts.
+    batches: Vec<(Place, u64, Entries)>,
     tail: u64,
     found: Vec<Found>,
 }
@@ -245,12 +248,12 @@ impl Recovery {
                 return Ok(());
             };
             let header = BatchHeader::peek(&block, nonce).filter(|h| {
-                h.sequence == self.expected.sequence && h.offset == at && h.len() <= journal.end - at
+                h.sequence == self.expected.sequence && h.offset == at && h.bytes() <= journal.end - at
             });
             let mut entries = None;
             if let Some(h) = &header {
-                let Some(batch) = self.buffered(at, h.len()) else {
-                    self.read(at, h.len().max(CHUNK).min(journal.end - at), out);
+                let Some(batch) = self.buffered(at, h.bytes()) else {
+                    self.read(at, h.bytes().max(CHUNK).min(journal.end - at), out);
                     return Ok(());
                 };
                 entries = decode_batch(h, &batch);
@@ -260,7 +263,7 @@ impl Recovery {
                 let place = Place { sequence: h.sequence, offset: at };
                 self.torn = false;
                 let Some(ring) = &mut self.ring else { return Ok(()) };
-                ring.take(place, h.len());
+                ring.take(place, h.bytes());
                 self.expected = ring.next();
                 self.tail = h.tail.sequence;
                 self.batches.push((place, at + u64::from(h.header_blocks) * BLOCK, entries));

@@ -11,8 +11,10 @@ use crate::batch::Urgent;
 use crate::disk::{Disk, Purpose};
 use crate::format::page::Page;
 use crate::overlay::{Content, OverlayBlock};
+use crate::read::ZEROS;
 use crate::segment::ExtentEntry;
-use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
+use crate::space::Slots;
+use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
@@ -63,6 +65,18 @@ struct RoundExtent {
     freed_location: Option<u32>,
 }
 
+impl RoundExtent {
+    /// Leaves the extent out of this round.
+    fn postpone(&mut self, extents: &mut Slots, allocated: &mut u64) {
+        self.page = None;
+        self.blocks.clear();
+        if let Some(location) = self.new_location.take() {
+            extents.release(location);
+            *allocated -= 1;
+        }
+    }
+}
+
 /// A round of writing back.
 #[derive(Debug)]
 pub(crate) struct Round {
@@ -70,6 +84,10 @@ pub(crate) struct Round {
     extents: Vec<RoundExtent>,
     outstanding: usize,
     marks: BTreeSet<SegmentKey>,
+    /// Segments whose new floor must be durable before their tombstones are erased.
+    floors: BTreeSet<SegmentKey>,
+    /// Pages of tombstones that went into a floor.
+    erased: Vec<u32>,
     waiters: Vec<u64>,
     /// Extents taken for promises that still count.
     allocated: u64,
@@ -83,6 +101,7 @@ impl Round {
     /// A segment is dropped: its commit position is not waited for.
     pub(crate) fn forget_segment(&mut self, key: SegmentKey) {
         self.marks.remove(&key);
+        self.floors.remove(&key);
     }
 }
 
@@ -120,7 +139,10 @@ impl Disk {
                 self.journal.urgent.push_back(Urgent::Mark { key: *key, life: s.life });
             }
         }
+        let erased = self.fold_tombstones();
         self.round = Some(Round {
+            floors: erased.keys().copied().collect(),
+            erased: erased.into_values().flatten().collect(),
             stage: Stage::LoadingPages,
             extents,
             outstanding: 0,
@@ -130,7 +152,7 @@ impl Disk {
             wrote_data: false,
         });
         self.load_pages(out);
-        self.advance_round(now, out);
+        self.advance_round(out);
     }
 
     fn select_all(&mut self) -> Vec<RoundExtent> {
@@ -223,7 +245,7 @@ impl Disk {
             let offset = self.superblock.layout.page_offset(old.page, old.slot);
             round.outstanding += 1;
             let kind = DiskOrderKind::Read { offset, len: BLOCK_BYTES };
-            self.to_disk(kind, Purpose::Round(RoundOrder::Page { index }), out);
+            self.begin(kind, Purpose::Round(RoundOrder::Page { index }), out);
         }
         self.round = Some(round);
     }
@@ -233,13 +255,55 @@ impl Disk {
         if let Some(round) = &mut self.round {
             round.marks.remove(&key);
         }
-        self.advance_round(Time::NEVER, out);
+        self.advance_round(out);
+    }
+
+    /// A segment's state is durable.
+    pub(crate) fn round_stated(&mut self, key: SegmentKey, out: &mut Vec<StoreOutput>) {
+        if let Some(round) = &mut self.round {
+            round.floors.remove(&key);
+        }
+        self.advance_round(out);
+    }
+
+    /// When pages run short, tombstones of complete copies give theirs back: an extent without a page counts as
+    /// changed at the segment's floor.
+    fn fold_tombstones(&mut self) -> BTreeMap<SegmentKey, Vec<u32>> {
+        let mut folded: BTreeMap<SegmentKey, Vec<u32>> = BTreeMap::new();
+        let spare = self.pages.total() - self.extents.total();
+        if self.pages.free() >= self.extents.free() + spare / 2 {
+            return folded;
+        }
+        let mut left = ROUND_EXTENTS;
+        for (key, s) in self.segments.iter_mut().filter(|(_, s)| s.incomplete_since.is_none()) {
+            let (settled, overlay, pending) = (s.settled, &s.overlay, &s.pending);
+            let floor = &mut s.floor;
+            s.extents.retain(|extent, e| {
+                let folds = left > 0
+                    && e.location.is_none()
+                    && e.present == 0
+                    && e.newest <= settled
+                    && !overlay.extents.contains_key(extent)
+                    && !pending.contains_key(extent);
+                if folds {
+                    left -= 1;
+                    *floor = (*floor).max(e.newest);
+                    folded.entry(*key).or_default().push(e.page);
+                }
+                !folds
+            });
+            if folded.contains_key(key) {
+                let life = s.life;
+                self.journal.urgent.push_back(Urgent::State { key: *key, life, hold: None });
+            }
+        }
+        folded.values().flatten().for_each(|page| self.cache.remove(*page));
+        folded
     }
 
     /// An order of the round is done.
     pub(crate) fn round_done(
         &mut self,
-        now: Time,
         order: RoundOrder,
         result: Result<Bytes, DiskFault>,
         out: &mut Vec<StoreOutput>,
@@ -272,11 +336,11 @@ impl Disk {
         if !sound {
             return self.fail(activity, None, out);
         }
-        self.advance_round(now, out);
+        self.advance_round(out);
     }
 
     /// Goes on with the round as far as nothing is outstanding.
-    pub(crate) fn advance_round(&mut self, _now: Time, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn advance_round(&mut self, out: &mut Vec<StoreOutput>) {
         while let Some(round) = &mut self.round {
             if round.outstanding > 0 {
                 return;
@@ -286,7 +350,7 @@ impl Disk {
                     round.stage = Stage::LoadingContent;
                     self.load_content(out);
                 }
-                Stage::LoadingContent if !round.marks.is_empty() => return,
+                Stage::LoadingContent if !round.marks.is_empty() || !round.floors.is_empty() => return,
                 Stage::LoadingContent => {
                     round.stage = Stage::WritingData;
                     if !self.write_data(out) {
@@ -297,7 +361,7 @@ impl Disk {
                     round.stage = Stage::FlushingData;
                     if round.wrote_data {
                         round.outstanding += 1;
-                        self.to_disk(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                        self.begin(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
                     }
                 }
                 Stage::FlushingData => {
@@ -311,7 +375,7 @@ impl Disk {
                 Stage::WritingPages => {
                     round.stage = Stage::FlushingPages;
                     round.outstanding += 1;
-                    self.to_disk(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                    self.begin(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
                 }
                 Stage::FlushingPages => return self.finish_round(out),
             }
@@ -345,7 +409,7 @@ impl Disk {
         self.round = Some(round);
         for (index, (offset, first, count)) in reads {
             let kind = DiskOrderKind::Read { offset, len: count * BLOCK_BYTES };
-            self.to_disk(kind, Purpose::Round(RoundOrder::Journal { index, first, count }), out);
+            self.begin(kind, Purpose::Round(RoundOrder::Journal { index, first, count }), out);
         }
     }
 
@@ -372,6 +436,11 @@ impl Disk {
                 // Each free extent may need a page yet; only what is beyond is for mere tombstones.
                 let spare = has_data || self.pages.free() > self.extents.free();
                 e.page_number = if spare { self.pages.take() } else { None };
+                if e.page_number.is_none() && has_data {
+                    // It stays in memory and in the journal until tombstones have given a page back.
+                    e.postpone(&mut self.extents, &mut round.allocated);
+                    continue;
+                }
             }
             if let Some(location) = page.location {
                 let start = self.superblock.layout.extent_offset(location);
@@ -389,7 +458,7 @@ impl Disk {
         self.round = Some(round);
         for (offset, data) in writes {
             let kind = DiskOrderKind::Write { offset, data, durable: false };
-            self.to_disk(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Data)), out);
+            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Data)), out);
         }
         true
     }
@@ -406,7 +475,14 @@ impl Disk {
             let data = vec![Bytes::from(page.encode(nonce))];
             round.outstanding += 1;
             let kind = DiskOrderKind::Write { offset, data, durable: false };
-            self.to_disk(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
+            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
+        }
+        for page in &round.erased {
+            let data = vec![Bytes::from_static(&ZEROS[..2 * BLOCK_BYTES])];
+            let offset = self.superblock.layout.page_offset(*page, false);
+            round.outstanding += 1;
+            let kind = DiskOrderKind::Write { offset, data, durable: false };
+            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
         }
         self.round = Some(round);
     }
@@ -414,6 +490,7 @@ impl Disk {
     /// Everything of the round is durable.
     fn finish_round(&mut self, out: &mut Vec<StoreOutput>) {
         let Some(round) = self.round.take() else { return };
+        round.erased.into_iter().for_each(|page| self.pages.release(page));
         let mut keys = BTreeSet::new();
         for e in round.extents {
             keys.insert(e.key);

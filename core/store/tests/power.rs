@@ -217,6 +217,10 @@ impl Run {
             assert!(state.sealed.0 >= m.sealed, "a promise is gone");
             assert!(state.last.lsn.0 >= m.durable, "an answered record is gone");
             assert!(state.applied.0 <= m.commit, "applied beyond what was committed");
+            // What is in place must be readable before anything is committed again.
+            let range = BlockRange::new(BlockIndex(0), BLOCKS as u32);
+            let outcome = self.rig.run(k, StoreOrder::Read { range });
+            self.models[n].check_read(range, state.applied.0, &joined(outcome));
             let order = StoreOrder::ReadLog { after: state.trim.lsn, max_bytes: 1 << 30 };
             let StoreOutcome::Log { records } = self.rig.run(k, order) else { panic!("no log") };
             assert_eq!(records.last().map_or(state.trim.lsn, |r| r.position.lsn), state.last.lsn);

@@ -424,3 +424,35 @@ fn nothing_is_left_to_do_after_a_checkpoint() {
     assert!(rig.store.is_quiescent());
     assert_eq!((rig.store.usage().dirty_bytes, rig.store.next_timer()), (0, None));
 }
+
+#[test]
+fn tombstones_do_not_use_up_the_pages() {
+    let mut rig = rig();
+    // Three times as many extents as there are pages are written and discarded, a few at a time.
+    let mut lsn = 0;
+    for extent in 0..300 {
+        put(&mut rig, write(1, lsn + 1, extent * EXTENT_BLOCKS, 1));
+        rig.idle();
+        put(&mut rig, zero(1, lsn + 2, extent * EXTENT_BLOCKS, EXTENT_BLOCKS));
+        rig.idle();
+        lsn += 2;
+    }
+    let usage = rig.store.usage();
+    assert_eq!(usage.extents_free, usage.extents_total);
+    put(&mut rig, write(1, lsn + 1, 5, 1));
+    rig.idle();
+    rig.restart(Cut::LoseAll);
+    assert_eq!(joined(rig.run(key(0), read(5, 1))), content(5, 1, lsn + 1));
+    // An extent whose tombstone was folded still counts as changed, and ships as absent.
+    let StoreOutcome::Changed { extents } = rig.run(key(0), StoreOrder::Changed { since: Lsn(1) }) else {
+        panic!("no list")
+    };
+    assert!(extents.contains(&ExtentIndex(3)));
+    let StoreOutcome::Image { blocks, .. } =
+        rig.run(key(0), StoreOrder::ReadImage { extent: ExtentIndex(3), since: Lsn(1) })
+    else {
+        panic!("no image")
+    };
+    assert_eq!(blocks.len(), EXTENT_BLOCKS as usize);
+    assert!(blocks.iter().all(|b| b.data.is_none() && b.lsn > Lsn(1)));
+}

@@ -241,7 +241,7 @@ pub struct BatchHeader {
 
 impl BatchHeader {
     /// The whole batch's length.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         (u64::from(self.header_blocks) + u64::from(self.data_blocks)) * BLOCK_BYTES as u64
     }
 
@@ -269,7 +269,7 @@ impl BatchHeader {
             entries_end: r.u32()?,
         };
         let header_bytes = u64::from(header.header_blocks) * BLOCK_BYTES as u64;
-        let sound = header.len() <= MAX_BATCH_BYTES
+        let sound = header.bytes() <= MAX_BATCH_BYTES
             && (BATCH_HEADER_BYTES as u64..=header_bytes).contains(&u64::from(header.entries_end));
         sound.then_some(header)
     }
@@ -314,7 +314,7 @@ pub fn encode_batch(
 
 /// Reads the entries of a batch whose bytes are all there, and checks its data. None: it is not whole.
 pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Vec<(SegmentKey, Entry)>> {
-    if batch.len() as u64 != header.len() || !header.header_holds(batch) {
+    if batch.len() as u64 != header.bytes() || !header.header_holds(batch) {
         return None;
     }
     let (head, data) = batch.split_at_checked(header.header_blocks as usize * BLOCK_BYTES)?;
@@ -397,7 +397,7 @@ mod tests {
     fn every_kind_of_entry_comes_back() {
         let (batch, entries) = known();
         let header = BatchHeader::peek(&batch[..BLOCK_BYTES], 0x55).expect("it is a batch");
-        assert_eq!((header.sequence, header.tail.sequence, header.len()), (20, 18, 2 * BLOCK_BYTES as u64));
+        assert_eq!((header.sequence, header.tail.sequence, header.bytes()), (20, 18, 2 * BLOCK_BYTES as u64));
         assert_eq!(decode_batch(&header, &batch), Some(entries));
         assert_eq!(BatchHeader::peek(&batch[..BLOCK_BYTES], 0x56), None, "another formatting's");
     }
@@ -434,7 +434,7 @@ mod tests {
         let mut rng = Rng(1);
         for _ in 0..3000 {
             // A header that passes its checksum over entries that are noise.
-            let noise: Vec<u8> = (0..rng.below(400)).map(|_| (rng.next() % 24) as u8).collect();
+            let noise: Vec<u8> = (0..rng.below(400)).map(|_| (rng.draw() % 24) as u8).collect();
             let place = Place { sequence: 1, offset: 0 };
             let mut batch = encode_batch(1, place, place, &noise, rng.below(9) as u32, 1);
             batch.resize(batch.len() + BLOCK_BYTES, 0);

@@ -13,7 +13,7 @@ pub struct Rng(pub u64);
 
 impl Rng {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,7 +22,7 @@ impl Rng {
     }
     /// A number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
+        self.draw() % n.max(1)
     }
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
@@ -210,7 +210,7 @@ impl SimDisk {
                 Cut::Torn => match self.rng.below(3) {
                     0 => 0,
                     1 => u64::MAX,
-                    _ => self.rng.next(),
+                    _ => self.rng.draw(),
                 },
             };
             for sector in (0..SECTORS).filter(|s| kept >> s & 1 == 1) {
