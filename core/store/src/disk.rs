@@ -6,21 +6,19 @@
 
 use crate::api::{DiskActivity, StoreConfig, StoreEvent, StoreOutput, Usage};
 use crate::batch::{Completion, Journal, Queued, QueuedEntry};
-use crate::format::journal::SegmentState;
 use crate::format::superblock::Superblock;
 use crate::pages::PageCache;
 use crate::read::{Job, JobKind};
 use crate::ring::{Place, Ring};
-use crate::segment::{LogEntry, Segment, written_extents};
+use crate::segment::Segment;
 use crate::space::Slots;
 use crate::writeback::Round;
 use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BLOCK_BYTES, BlockIndex, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, Epoch, ImageBlock,
-    LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody, RepeatState, SegmentKey, StoreOrder,
-    StoreOutcome, StoreRefusal, Time,
+    BLOCK_BYTES, BlockIndex, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, ImageBlock,
+    OrderToken, SegmentKey, StoreOrder, StoreOutcome, StoreRefusal, Time,
 };
 
 /// What an order to the disk was for.
@@ -79,15 +77,6 @@ pub(crate) struct Disk {
     /// Journal bytes of records that are not committed.
     pub uncommitted: u64,
     pub failed: bool,
-}
-
-/// The most that a record takes in the journal: a batch of its own.
-pub(crate) fn journal_cost(record: &Record) -> u64 {
-    let data = match &record.body {
-        RecordBody::Write(w) => w.range.bytes(),
-        _ => 0,
-    };
-    (data + BLOCK_BYTES) as u64
 }
 
 impl Disk {
@@ -173,274 +162,6 @@ impl Disk {
 
     pub(crate) fn queue(&mut self, key: SegmentKey, life: u64, entry: QueuedEntry, done: Option<Completion>) {
         self.journal.normal.push_back(Queued { key, life, entry, done });
-    }
-
-    fn seal(&mut self, key: SegmentKey, token: OrderToken, epoch: Epoch) {
-        self.ensure_stated(key);
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        s.sealed = s.sealed.max(epoch);
-        let (life, epoch) = (s.life, s.sealed);
-        let done = Completion::Order { key, token, outcome: StoreOutcome::Sealed };
-        self.queue(key, life, QueuedEntry::Seal(epoch), Some(done));
-    }
-
-    fn append(
-        &mut self,
-        key: SegmentKey,
-        token: OrderToken,
-        cut_after: Option<Lsn>,
-        records: Vec<Record>,
-        sealed: Epoch,
-    ) -> Result<(), StoreOutcome> {
-        let bad = bad_record_blocks(&records);
-        if !bad.is_empty() {
-            return Err(StoreOutcome::BadBlocks { blocks: bad });
-        }
-        if !self.has_room(key, &records) {
-            return Err(StoreOutcome::Refused(StoreRefusal::Full));
-        }
-        self.ensure_stated(key);
-        if let Some(after) = cut_after {
-            self.cut(key, after);
-        }
-        let Some(s) = self.segments.get_mut(&key) else { return Ok(()) };
-        let life = s.life;
-        if sealed > s.sealed || records.is_empty() {
-            s.sealed = s.sealed.max(sealed);
-            let epoch = s.sealed;
-            self.queue(key, life, QueuedEntry::Seal(epoch), None);
-        }
-        for record in records {
-            self.log_record(key, life, record);
-        }
-        let last = self.segments.get(&key).map(Segment::last).unwrap_or_default();
-        if let Some(queued) = self.journal.normal.back_mut() {
-            debug_assert!(queued.done.is_none());
-            queued.done = Some(Completion::Order { key, token, outcome: StoreOutcome::Appended { last } });
-        }
-        Ok(())
-    }
-
-    fn log_record(&mut self, key: SegmentKey, life: u64, record: Record) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        assert_eq!(record.position.lsn, s.last().lsn.next(), "records follow each other");
-        assert!(record.data_bytes() <= MAX_RECORD_BYTES, "a longer request is split by the gateway");
-        assert!(record.range().is_none_or(|r| r.in_segment()), "a record lies in its segment");
-        self.log_memory += record.data_bytes() as u64;
-        self.uncommitted += journal_cost(&record);
-        s.log.push_back(LogEntry { record: record.clone(), place: None });
-        for extent in written_extents(&record) {
-            self.pending_add(key, extent.0);
-        }
-        self.queue(key, life, QueuedEntry::Record(record), None);
-    }
-
-    /// One more write waits to be put into the extent.
-    pub(crate) fn pending_add(&mut self, key: SegmentKey, extent: u32) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let count = s.pending.entry(extent).or_insert(0);
-        *count += 1;
-        if *count == 1 && s.extents.get(&extent).is_none_or(|e| e.location.is_none()) {
-            self.promised += 1;
-        }
-        s.hollow.remove(&extent);
-    }
-
-    /// A write of the extent is in place, or gone.
-    pub(crate) fn pending_remove(&mut self, key: SegmentKey, extent: u32) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let Some(count) = s.pending.get_mut(&extent) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        s.pending.remove(&extent);
-        match s.extents.get(&extent) {
-            Some(e) if e.location.is_some() => {
-                if e.present == 0 {
-                    s.hollow.insert(extent);
-                    self.dirty.insert(key);
-                }
-            }
-            _ => self.promised -= 1,
-        }
-    }
-
-    /// Extents that nobody holds and nobody was promised.
-    pub(crate) fn available_extents(&self) -> u64 {
-        let taken_for_promises = self.round.as_ref().map_or(0, Round::allocated);
-        (u64::from(self.extents.free()) + taken_for_promises).saturating_sub(self.promised)
-    }
-
-    fn has_room(&self, key: SegmentKey, records: &[Record]) -> bool {
-        let Some(s) = self.segments.get(&key) else { return false };
-        let fresh: BTreeSet<u32> = records
-            .iter()
-            .flat_map(written_extents)
-            .map(|e| e.0)
-            .filter(|e| !s.pending.contains_key(e) && s.extents.get(e).is_none_or(|x| x.location.is_none()))
-            .collect();
-        if fresh.len() as u64 > self.available_extents() {
-            return false;
-        }
-        // Uncommitted records may have to be copied forward while the ring is full, so they may never hold most
-        // of it. Records without data go on longer: they are what frees space.
-        let cost: u64 = records.iter().map(journal_cost).sum();
-        let limit = self.uncommitted_limit();
-        let is_small = records.iter().all(|r| r.data_bytes() == 0);
-        self.uncommitted + cost <= if is_small { limit + self.ring.capacity() / 16 } else { limit }
-    }
-
-    /// Removes records after `after` from the log.
-    fn cut(&mut self, key: SegmentKey, after: Lsn) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        if after >= s.last().lsn {
-            return;
-        }
-        assert!(after >= s.commit, "a committed record is never cut");
-        let life = s.life;
-        s.durable = s.durable.min(after);
-        let keep = (after.0 - s.trim.lsn.0) as usize;
-        let gone: Vec<LogEntry> = s.log.drain(keep..).collect();
-        let oldest = gone.iter().filter_map(|e| e.place).map(|p| p.batch.sequence).min();
-        self.forget_entries(key, &gone, Lsn(0), Lsn(0));
-        let hold = oldest.map(|sequence| self.journal.hold(sequence));
-        self.queue(key, life, QueuedEntry::Cut(after), hold.map(|hold| Completion::Release { hold }));
-    }
-
-    /// Takes entries that left the log out of every count.
-    fn forget_entries(&mut self, key: SegmentKey, gone: &[LogEntry], commit: Lsn, settled: Lsn) {
-        for entry in gone {
-            self.log_memory -= entry.record.data_bytes() as u64;
-            if entry.record.position.lsn > commit {
-                self.uncommitted -= journal_cost(&entry.record);
-            }
-            if entry.record.position.lsn > settled {
-                for extent in written_extents(&entry.record) {
-                    self.pending_remove(key, extent.0);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn commit(&mut self, now: Time, key: SegmentKey, lsn: Lsn) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let mut at = s.commit;
-        while at < lsn.min(s.last().lsn) {
-            at = at.next();
-            self.uncommitted -= s.entry(at).map_or(0, |e| journal_cost(&e.record));
-        }
-        s.commit_up_to(lsn);
-        if s.overlay.is_empty() {
-            self.settle(key);
-        } else {
-            self.dirty.insert(key);
-            self.last_commit = now;
-        }
-    }
-
-    /// Moves the settled position to where everything is in place.
-    pub(crate) fn settle(&mut self, key: SegmentKey) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let oldest = s.overlay.oldest().map_or(u64::MAX, |l| l.0 - 1);
-        let to = s.commit.min(s.durable).min(Lsn(oldest));
-        let mut extents = Vec::new();
-        while s.settled < to {
-            let next = s.settled.next();
-            s.settled = next;
-            let Some(entry) = s.entry_mut(next) else { continue };
-            extents.extend(written_extents(&entry.record).map(|e| e.0));
-            if let RecordBody::Write(w) = &mut entry.record.body {
-                self.log_memory -= w.data.len() as u64;
-                w.data = Bytes::new();
-            }
-        }
-        for extent in extents {
-            self.pending_remove(key, extent);
-        }
-    }
-
-    fn reset(&mut self, key: SegmentKey, token: OrderToken, base: LogPosition, sealed: Epoch) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let (life, commit, settled) = (s.life, s.commit, s.settled);
-        let mut oldest = s.oldest_batch();
-        if let (Some(stated), oldest) = (s.stated, &mut oldest) {
-            *oldest = Some(oldest.map_or(stated, |o| o.min(stated)));
-        }
-        let gone: Vec<LogEntry> = s.log.drain(..).collect();
-        s.sealed = s.sealed.max(sealed);
-        s.incomplete_since = Some(s.incomplete_since.unwrap_or(settled));
-        s.trim = base;
-        (s.commit, s.durable, s.settled, s.marked) = (base.lsn, base.lsn, base.lsn, base.lsn);
-        s.repeats = RepeatState::default();
-        // Committed content that is not in place would be lost with its records by a crash; it is newer than
-        // `incomplete_since`, so that it comes back with the images.
-        let extents: Vec<u32> = s.overlay.extents.keys().copied().collect();
-        for extent in extents {
-            s.overlay.remove(holdfast_types::ExtentIndex(extent), Lsn(u64::MAX), |_, b| !b.image);
-        }
-        s.state_queued = true;
-        let state = s.state(true);
-        self.forget_entries(key, &gone, commit, settled);
-        let hold = oldest.map(|sequence| self.journal.hold(sequence));
-        self.queue(key, life, QueuedEntry::State(state), Some(Completion::State { key, life, hold }));
-        let done = Completion::Order { key, token, outcome: StoreOutcome::Reset };
-        self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
-    }
-
-    fn complete(&mut self, key: SegmentKey, token: OrderToken, repeats: RepeatState) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        s.incomplete_since = None;
-        let since_base = core::mem::replace(&mut s.repeats, repeats);
-        merge_repeats(&mut s.repeats, since_base);
-        s.state_queued = true;
-        let (life, state, sealed) = (s.life, s.state(false), s.sealed);
-        let done = Completion::State { key, life, hold: None };
-        self.queue(key, life, QueuedEntry::State(state), Some(done));
-        let done = Completion::Order { key, token, outcome: StoreOutcome::Completed };
-        self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
-    }
-
-    /// Makes an empty copy.
-    pub(crate) fn create(&mut self, key: SegmentKey) {
-        let life = self.next_life;
-        if let alloc::collections::btree_map::Entry::Vacant(place) = self.segments.entry(key) {
-            place.insert(Segment::new(life));
-            self.next_life += 1;
-        }
-    }
-
-    /// Gives up a copy. Its space is free once that is durable.
-    pub(crate) fn drop_segment(&mut self, key: SegmentKey) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let (commit, settled) = (s.commit, s.settled);
-        let mut oldest = s.oldest_batch();
-        oldest = [oldest, s.stated].into_iter().flatten().min();
-        let gone: Vec<LogEntry> = s.log.drain(..).collect();
-        self.forget_entries(key, &gone, commit, settled);
-        let Some(mut s) = self.segments.remove(&key) else { return };
-        // Images that wait to be installed hold promises of their own.
-        for extent in s.pending.keys() {
-            if s.extents.get(extent).is_none_or(|e| e.location.is_none()) {
-                self.promised -= 1;
-            }
-        }
-        self.dirty.remove(&key);
-        if let Some(round) = &mut self.round {
-            round.forget_segment(key);
-        }
-        let extents: Vec<_> = core::mem::take(&mut s.extents).into_values().collect();
-        for entry in &extents {
-            self.cache.remove(entry.page);
-        }
-        if s.stated.is_some() || s.state_queued {
-            let state = SegmentState { life: s.life, dropped: true, ..SegmentState::default() };
-            let hold = oldest.map(|sequence| self.journal.hold(sequence));
-            let done = Completion::Dropped { hold, extents };
-            self.queue(key, s.life, QueuedEntry::State(state), Some(done));
-        } else {
-            assert!(extents.is_empty(), "a copy without a durable state has nothing in place");
-        }
     }
 
     /// Takes what came of an order to the disk.
@@ -560,38 +281,9 @@ pub(crate) fn refuse(
     out.push(StoreOutput::Done { segment, token, outcome: StoreOutcome::Refused(refusal) });
 }
 
-/// Blocks whose data does not pass the checksum that came with it. A wrong one in the journal would look like a
-/// torn batch when the disk is opened.
-fn bad_record_blocks(records: &[Record]) -> Vec<BlockIndex> {
-    let mut bad = Vec::new();
-    for record in records {
-        let RecordBody::Write(w) = &record.body else { continue };
-        assert_eq!(w.data.len(), w.range.bytes(), "a write's data covers its range");
-        assert_eq!(w.crcs.len(), w.range.count as usize, "a write has a checksum for each block");
-        let blocks = w.range.blocks().zip(w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()));
-        bad.extend(blocks.filter(|(_, (data, crc))| crc32c(data) != **crc).map(|(block, _)| block));
-    }
-    bad
-}
-
 /// Blocks of an image whose data does not pass the checksum that came with it.
 pub(crate) fn bad_image_blocks(blocks: &[ImageBlock]) -> Vec<BlockIndex> {
     let is_bad =
         |b: &&ImageBlock| b.data.as_ref().is_some_and(|d| d.len() != BLOCK_BYTES || crc32c(d) != b.crc);
     blocks.iter().filter(is_bad).map(|b| b.block).collect()
-}
-
-fn merge_repeats(into: &mut RepeatState, later: RepeatState) {
-    for (gateway, mut repeats) in later.gateways {
-        let of = into.gateways.entry(gateway).or_default();
-        of.low = of.low.max(repeats.low);
-        of.done.append(&mut repeats.done);
-        of.done = of.done.split_off(&of.low);
-        of.fenced |= repeats.fenced;
-        for session in repeats.fenced_sessions {
-            if !of.fenced_sessions.contains(&session) {
-                of.fenced_sessions.push(session);
-            }
-        }
-    }
 }

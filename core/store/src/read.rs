@@ -5,22 +5,18 @@
 
 use crate::api::{StoreEvent, StoreOutput};
 use crate::batch::Copy;
-use crate::disk::{Disk, Purpose, bad_image_blocks, refuse};
+use crate::disk::{Disk, Purpose, bad_image_blocks};
 use crate::format::page::Page;
 use crate::layout::BLOCK;
-use crate::overlay::{Content, OverlayBlock};
-use crate::segment::{Segment, by_extent};
+use crate::segment::by_extent;
+use crate::slot::{Slot, SlotState, Source, digests, image, pieces, runs, slots_above, view};
 use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BLOCK_BYTES, BlockContent, BlockDigest, BlockIndex, BlockRange, DiskFault, DiskOrderKind, EXTENT_BLOCKS,
-    ExtentIndex, ImageBlock, Lsn, OrderToken, Record, RecordBody, SEGMENT_EXTENTS, SegmentKey, StoreOutcome,
-    StoreRefusal,
+    BLOCK_BYTES, BlockIndex, BlockRange, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, ImageBlock,
+    Lsn, OrderToken, Record, SegmentKey, StoreOutcome, StoreRefusal,
 };
-
-/// What absent blocks read as, shared.
-pub(crate) static ZEROS: [u8; 16 * BLOCK_BYTES] = [0; 16 * BLOCK_BYTES];
 
 /// What a job is for.
 #[derive(Debug)]
@@ -69,77 +65,23 @@ pub(crate) struct Job {
     pub life: u64,
     pub token: Option<OrderToken>,
     pub kind: JobKind,
-    slots: Vec<Slot>,
+    pub slots: Vec<Slot>,
     /// Disk orders and pages and extents that it waits for.
-    waiting: u32,
+    pub waiting: u32,
     /// Which slots, or which record, a disk order reads for.
-    reads: BTreeMap<u64, Vec<usize>>,
-    next_read: u64,
+    pub reads: BTreeMap<u64, Vec<usize>>,
+    pub next_read: u64,
     /// The committed position when a block was resolved last.
-    at: Lsn,
-}
-
-#[derive(Debug)]
-struct Slot {
-    block: BlockIndex,
-    lsn: Lsn,
-    crc: u32,
-    state: SlotState,
-    /// What was read and did not pass: LSN, place and sum.
-    failed: Option<(Lsn, u64, u32)>,
-}
-
-#[derive(Debug)]
-enum SlotState {
-    Pending,
-    Reading(u64),
-    Absent,
-    Data(Bytes),
-    /// Part of what a disk order brought.
-    Piece {
-        read: u64,
-        at: usize,
-        all: Bytes,
-    },
-    Bad(u32),
-}
-
-/// A block's committed state.
-struct View {
-    lsn: Lsn,
-    crc: u32,
-    source: Source,
-}
-
-enum Source {
-    Absent,
-    Memory(Bytes),
-    At(u64),
-    /// The page says that there is data and not where.
-    Lost,
-}
-
-fn view(segment: &Segment, page: Option<&Page>, extent_at: Option<u64>, extent: ExtentIndex, i: u32) -> View {
-    let of_page = page.map_or(Lsn(0), |p| p.lsns[i as usize]);
-    if let Some((lsn, block)) =
-        segment.overlay.extent(extent).and_then(|e| e.block(i)).filter(|o| o.0 >= of_page)
-    {
-        let source = match block.map(|b| &b.content) {
-            None | Some(Content::Absent) => Source::Absent,
-            Some(Content::Memory(data)) => Source::Memory(data.clone()),
-            Some(Content::Journal(at)) => Source::At(*at),
-        };
-        return View { lsn, crc: block.map_or(0, |b| b.crc), source };
-    }
-    let Some(page) = page.filter(|p| p.is_present(i)) else {
-        return View { lsn: of_page, crc: 0, source: Source::Absent };
-    };
-    let source = extent_at.map_or(Source::Lost, |at| Source::At(at + u64::from(i) * BLOCK));
-    View { lsn: of_page, crc: page.crcs[i as usize], source }
+    pub at: Lsn,
 }
 
 impl Disk {
-    fn new_job(&mut self, key: SegmentKey, token: Option<OrderToken>, kind: JobKind) -> Option<u64> {
+    pub(crate) fn new_job(
+        &mut self,
+        key: SegmentKey,
+        token: Option<OrderToken>,
+        kind: JobKind,
+    ) -> Option<u64> {
         let life = self.segments.get(&key)?.life;
         let id = self.next_job;
         self.next_job += 1;
@@ -205,7 +147,7 @@ impl Disk {
     }
 
     /// One thing that a job waited for is there.
-    fn job_step(&mut self, id: u64, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn job_step(&mut self, id: u64, out: &mut Vec<StoreOutput>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.waiting -= 1;
         if job.waiting == 0 {
@@ -428,184 +370,6 @@ impl Disk {
             out.push(StoreOutput::Done { segment: key, token, outcome });
         }
     }
-
-    /// The extents with anything newer than `since`.
-    pub(crate) fn changed(&self, key: SegmentKey, since: Lsn) -> Vec<ExtentIndex> {
-        let Some(s) = self.segments.get(&key) else { return Vec::new() };
-        let of_pages = s.extents.iter().filter(|(_, e)| e.newest > since).map(|(i, _)| *i);
-        let of_overlay = s.overlay.extents.iter().filter(|(_, e)| e.newest() > since).map(|(i, _)| *i);
-        let mut changed: BTreeSet<u32> = of_pages.chain(of_overlay).collect();
-        if s.floor > since {
-            changed.extend((0..SEGMENT_EXTENTS).filter(|i| !s.extents.contains_key(i)));
-        }
-        changed.into_iter().map(ExtentIndex).collect()
-    }
-
-    /// Takes an image's blocks; they are in place when their extents were written back.
-    pub(crate) fn install(
-        &mut self,
-        key: SegmentKey,
-        token: OrderToken,
-        blocks: Vec<ImageBlock>,
-        out: &mut Vec<StoreOutput>,
-    ) {
-        assert!(
-            blocks.iter().all(|b| BlockRange::new(b.block, 1).in_segment()),
-            "an image lies in its segment"
-        );
-        let bad = bad_image_blocks(&blocks);
-        if !bad.is_empty() {
-            let outcome = StoreOutcome::BadBlocks { blocks: bad };
-            return out.push(StoreOutput::Done { segment: key, token, outcome });
-        }
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let extents: BTreeSet<u32> = blocks.iter().map(|b| b.block.extent().0).collect();
-        let with_data: BTreeSet<u32> =
-            blocks.iter().filter(|b| b.data.is_some()).map(|b| b.block.extent().0).collect();
-        let is_fresh =
-            |e: &&u32| !s.pending.contains_key(*e) && s.extents.get(*e).is_none_or(|x| x.location.is_none());
-        let fresh = with_data.iter().filter(is_fresh).count() as u64;
-        if fresh > self.available_extents() {
-            return refuse(key, token, StoreRefusal::Full, out);
-        }
-        // The pages carry the copy's life: its state must be in the journal before they count.
-        self.ensure_stated(key);
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        for b in blocks {
-            let content = b.data.map_or(Content::Absent, Content::Memory);
-            let state = OverlayBlock { lsn: b.lsn, crc: b.crc, content, heal: false, image: true };
-            s.overlay.insert(b.block.extent(), b.block.in_extent(), state);
-        }
-        for extent in &with_data {
-            self.pending_add(key, *extent);
-        }
-        self.dirty.insert(key);
-        let kind = JobKind::Install { extents: with_data.into_iter().collect() };
-        let Some(id) = self.new_job(key, Some(token), kind) else { return };
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.waiting += extents.len() as u32;
-        }
-        for extent in extents {
-            self.extent_waiters.entry((key, extent)).or_default().push(id);
-        }
-        self.job_step(id, out);
-    }
-
-    /// Puts a good copy over a damaged block, if the block's state is still the copy's.
-    fn place_heal(&mut self, id: u64, extent: ExtentIndex) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let JobKind::Heal { block, placed } = &mut job.kind else { return };
-        let Some(s) = self.segments.get_mut(&job.key) else { return };
-        let i = block.block.in_extent();
-        let page = s.extents.get(&extent.0).and_then(|e| self.cache.get(e.page));
-        let in_place = page.is_some_and(|p| p.lsns[i as usize] == block.lsn && p.is_present(i));
-        let Some(data) = block.data.clone().filter(|_| in_place) else { return };
-        let content = Content::Memory(data);
-        let state = OverlayBlock { lsn: block.lsn, crc: block.crc, content, heal: true, image: true };
-        if s.overlay.insert(extent, i, state) {
-            *placed = true;
-            job.waiting += 1;
-            let key = job.key;
-            self.dirty.insert(key);
-            self.extent_waiters.entry((key, extent.0)).or_default().push(id);
-        }
-    }
-
-    /// Collects records after `after`.
-    pub(crate) fn read_log(
-        &mut self,
-        key: SegmentKey,
-        token: OrderToken,
-        after: Lsn,
-        max_bytes: usize,
-        out: &mut Vec<StoreOutput>,
-    ) {
-        let records = self.collect_records(key, after, max_bytes);
-        let Some(id) = self.new_job(key, Some(token), JobKind::Log { records }) else { return };
-        self.order_record_reads(id, out);
-        self.job_step(id, out);
-    }
-
-    /// Has uncommitted records read that are only in the journal, to copy them forward.
-    pub(crate) fn start_copy(
-        &mut self,
-        key: SegmentKey,
-        after: Lsn,
-        max_bytes: usize,
-        out: &mut Vec<StoreOutput>,
-    ) {
-        let records = self.collect_records(key, after, max_bytes);
-        let Some(id) = self.new_job(key, None, JobKind::Copy { records }) else { return };
-        self.order_record_reads(id, out);
-        self.job_step(id, out);
-    }
-
-    fn collect_records(&self, key: SegmentKey, after: Lsn, max_bytes: usize) -> Vec<Record> {
-        let mut records = Vec::new();
-        let Some(s) = self.segments.get(&key) else { return records };
-        let (mut at, mut bytes) = (after.next(), 0);
-        while let Some(entry) = s.entry(at) {
-            let size = match &entry.record.body {
-                RecordBody::Write(w) => w.range.bytes(),
-                _ => 0,
-            };
-            if !records.is_empty() && bytes + size > max_bytes {
-                break;
-            }
-            bytes += size;
-            records.push(entry.record.clone());
-            at = at.next();
-        }
-        records
-    }
-
-    fn order_record_reads(&mut self, id: u64, out: &mut Vec<StoreOutput>) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &job.kind else { return };
-        let missing: Vec<usize> = (0..records.len()).filter(|i| is_missing(&records[*i])).collect();
-        for index in missing {
-            self.order_record_read(id, index, out);
-        }
-    }
-
-    /// Orders the data of one of a job's records, or ends the job's list before it when it is gone.
-    fn order_record_read(&mut self, id: u64, index: usize, out: &mut Vec<StoreOutput>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &mut job.kind else { return };
-        let Some(record) = records.get(index) else { return };
-        let segment = self.segments.get(&job.key).filter(|s| s.life == job.life);
-        let entry = segment.and_then(|s| s.entry(record.position.lsn));
-        let place = entry.filter(|e| e.record.position == record.position).and_then(|e| e.place);
-        let (Some(place), Some(range)) = (place, record.range()) else {
-            records.truncate(index);
-            return;
-        };
-        let read = job.next_read;
-        job.next_read += 1;
-        job.waiting += 1;
-        job.reads.insert(read, vec![index]);
-        let kind = DiskOrderKind::Read { offset: place.data, len: range.bytes() };
-        self.begin(kind, Purpose::Blocks { job: id, read }, out);
-    }
-
-    fn record_read(&mut self, id: u64, index: usize, result: Result<Bytes, DiskFault>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &mut job.kind else { return };
-        let Some(Record { body: RecordBody::Write(w), .. }) = records.get_mut(index) else { return };
-        let data = result.unwrap_or_default();
-        let holds = data.len() == w.range.bytes()
-            && data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(b, crc)| crc32c(b) == *crc);
-        if holds {
-            w.data = data;
-        } else {
-            // Damaged, or trimmed and overwritten meanwhile: either way it is not in the log any more.
-            records.truncate(index);
-        }
-    }
-}
-
-fn is_missing(record: &Record) -> bool {
-    matches!(&record.body, RecordBody::Write(w) if w.data.is_empty() && w.range.count > 0)
 }
 
 fn decode_current(
@@ -617,107 +381,4 @@ fn decode_current(
 ) -> Option<Box<Page>> {
     let page = Page::decode(&result.ok()?, nonce)?;
     (page.sequence == sequence && page.key == key && page.extent.0 == extent).then_some(page)
-}
-
-/// A slot for each block whose LSN is above `since`; blocks of an extent without a page count as of `floor`.
-fn slots_above(
-    segment: &Segment,
-    page: Option<&Page>,
-    extent: ExtentIndex,
-    since: Lsn,
-    floor: Lsn,
-) -> Vec<Slot> {
-    let blocks = BlockRange::new(extent.first_block(), EXTENT_BLOCKS).blocks();
-    let lsn = |b: BlockIndex| view(segment, page, None, extent, b.in_extent()).lsn.max(floor);
-    blocks.filter(|b| lsn(*b) > since).map(|block| Slot { lsn: lsn(block), ..Slot::new(block) }).collect()
-}
-
-impl Slot {
-    fn new(block: BlockIndex) -> Self {
-        Self { block, lsn: Lsn(0), crc: 0, state: SlotState::Pending, failed: None }
-    }
-
-    fn take(&mut self, view: View) {
-        // An absent block keeps the LSN of its extent's floor.
-        self.lsn = view.lsn.max(if matches!(view.source, Source::Absent) { self.lsn } else { Lsn(0) });
-        self.crc = view.crc;
-        self.state = match view.source {
-            Source::Absent => SlotState::Absent,
-            Source::Memory(data) => SlotState::Data(data),
-            Source::Lost => SlotState::Bad(0),
-            Source::At(at) => match self.failed {
-                Some((lsn, place, sum)) if (lsn, place) == (view.lsn, at) => SlotState::Bad(sum),
-                _ => SlotState::Reading(at),
-            },
-        };
-    }
-}
-
-/// The slots' content, with as few pieces as can be without copying.
-fn pieces(slots: Vec<Slot>) -> Vec<Bytes> {
-    let mut pieces = Vec::new();
-    let mut slots = slots.into_iter().peekable();
-    while let Some(slot) = slots.next() {
-        match slot.state {
-            SlotState::Data(data) => pieces.push(data),
-            SlotState::Piece { read, at, all } => {
-                let mut end = at + BLOCK_BYTES;
-                let follows = |s: &Slot, end: usize| matches!(s.state, SlotState::Piece { read: r, at, .. } if r == read && at == end);
-                while slots.next_if(|s| follows(s, end)).is_some() {
-                    end += BLOCK_BYTES;
-                }
-                pieces.push(all.slice(at..end));
-            }
-            SlotState::Absent | SlotState::Pending | SlotState::Reading(_) | SlotState::Bad(_) => {
-                debug_assert!(
-                    matches!(slot.state, SlotState::Absent),
-                    "a job ends when every block is resolved"
-                );
-                let mut len = BLOCK_BYTES;
-                while len < ZEROS.len() && slots.next_if(|s| matches!(s.state, SlotState::Absent)).is_some() {
-                    len += BLOCK_BYTES;
-                }
-                pieces.push(Bytes::from_static(&ZEROS[..len]));
-            }
-        }
-    }
-    pieces
-}
-
-fn image(slots: Vec<Slot>) -> Vec<ImageBlock> {
-    let block = |s: Slot| {
-        let data = match s.state {
-            SlotState::Data(data) => Some(data),
-            SlotState::Piece { at, all, .. } => Some(all.slice(at..at + BLOCK_BYTES)),
-            _ => None,
-        };
-        ImageBlock { block: s.block, lsn: s.lsn, crc: s.crc, data }
-    };
-    slots.into_iter().map(block).collect()
-}
-
-fn digests(slots: &[Slot]) -> Vec<BlockDigest> {
-    let digest = |s: &Slot| {
-        let content = match &s.state {
-            SlotState::Data(_) | SlotState::Piece { .. } => BlockContent::Good(s.crc),
-            SlotState::Bad(sum) => BlockContent::Bad(*sum),
-            SlotState::Absent | SlotState::Pending | SlotState::Reading(_) => BlockContent::Absent,
-        };
-        BlockDigest { block: s.block, lsn: s.lsn, content }
-    };
-    slots.iter().map(digest).collect()
-}
-
-fn runs(range: BlockRange, present: &BTreeMap<u32, [u64; EXTENT_BLOCKS as usize / 64]>) -> Vec<(u32, bool)> {
-    let mut runs: Vec<(u32, bool)> = Vec::new();
-    for block in range.blocks() {
-        let i = block.in_extent();
-        let is =
-            present.get(&block.extent().0).is_some_and(|bits| bits[i as usize / 64] >> (i % 64) & 1 == 1);
-        match runs.last_mut() {
-            Some((count, value)) if *value == is => *count += 1,
-            _ => runs.push((1, is)),
-        }
-    }
-    runs
 }

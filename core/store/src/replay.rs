@@ -2,10 +2,11 @@
 
 use crate::api::StoreConfig;
 use crate::batch::Journal;
-use crate::disk::{Disk, journal_cost};
+use crate::disk::Disk;
 use crate::format::journal::{Entry, SegmentState};
 use crate::format::page::Page;
 use crate::format::superblock::Superblock;
+use crate::log::journal_cost;
 use crate::pages::PageCache;
 use crate::ring::{Place, Ring};
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace, Segment, written_extents};

@@ -7,24 +7,17 @@
 //! not, the journal brings the block back as committed.
 
 use crate::api::{DiskActivity, StoreOutput};
-use crate::batch::Urgent;
 use crate::disk::{Disk, Purpose};
 use crate::format::page::Page;
 use crate::overlay::{Content, OverlayBlock};
-use crate::read::ZEROS;
 use crate::segment::ExtentEntry;
+use crate::slot::ZEROS;
 use crate::space::Slots;
-use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
-use holdfast_types::{
-    BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey, Time,
-};
+use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey};
 
-/// The most blocks of a round.
-const ROUND_BLOCKS: usize = 4096;
-/// The most extents of a round: each costs a page.
-const ROUND_EXTENTS: usize = 1024;
 /// Pages that the superblock admits at once, so that it is written seldom.
 const PAGE_LIMIT_STEP: u32 = 1024;
 
@@ -38,7 +31,7 @@ pub(crate) enum RoundOrder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     LoadingPages,
     LoadingContent,
     WritingData,
@@ -49,20 +42,20 @@ enum Stage {
 
 /// An extent's part of a round.
 #[derive(Debug)]
-struct RoundExtent {
-    key: SegmentKey,
-    life: u64,
-    extent: ExtentIndex,
+pub(crate) struct RoundExtent {
+    pub key: SegmentKey,
+    pub life: u64,
+    pub extent: ExtentIndex,
     /// As it was before.
-    old: Option<ExtentEntry>,
-    whole: Option<Lsn>,
-    blocks: Vec<(u32, OverlayBlock)>,
+    pub old: Option<ExtentEntry>,
+    pub whole: Option<Lsn>,
+    pub blocks: Vec<(u32, OverlayBlock)>,
     /// What was taken from the overlay, as LSNs by place, to be removed from it.
-    taken: Vec<(u32, Lsn, bool)>,
-    page: Option<Box<Page>>,
-    page_number: Option<u32>,
-    new_location: Option<u32>,
-    freed_location: Option<u32>,
+    pub taken: Vec<(u32, Lsn, bool)>,
+    pub page: Option<Box<Page>>,
+    pub page_number: Option<u32>,
+    pub new_location: Option<u32>,
+    pub freed_location: Option<u32>,
 }
 
 impl RoundExtent {
@@ -80,18 +73,18 @@ impl RoundExtent {
 /// A round of writing back.
 #[derive(Debug)]
 pub(crate) struct Round {
-    stage: Stage,
-    extents: Vec<RoundExtent>,
-    outstanding: usize,
-    marks: BTreeSet<SegmentKey>,
+    pub stage: Stage,
+    pub extents: Vec<RoundExtent>,
+    pub outstanding: usize,
+    pub marks: BTreeSet<SegmentKey>,
     /// Segments whose new floor must be durable before their tombstones are erased.
-    floors: BTreeSet<SegmentKey>,
+    pub floors: BTreeSet<SegmentKey>,
     /// Pages of tombstones that went into a floor.
-    erased: Vec<u32>,
-    waiters: Vec<u64>,
+    pub erased: Vec<u32>,
+    pub waiters: Vec<u64>,
     /// Extents taken for promises that still count.
-    allocated: u64,
-    wrote_data: bool,
+    pub allocated: u64,
+    pub wrote_data: bool,
 }
 
 impl Round {
@@ -106,131 +99,7 @@ impl Round {
 }
 
 impl Disk {
-    /// Starts a round if there is a reason and none is in progress.
-    pub(crate) fn start_round(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
-        if self.round.is_some() {
-            return;
-        }
-        let half = self.config.dirty_limit_bytes as u64 / 2;
-        let full = self.ring.used() > self.ring.capacity() / 2;
-        let all = self.writeback_due
-            || self.checkpoint
-            || (!self.dirty.is_empty() && (full || self.dirty_bytes() > half || self.log_memory > half));
-        if !all && self.extent_waiters.is_empty() {
-            return;
-        }
-        let extents = if all { self.select_all() } else { self.select_waited_for() };
-        self.writeback_due &= !all;
-        let mut waiters = Vec::new();
-        for e in &extents {
-            waiters.extend(self.extent_waiters.remove(&(e.key, e.extent.0)).unwrap_or_default());
-        }
-        if extents.is_empty() {
-            self.last_commit = now;
-            self.checkpoint = false;
-            // Nothing of these extents waits any more, or their segments are gone.
-            let waiting = core::mem::take(&mut self.extent_waiters);
-            waiting.into_values().flatten().for_each(|id| self.extent_written(id, out));
-            return;
-        }
-        let marks = self.marks_needed(&extents);
-        for key in &marks {
-            if let Some(s) = self.segments.get(key) {
-                self.journal.urgent.push_back(Urgent::Mark { key: *key, life: s.life });
-            }
-        }
-        let erased = self.fold_tombstones();
-        self.round = Some(Round {
-            floors: erased.keys().copied().collect(),
-            erased: erased.into_values().flatten().collect(),
-            stage: Stage::LoadingPages,
-            extents,
-            outstanding: 0,
-            marks,
-            waiters,
-            allocated: 0,
-            wrote_data: false,
-        });
-        self.load_pages(out);
-        self.advance_round(out);
-    }
-
-    fn select_all(&mut self) -> Vec<RoundExtent> {
-        let mut extents = Vec::new();
-        let mut blocks = 0;
-        let mut clean = Vec::new();
-        // What jobs wait for goes first.
-        let waited: Vec<(SegmentKey, u32)> = self.extent_waiters.keys().copied().collect();
-        let dirty = self.dirty.iter().filter_map(|k| Some((*k, self.segments.get(k)?)));
-        let all = dirty.flat_map(|(k, s)| {
-            if s.overlay.is_empty() && s.hollow.is_empty() {
-                clean.push(k);
-            }
-            s.overlay.extents.keys().chain(&s.hollow).map(move |e| (k, *e))
-        });
-        let mut seen = BTreeSet::new();
-        for (key, extent) in waited.into_iter().chain(all) {
-            if extents.len() >= ROUND_EXTENTS || blocks >= ROUND_BLOCKS {
-                break;
-            }
-            if seen.insert((key, extent))
-                && let Some(part) = self.select(key, extent)
-            {
-                blocks += part.blocks.len();
-                extents.push(part);
-            }
-        }
-        for key in clean {
-            self.dirty.remove(&key);
-        }
-        extents
-    }
-
-    fn select_waited_for(&self) -> Vec<RoundExtent> {
-        let parts = self.extent_waiters.keys().filter_map(|(key, extent)| self.select(*key, *extent));
-        parts.take(ROUND_EXTENTS).collect()
-    }
-
-    /// What of an extent may be written in place: committed, and durable in the journal, or from an image.
-    fn select(&self, key: SegmentKey, extent: u32) -> Option<RoundExtent> {
-        let s = self.segments.get(&key)?;
-        let ready = s.commit.min(s.durable);
-        let overlay = s.overlay.extents.get(&extent);
-        let whole = overlay.and_then(|o| o.whole).filter(|w| *w <= ready);
-        let blocks: Vec<(u32, OverlayBlock)> = overlay
-            .into_iter()
-            .flat_map(|o| &o.blocks)
-            .filter(|(_, b)| b.image || b.lsn <= ready)
-            .map(|(i, b)| (*i, b.clone()))
-            .collect();
-        if whole.is_none() && blocks.is_empty() && !s.hollow.contains(&extent) {
-            return None;
-        }
-        let taken = blocks.iter().map(|(i, b)| (*i, b.lsn, b.heal)).collect();
-        Some(RoundExtent {
-            key,
-            life: s.life,
-            extent: ExtentIndex(extent),
-            old: s.extents.get(&extent).copied(),
-            whole,
-            blocks,
-            taken,
-            page: None,
-            page_number: None,
-            new_location: None,
-            freed_location: None,
-        })
-    }
-
-    fn marks_needed(&self, extents: &[RoundExtent]) -> BTreeSet<SegmentKey> {
-        let needs = |e: &&RoundExtent| {
-            let newest = e.blocks.iter().filter(|(_, b)| !b.image).map(|(_, b)| b.lsn).chain(e.whole).max();
-            self.segments.get(&e.key).is_some_and(|s| newest > Some(s.marked))
-        };
-        extents.iter().filter(needs).map(|e| e.key).collect()
-    }
-
-    fn load_pages(&mut self, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn load_pages(&mut self, out: &mut Vec<StoreOutput>) {
         let Some(mut round) = self.round.take() else { return };
         for (index, e) in round.extents.iter_mut().enumerate() {
             let Some(old) = e.old else {
@@ -264,41 +133,6 @@ impl Disk {
             round.floors.remove(&key);
         }
         self.advance_round(out);
-    }
-
-    /// When pages run short, tombstones of complete copies give theirs back: an extent without a page counts as
-    /// changed at the segment's floor.
-    fn fold_tombstones(&mut self) -> BTreeMap<SegmentKey, Vec<u32>> {
-        let mut folded: BTreeMap<SegmentKey, Vec<u32>> = BTreeMap::new();
-        let spare = self.pages.total() - self.extents.total();
-        if self.pages.free() >= self.extents.free() + spare / 2 {
-            return folded;
-        }
-        let mut left = ROUND_EXTENTS;
-        for (key, s) in self.segments.iter_mut().filter(|(_, s)| s.incomplete_since.is_none()) {
-            let (settled, overlay, pending) = (s.settled, &s.overlay, &s.pending);
-            let floor = &mut s.floor;
-            s.extents.retain(|extent, e| {
-                let folds = left > 0
-                    && e.location.is_none()
-                    && e.present == 0
-                    && e.newest <= settled
-                    && !overlay.extents.contains_key(extent)
-                    && !pending.contains_key(extent);
-                if folds {
-                    left -= 1;
-                    *floor = (*floor).max(e.newest);
-                    folded.entry(*key).or_default().push(e.page);
-                }
-                !folds
-            });
-            if folded.contains_key(key) {
-                let life = s.life;
-                self.journal.urgent.push_back(Urgent::State { key: *key, life, hold: None });
-            }
-        }
-        folded.values().flatten().for_each(|page| self.cache.remove(*page));
-        folded
     }
 
     /// An order of the round is done.

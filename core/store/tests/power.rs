@@ -272,7 +272,7 @@ impl Run {
 fn what_was_answered_survives_power_cuts_at_any_moment() {
     let (from, to) = match std::env::var("HOLDFAST_SEED").ok().and_then(|s| s.parse::<u64>().ok()) {
         Some(seed) => (seed, seed + 1),
-        None => (0, 40),
+        None => (0, 24),
     };
     for seed in from..to {
         println!("HOLDFAST_SEED={seed}");

@@ -1,0 +1,175 @@
+//! Which extents a round of writing back takes, when one starts, and which tombstones give their pages back.
+
+use crate::api::StoreOutput;
+use crate::batch::Urgent;
+use crate::disk::Disk;
+use crate::overlay::OverlayBlock;
+use crate::writeback::{Round, RoundExtent, Stage};
+use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use holdfast_types::{ExtentIndex, SegmentKey, Time};
+
+/// The most blocks of a round.
+const ROUND_BLOCKS: usize = 4096;
+/// The most extents of a round: each costs a page.
+const ROUND_EXTENTS: usize = 1024;
+
+impl Disk {
+    /// Starts a round if there is a reason and none is in progress.
+    pub(crate) fn start_round(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        if self.round.is_some() {
+            return;
+        }
+        let half = self.config.dirty_limit_bytes as u64 / 2;
+        let full = self.ring.used() > self.ring.capacity() / 2;
+        let all = self.writeback_due
+            || self.checkpoint
+            || (!self.dirty.is_empty() && (full || self.dirty_bytes() > half || self.log_memory > half));
+        if !all && self.extent_waiters.is_empty() {
+            return;
+        }
+        let extents = if all { self.select_all() } else { self.select_waited_for() };
+        self.writeback_due &= !all;
+        let mut waiters = Vec::new();
+        for e in &extents {
+            waiters.extend(self.extent_waiters.remove(&(e.key, e.extent.0)).unwrap_or_default());
+        }
+        if extents.is_empty() {
+            self.last_commit = now;
+            self.checkpoint = false;
+            // Nothing of these extents waits any more, or their segments are gone.
+            let waiting = core::mem::take(&mut self.extent_waiters);
+            waiting.into_values().flatten().for_each(|id| self.extent_written(id, out));
+            return;
+        }
+        let marks = self.marks_needed(&extents);
+        for key in &marks {
+            if let Some(s) = self.segments.get(key) {
+                self.journal.urgent.push_back(Urgent::Mark { key: *key, life: s.life });
+            }
+        }
+        let erased = self.fold_tombstones();
+        self.round = Some(Round {
+            floors: erased.keys().copied().collect(),
+            erased: erased.into_values().flatten().collect(),
+            stage: Stage::LoadingPages,
+            extents,
+            outstanding: 0,
+            marks,
+            waiters,
+            allocated: 0,
+            wrote_data: false,
+        });
+        self.load_pages(out);
+        self.advance_round(out);
+    }
+
+    fn select_all(&mut self) -> Vec<RoundExtent> {
+        let mut extents = Vec::new();
+        let mut blocks = 0;
+        let mut clean = Vec::new();
+        // What jobs wait for goes first.
+        let waited: Vec<(SegmentKey, u32)> = self.extent_waiters.keys().copied().collect();
+        let dirty = self.dirty.iter().filter_map(|k| Some((*k, self.segments.get(k)?)));
+        let all = dirty.flat_map(|(k, s)| {
+            if s.overlay.is_empty() && s.hollow.is_empty() {
+                clean.push(k);
+            }
+            s.overlay.extents.keys().chain(&s.hollow).map(move |e| (k, *e))
+        });
+        let mut seen = BTreeSet::new();
+        for (key, extent) in waited.into_iter().chain(all) {
+            if extents.len() >= ROUND_EXTENTS || blocks >= ROUND_BLOCKS {
+                break;
+            }
+            if seen.insert((key, extent))
+                && let Some(part) = self.select(key, extent)
+            {
+                blocks += part.blocks.len();
+                extents.push(part);
+            }
+        }
+        for key in clean {
+            self.dirty.remove(&key);
+        }
+        extents
+    }
+
+    fn select_waited_for(&self) -> Vec<RoundExtent> {
+        let parts = self.extent_waiters.keys().filter_map(|(key, extent)| self.select(*key, *extent));
+        parts.take(ROUND_EXTENTS).collect()
+    }
+
+    /// What of an extent may be written in place: committed, and durable in the journal, or from an image.
+    fn select(&self, key: SegmentKey, extent: u32) -> Option<RoundExtent> {
+        let s = self.segments.get(&key)?;
+        let ready = s.commit.min(s.durable);
+        let overlay = s.overlay.extents.get(&extent);
+        let whole = overlay.and_then(|o| o.whole).filter(|w| *w <= ready);
+        let blocks: Vec<(u32, OverlayBlock)> = overlay
+            .into_iter()
+            .flat_map(|o| &o.blocks)
+            .filter(|(_, b)| b.image || b.lsn <= ready)
+            .map(|(i, b)| (*i, b.clone()))
+            .collect();
+        if whole.is_none() && blocks.is_empty() && !s.hollow.contains(&extent) {
+            return None;
+        }
+        let taken = blocks.iter().map(|(i, b)| (*i, b.lsn, b.heal)).collect();
+        Some(RoundExtent {
+            key,
+            life: s.life,
+            extent: ExtentIndex(extent),
+            old: s.extents.get(&extent).copied(),
+            whole,
+            blocks,
+            taken,
+            page: None,
+            page_number: None,
+            new_location: None,
+            freed_location: None,
+        })
+    }
+
+    fn marks_needed(&self, extents: &[RoundExtent]) -> BTreeSet<SegmentKey> {
+        let needs = |e: &&RoundExtent| {
+            let newest = e.blocks.iter().filter(|(_, b)| !b.image).map(|(_, b)| b.lsn).chain(e.whole).max();
+            self.segments.get(&e.key).is_some_and(|s| newest > Some(s.marked))
+        };
+        extents.iter().filter(needs).map(|e| e.key).collect()
+    }
+
+    /// When pages run short, tombstones of complete copies give theirs back: an extent without a page counts as
+    /// changed at the segment's floor.
+    fn fold_tombstones(&mut self) -> BTreeMap<SegmentKey, Vec<u32>> {
+        let mut folded: BTreeMap<SegmentKey, Vec<u32>> = BTreeMap::new();
+        let spare = self.pages.total() - self.extents.total();
+        if self.pages.free() >= self.extents.free() + spare / 2 {
+            return folded;
+        }
+        let mut left = ROUND_EXTENTS;
+        for (key, s) in self.segments.iter_mut().filter(|(_, s)| s.incomplete_since.is_none()) {
+            let (settled, overlay, pending) = (s.settled, &s.overlay, &s.pending);
+            let floor = &mut s.floor;
+            s.extents.retain(|extent, e| {
+                let folds = left > 0
+                    && e.location.is_none()
+                    && e.present == 0
+                    && e.newest <= settled
+                    && !overlay.extents.contains_key(extent)
+                    && !pending.contains_key(extent);
+                if folds {
+                    left -= 1;
+                    *floor = (*floor).max(e.newest);
+                    folded.entry(*key).or_default().push(e.page);
+                }
+                !folds
+            });
+            if folded.contains_key(key) {
+                let life = s.life;
+                self.journal.urgent.push_back(Urgent::State { key: *key, life, hold: None });
+            }
+        }
+        folded.values().flatten().for_each(|page| self.cache.remove(*page));
+        folded
+    }
+}
