@@ -251,7 +251,7 @@ impl Replica {
                     appended = Some(peer);
                 }
                 Ack::Seal { peer, repeats } if self.current(peer) => {
-                    let state = self.seal_state(now, peer.epoch, repeats);
+                    let state = self.seal_state(now, peer.node, repeats);
                     self.send(peer, Body::SealReply(state), out);
                 }
                 Ack::Learn { peer, base } if self.current(peer) => {

@@ -179,11 +179,11 @@ impl Replica {
         self.me
     }
 
-    fn seal_state(&self, now: Time, epoch: Epoch, repeats: bool) -> SealState {
+    fn seal_state(&self, now: Time, node: NodeId, repeats: bool) -> SealState {
         SealState {
             index: self.index.clone(),
             applied: self.committed,
-            lease_left: self.lease.left(now, epoch),
+            lease_left: self.lease.left(now, node),
             incomplete_since: self.incomplete_since,
             repeats: repeats.then(|| self.repeats.clone()),
         }

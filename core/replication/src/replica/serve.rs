@@ -45,7 +45,7 @@ impl Replica {
         }
         let (service, order) = match body {
             Body::Lease { number } => {
-                let granted = self.lease.grant(now, peer.epoch);
+                let granted = self.lease.grant(now, peer.node);
                 return self.send(peer, Body::LeaseReply { number, granted }, out);
             }
             Body::Probe { number } => return self.send(peer, Body::ProbeReply { number }, out),

@@ -264,7 +264,9 @@ impl DataThread {
             self.links.flush();
             self.listening.end_of_burst(|connection| self.engine.wants_input(connection));
             if !self.quiescent.is_empty() && self.engine.is_quiescent() {
-                self.quiescent.drain(..).for_each(|answer| drop(answer.send(())));
+                for answer in self.quiescent.drain(..) {
+                    let _ = answer.send(());
+                }
             }
             // Lets the tasks of sockets that are ready put what they have into the next burst.
             tokio::task::yield_now().await;
