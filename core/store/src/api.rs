@@ -3,7 +3,7 @@
 use crate::layout::FormatError;
 use alloc::vec::Vec;
 use holdfast_types::{
-    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, NodeId, OrderToken,
+    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, Lsn, NodeId, OrderToken,
     SegmentKey, StoreOutcome,
 };
 use thiserror::Error;
@@ -185,6 +185,13 @@ pub enum StoreEvent {
         activity: DiskActivity,
         /// How the device failed it; None: what it returned did not pass its checksum.
         fault: Option<DiskFault>,
+    },
+    /// A record was given whose data does not pass the checksum that came with it. It was refused.
+    DamagedRecord {
+        /// Whose record.
+        segment: SegmentKey,
+        /// Which.
+        lsn: Lsn,
     },
     /// An extent's page is damaged; where there was an older copy of it, that one serves, and a check of the
     /// segment shows what differs.

@@ -76,6 +76,8 @@ pub(crate) struct Disk {
     pub log_memory: u64,
     /// Journal bytes of records that are not committed.
     pub uncommitted: u64,
+    /// Copies that had an append refused in this burst of inputs.
+    pub refusing: BTreeSet<SegmentKey>,
     pub failed: bool,
 }
 
@@ -118,8 +120,8 @@ impl Disk {
         match order {
             StoreOrder::Seal { epoch } => self.seal(key, token, epoch),
             StoreOrder::Append { cut_after, records, sealed } => {
-                if let Err(outcome) = self.append(key, token, cut_after, records, sealed) {
-                    out.push(StoreOutput::Done { segment: key, token, outcome });
+                if let Err(refusal) = self.append(key, token, cut_after, records, sealed, out) {
+                    refuse(key, token, refusal, out);
                 }
             }
             StoreOrder::Commit { lsn } => self.commit(now, key, lsn),

@@ -145,9 +145,11 @@ impl Store {
         }
     }
 
-    /// Called once after each burst of inputs: starts the next journal batch from all that waits.
+    /// Called once after each burst of inputs, when every outcome has reached who gave the order: starts the next
+    /// journal batch from all that waits.
     pub fn pump(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         if let Some(disk) = self.disk_mut() {
+            disk.refusing.clear();
             disk.pump(now, out);
         }
     }

@@ -1,6 +1,7 @@
 //! Orders that change a segment's log: promises, records, cuts, commits, and a copy's beginning and end. What an
 //! extent will need is kept free from the moment a record is in the log, so that a commit never lacks space.
 
+use crate::api::{StoreEvent, StoreOutput};
 use crate::batch::{Completion, QueuedEntry};
 use crate::disk::Disk;
 use crate::format::journal::SegmentState;
@@ -10,8 +11,8 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BLOCK_BYTES, BlockIndex, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody,
-    RepeatState, SegmentKey, StoreOutcome, StoreRefusal, Time,
+    BLOCK_BYTES, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody, RepeatState,
+    SegmentKey, StoreOutcome, StoreRefusal, Time,
 };
 
 impl Disk {
@@ -31,13 +32,24 @@ impl Disk {
         cut_after: Option<Lsn>,
         records: Vec<Record>,
         sealed: Epoch,
-    ) -> Result<(), StoreOutcome> {
-        let bad = bad_record_blocks(&records);
-        if !bad.is_empty() {
-            return Err(StoreOutcome::BadBlocks { blocks: bad });
+        out: &mut Vec<StoreOutput>,
+    ) -> Result<(), StoreRefusal> {
+        // Once one is refused, those that were given before the giver heard of it are refused with it: they follow
+        // records that are not there, and could follow others by chance.
+        let Some(s) = self.segments.get(&key) else { return Err(StoreRefusal::Unknown) };
+        let end = cut_after.map_or(s.last().lsn, |after| after.min(s.last().lsn));
+        let follows = (end.0 + 1..).zip(&records).all(|(lsn, r)| r.position.lsn.0 == lsn);
+        if self.refusing.contains(&key) || !follows {
+            return Err(StoreRefusal::Full);
+        }
+        if let Some(lsn) = damaged_record(&records) {
+            out.push(StoreOutput::Event(StoreEvent::DamagedRecord { segment: key, lsn }));
+            self.refusing.insert(key);
+            return Err(StoreRefusal::Full);
         }
         if !self.has_room(key, &records) {
-            return Err(StoreOutcome::Refused(StoreRefusal::Full));
+            self.refusing.insert(key);
+            return Err(StoreRefusal::Full);
         }
         self.ensure_stated(key);
         if let Some(after) = cut_after {
@@ -293,18 +305,16 @@ pub(crate) fn journal_cost(record: &Record) -> u64 {
     (data + BLOCK_BYTES) as u64
 }
 
-/// Blocks whose data does not pass the checksum that came with it. A wrong one in the journal would look like a
+/// A record with data that does not pass the checksum that came with it. In the journal it would look like a
 /// torn batch when the disk is opened.
-fn bad_record_blocks(records: &[Record]) -> Vec<BlockIndex> {
-    let mut bad = Vec::new();
-    for record in records {
-        let RecordBody::Write(w) = &record.body else { continue };
+fn damaged_record(records: &[Record]) -> Option<Lsn> {
+    let is_damaged = |record: &&Record| {
+        let RecordBody::Write(w) = &record.body else { return false };
         assert_eq!(w.data.len(), w.range.bytes(), "a write's data covers its range");
         assert_eq!(w.crcs.len(), w.range.count as usize, "a write has a checksum for each block");
-        let blocks = w.range.blocks().zip(w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()));
-        bad.extend(blocks.filter(|(_, (data, crc))| crc32c(data) != **crc).map(|(block, _)| block));
-    }
-    bad
+        !w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(data, crc)| crc32c(data) == *crc)
+    };
+    records.iter().find(is_damaged).map(|r| r.position.lsn)
 }
 
 fn merge_repeats(into: &mut RepeatState, later: RepeatState) {

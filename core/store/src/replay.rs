@@ -173,6 +173,7 @@ impl Disk {
             dirty: BTreeSet::new(),
             log_memory: 0,
             uncommitted: 0,
+            refusing: BTreeSet::new(),
             failed: false,
             superblock,
         };

@@ -166,7 +166,8 @@ fn a_write_with_a_wrong_checksum_never_reaches_the_journal() {
         w.crcs = vec![w.crcs[0], 1].into();
     }
     let outcome = rig.run(key(0), append(vec![bad]));
-    assert_eq!(outcome, StoreOutcome::BadBlocks { blocks: vec![BlockIndex(5)] });
+    assert_eq!(outcome, StoreOutcome::Refused(StoreRefusal::Full));
+    assert_eq!(rig.events, [StoreEvent::DamagedRecord { segment: key(0), lsn: Lsn(1) }]);
     assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last), Some(LogPosition::ZERO));
 }
 
@@ -216,6 +217,28 @@ fn a_full_disk_refuses_data_takes_discards_and_goes_on() {
         joined(rig.run(key(0), read(total * EXTENT_BLOCKS, 1))),
         content(total * EXTENT_BLOCKS, 1, lsn + 3)
     );
+}
+
+#[test]
+fn appends_given_before_a_refusal_was_heard_of_are_refused_with_it() {
+    let mut rig = rig();
+    rig.run(key(0), append(vec![write(1, 1, 0, 1), write(1, 2, 0, 1)]));
+    let mut bad = write(2, 2, 0, 1);
+    if let RecordBody::Write(w) = &mut bad.body {
+        w.crcs = vec![1].into();
+    }
+    let cut = StoreOrder::Append { cut_after: Some(Lsn(1)), records: vec![bad], sealed: Epoch(2) };
+    let refused = StoreOutcome::Refused(StoreRefusal::Full);
+    let orders = [cut, append(vec![write(2, 3, 0, 1)]), append(vec![write(2, 4, 0, 1)])];
+    for order in orders {
+        // The second one would follow record 1.2, which the first one was to cut.
+        let number = rig.order(key(0), order);
+        assert_eq!(rig.outcomes.get(&number), Some(&refused));
+    }
+    assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last), Some(LogPosition::new(Epoch(1), Lsn(2))));
+    rig.settle();
+    assert_eq!(rig.run(key(0), append(vec![write(2, 5, 0, 1)])), refused, "it leaves a gap");
+    assert!(matches!(rig.run(key(0), append(vec![write(2, 3, 0, 1)])), StoreOutcome::Appended { .. }));
 }
 
 #[test]
