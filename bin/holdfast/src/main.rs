@@ -20,7 +20,7 @@ mod token;
 mod value;
 mod volume;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use failure::Failure;
 use global::{Context, Global};
 use std::process::ExitCode;
@@ -77,7 +77,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let matches = match grammar().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return failure::usage(&error),
+    };
+    // The analyser needs no daemon, and has exit codes of its own.
+    match matches.subcommand() {
+        Some(("diagnose", matches)) => return holdfast_diagnose::cli::run_diagnose(matches),
+        Some(("collect", matches)) => return holdfast_diagnose::cli::run_collect(matches),
+        _ => {}
+    }
+    let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
         Err(error) => return failure::usage(&error),
     };
@@ -86,6 +96,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Every command, those of the analyser included.
+fn grammar() -> clap::Command {
+    let analyser = [holdfast_diagnose::cli::diagnose_command(), holdfast_diagnose::cli::collect_command()];
+    Arguments::command().subcommands(analyser)
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -104,7 +120,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config(c) => c.run(&context),
         Command::Completions { shell } => {
             let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "holdfast", &mut text);
+            clap_complete::generate(shell, &mut grammar(), "holdfast", &mut text);
             output::raw(&text)
         }
     }
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_grammar_of_the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
+        grammar().debug_assert();
     }
 
     #[test]

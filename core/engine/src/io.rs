@@ -10,8 +10,8 @@ use holdfast_replication::wire::Frame;
 use holdfast_replication::{CheckReport, ReplicationEvent};
 use holdfast_store::{DiskIdentity, OpenError, OpenReport, StoreEvent};
 use holdfast_types::{
-    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, GatewayId, NodeId, ProcessIncarnation, SegmentCommand,
-    SegmentCommandResult, SegmentKey, SessionId, VolumeId,
+    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, GatewayId, NodeId, ProcessIncarnation,
+    SegmentCommand, SegmentCommandResult, SegmentKey, SessionId, VolumeId,
 };
 
 /// A protocol that initiators speak.

@@ -157,7 +157,9 @@ impl Engine {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Message(message) => self.deliver(now, self.config.node, message, out),
-                Work::Complete { session, tag, result } => self.session_completed(now, session, tag, result, out),
+                Work::Complete { session, tag, result } => {
+                    self.session_completed(now, session, tag, result, out)
+                }
             }
         }
     }

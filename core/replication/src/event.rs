@@ -160,7 +160,11 @@ impl fmt::Display for ReplicationEvent {
             E::Superseded { epoch } => write!(f, "epoch {epoch} ended: another grant came"),
             E::OwnCopyTooOld { last } => write!(f, "own copy ends at {last}, before the others' logs begin"),
             E::Dropping { replica, behind_bytes, why } => {
-                write!(f, "copy on node {} leaves the set ({why:?}), {behind_bytes} bytes behind", on(replica))
+                write!(
+                    f,
+                    "copy on node {} leaves the set ({why:?}), {behind_bytes} bytes behind",
+                    on(replica)
+                )
             }
             E::OneCopyLeft { replica } => write!(f, "only the copy on node {} is left", on(replica)),
             E::Adding { replica } => write!(f, "copy on node {} is complete and enters the set", on(replica)),
@@ -176,7 +180,9 @@ impl fmt::Display for ReplicationEvent {
             E::ResyncDiffers { replica, blocks } => {
                 write!(f, "{blocks} blocks on node {} do not compare equal; copied again", on(replica))
             }
-            E::BadBlock { replica, block } => write!(f, "block {} on node {} is damaged", block.0, on(replica)),
+            E::BadBlock { replica, block } => {
+                write!(f, "block {} on node {} is damaged", block.0, on(replica))
+            }
             E::Healed { replica, block, from } => {
                 write!(f, "block {} on node {} healed from node {}", block.0, on(replica), on(from))
             }

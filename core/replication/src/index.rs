@@ -180,7 +180,11 @@ mod tests {
     fn an_index_that_contradicts_itself_is_not_valid() {
         let bad = LogIndex { trim: at(0, 0), runs: alloc::vec![(Lsn(2), Epoch(1))], last: at(1, 2) };
         assert!(!bad.is_valid());
-        let bad = LogIndex { trim: at(0, 0), runs: alloc::vec![(Lsn(1), Epoch(2)), (Lsn(2), Epoch(1))], last: at(1, 2) };
+        let bad = LogIndex {
+            trim: at(0, 0),
+            runs: alloc::vec![(Lsn(1), Epoch(2)), (Lsn(2), Epoch(1))],
+            last: at(1, 2),
+        };
         assert!(!bad.is_valid());
         let bad = LogIndex { trim: at(0, 0), runs: Vec::new(), last: at(1, 2) };
         assert!(!bad.is_valid());

@@ -21,9 +21,11 @@ pub mod wire;
 
 pub use config::{OwnerConfig, ReadCheck, ReplicaConfig};
 pub use event::{DropReason, ReplicationEvent};
-pub use message::{Body, Envelope, Message, SealState, SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
+pub use message::{
+    Body, Envelope, Message, SealState, SegmentOp, SegmentReply, SegmentRequest, SegmentResult,
+};
 pub use owner::{
-    CheckDifference, CheckReport, CopyRole, CopyStatus, DifferenceKind, Owner, OwnerOutput, OwnerStatus, ResyncStatus,
-    WriteTimes,
+    CheckDifference, CheckReport, CopyRole, CopyStatus, DifferenceKind, Owner, OwnerOutput, OwnerStatus,
+    ResyncStatus, WriteTimes,
 };
 pub use replica::{Replica, ReplicaOutput, ReplicaStatus};

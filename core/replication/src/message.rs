@@ -8,8 +8,8 @@ use crate::repeats::RepeatTable;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{
-    BlockDigest, BlockError, BlockIndex, BlockReply, Duration, Epoch, ExtentIndex, ImageBlock, LogPosition, Lsn,
-    Record, RepeatState, ReplicaRef, RequestId, SegmentKey, SessionId,
+    BlockDigest, BlockError, BlockIndex, BlockReply, Duration, Epoch, ExtentIndex, ImageBlock, LogPosition,
+    Lsn, Record, RepeatState, ReplicaRef, RequestId, SegmentKey, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,10 @@ impl Message {
             Message::Replication(e) => {
                 matches!(
                     e.body,
-                    Body::Image { .. } | Body::ImageReply { .. } | Body::Digest { .. } | Body::DigestReply { .. }
+                    Body::Image { .. }
+                        | Body::ImageReply { .. }
+                        | Body::Digest { .. }
+                        | Body::DigestReply { .. }
                 )
             }
             Message::Request(_) | Message::Reply(_) => false,

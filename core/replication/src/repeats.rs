@@ -8,7 +8,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use holdfast_types::{
-    GatewayId, GatewayRepeats, Lsn, Record, RecordBody, RepeatState, ReplicaState, RequestId, RequestTag, SessionId,
+    GatewayId, GatewayRepeats, Lsn, Record, RecordBody, RepeatState, ReplicaState, RequestId, RequestTag,
+    SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +135,12 @@ impl RepeatTable {
             low: e.low,
             done: e.done.iter().filter(|(_, at)| **at <= lsn).map(|(seq, at)| (*seq, *at)).collect(),
             fenced: e.fenced.is_some_and(|at| at <= lsn),
-            fenced_sessions: e.sessions.iter().filter(|(_, at)| **at <= lsn).map(|(s, _)| *s).collect::<Vec<_>>(),
+            fenced_sessions: e
+                .sessions
+                .iter()
+                .filter(|(_, at)| **at <= lsn)
+                .map(|(s, _)| *s)
+                .collect::<Vec<_>>(),
         };
         RepeatState { gateways: self.gateways.iter().map(|(g, e)| (*g, part(e))).collect() }
     }

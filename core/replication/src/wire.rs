@@ -75,11 +75,27 @@ enum Head {
 enum BodyHead {
     /// Everything that carries no data.
     Plain(Body),
-    Append { prev: LogPosition, records: Vec<RecordHead>, commit: Lsn },
-    FetchReply { number: u64, records: Vec<RecordHead> },
-    ReadReply { number: u64, block: Option<BlockHead> },
-    Heal { number: u64, block: BlockHead },
-    Image { number: u64, blocks: Vec<BlockHead> },
+    Append {
+        prev: LogPosition,
+        records: Vec<RecordHead>,
+        commit: Lsn,
+    },
+    FetchReply {
+        number: u64,
+        records: Vec<RecordHead>,
+    },
+    ReadReply {
+        number: u64,
+        block: Option<BlockHead>,
+    },
+    Heal {
+        number: u64,
+        block: BlockHead,
+    },
+    Image {
+        number: u64,
+        blocks: Vec<BlockHead>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,9 +184,10 @@ fn body_head(body: &Body, payload: &mut Vec<Bytes>) -> BodyHead {
             BodyHead::ReadReply { number: *number, block: block.as_ref().map(|b| block_head(b, payload)) }
         }
         Body::Heal { number, block } => BodyHead::Heal { number: *number, block: block_head(block, payload) },
-        Body::Image { number, blocks } => {
-            BodyHead::Image { number: *number, blocks: blocks.iter().map(|b| block_head(b, payload)).collect() }
-        }
+        Body::Image { number, blocks } => BodyHead::Image {
+            number: *number,
+            blocks: blocks.iter().map(|b| block_head(b, payload)).collect(),
+        },
         plain => BodyHead::Plain(plain.clone()),
     }
 }
@@ -185,7 +202,8 @@ fn record_heads(records: &[Record], payload: &mut Vec<Bytes>) -> Vec<RecordHead>
         RecordBody::Zero(range) => KindHead::Zero(*range),
         RecordBody::Fence { gateway, session } => KindHead::Fence { gateway: *gateway, session: *session },
     };
-    let head = |r: &Record| RecordHead { position: r.position, kind: kind(&r.body, payload), request: r.request };
+    let head =
+        |r: &Record| RecordHead { position: r.position, kind: kind(&r.body, payload), request: r.request };
     records.iter().map(head).collect()
 }
 
@@ -310,7 +328,9 @@ fn body_of(head: BodyHead, data: &mut Data) -> Result<Body, WireError> {
         BodyHead::Image { number, blocks } => {
             ensure(blocks.len() <= EXTENT_BLOCKS as usize, "blocks")?;
             let blocks = blocks.into_iter().map(|b| block_of(b, data)).collect::<Result<Vec<_>, _>>()?;
-            let one = blocks.windows(2).all(|w| w[0].block < w[1].block && w[0].block.extent() == w[1].block.extent());
+            let one = blocks
+                .windows(2)
+                .all(|w| w[0].block < w[1].block && w[0].block.extent() == w[1].block.extent());
             ensure(one, "blocks")?;
             Body::Image { number, blocks }
         }
@@ -373,7 +393,9 @@ fn block_of(head: BlockHead, data: &mut Data) -> Result<ImageBlock, WireError> {
 fn op_of(head: OpHead, data: &mut Data) -> Result<SegmentOp, WireError> {
     let op = match head {
         OpHead::Read { offset, len } => SegmentOp::Read { offset, len },
-        OpHead::Write { offset, len } => SegmentOp::Write { offset, data: alloc::vec![data.take(len as usize)?] },
+        OpHead::Write { offset, len } => {
+            SegmentOp::Write { offset, data: alloc::vec![data.take(len as usize)?] }
+        }
         OpHead::Zero { offset, len } => SegmentOp::Zero { offset, len },
         OpHead::CompareAndWrite { offset, len } => {
             let (compare, data) = (data.take(len as usize)?, data.take(len as usize)?);

@@ -94,6 +94,9 @@ fn listen(activated: &mut Activated, name: &str, address: SocketAddr) -> anyhow:
 }
 
 fn data_address(node: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let port = node.port().checked_add(DATA_PORT_OFFSET).context("the node port is too high: the next one is used too")?;
+    let port = node
+        .port()
+        .checked_add(DATA_PORT_OFFSET)
+        .context("the node port is too high: the next one is used too")?;
     Ok(SocketAddr::new(node.ip(), port))
 }

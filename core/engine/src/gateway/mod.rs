@@ -192,8 +192,14 @@ impl Gateway {
         for (index, piece) in pieces.into_iter().enumerate() {
             match key(SegmentId { volume: volume.0, index: piece.segment }) {
                 Some(key) => {
-                    let part =
-                        Part { request: number, index, session, op: piece.op, sent: None, not_before: Time(0) };
+                    let part = Part {
+                        request: number,
+                        index,
+                        session,
+                        op: piece.op,
+                        sent: None,
+                        not_before: Time(0),
+                    };
                     self.queues.entry(key).or_default().waiting.push_back(part);
                     self.send(now, key, out);
                 }
@@ -302,7 +308,9 @@ impl Gateway {
                     Some((_, at)) if at + RESEND_AFTER <= now => {
                         queue.unsent.insert(*id);
                     }
-                    Some((_, at)) => next = Some(next.map_or(at + RESEND_AFTER, |n| n.min(at + RESEND_AFTER))),
+                    Some((_, at)) => {
+                        next = Some(next.map_or(at + RESEND_AFTER, |n| n.min(at + RESEND_AFTER)))
+                    }
                     None => {}
                 }
             }
@@ -365,8 +373,13 @@ impl Gateway {
             part.sent = Some((route, now));
             // Parts of an earlier run stand apart from this run's numbers: nothing below them is claimed.
             let low = if request_id.gateway == id { low } else { 0 };
-            let request =
-                SegmentRequest { id: *request_id, session: part.session, low, segment: key, op: part.op.clone() };
+            let request = SegmentRequest {
+                id: *request_id,
+                session: part.session,
+                low,
+                segment: key,
+                op: part.op.clone(),
+            };
             out.push(Action::Send { to: route.owner, request });
             wake = Some((now + RESEND_AFTER).min(wake.unwrap_or(Time::NEVER)));
             false

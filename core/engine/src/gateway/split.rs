@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_replication::SegmentOp;
 use holdfast_types::{
-    BLOCK_BYTES, BlockError, BlockReply, BlockRequest, BlockResult, MAX_RECORD_BYTES, SECTOR_BYTES, SEGMENT_BYTES,
-    StatusRange,
+    BLOCK_BYTES, BlockError, BlockReply, BlockRequest, BlockResult, MAX_RECORD_BYTES, SECTOR_BYTES,
+    SEGMENT_BYTES, StatusRange,
 };
 
 /// A piece of a request: for which segment of the volume, and what to do there.
@@ -32,11 +32,9 @@ pub fn split(request: BlockRequest, volume_size: u64) -> Result<Vec<Piece>, Bloc
         return Err(BlockError::OutOfRange);
     }
     Ok(match request {
-        BlockRequest::Read { offset, len } => {
-            spans(offset, u64::from(len), MAX_RECORD_BYTES as u64)
-                .map(|(segment, offset, len)| Piece { segment, op: SegmentOp::Read { offset, len: len as u32 } })
-                .collect()
-        }
+        BlockRequest::Read { offset, len } => spans(offset, u64::from(len), MAX_RECORD_BYTES as u64)
+            .map(|(segment, offset, len)| Piece { segment, op: SegmentOp::Read { offset, len: len as u32 } })
+            .collect(),
         BlockRequest::Write { offset, data } => {
             let mut data = Cursor { pieces: data, piece: 0, at: 0 };
             spans(offset, len, MAX_RECORD_BYTES as u64)
@@ -148,7 +146,8 @@ mod tests {
     #[test]
     fn a_write_over_two_segments_becomes_two_without_copying() {
         let data = vec![Bytes::from(vec![1u8; 4096]), Bytes::from(vec![2u8; 8192])];
-        let pieces = split(BlockRequest::Write { offset: SEGMENT_BYTES - 8192, data }, 2 * SEGMENT_BYTES).unwrap();
+        let pieces =
+            split(BlockRequest::Write { offset: SEGMENT_BYTES - 8192, data }, 2 * SEGMENT_BYTES).unwrap();
         assert_eq!(pieces.len(), 2);
         let SegmentOp::Write { offset, data } = &pieces[0].op else { panic!("not a write") };
         assert_eq!((pieces[0].segment, *offset), (0, SEGMENT_BYTES - 8192));
@@ -175,8 +174,14 @@ mod tests {
     fn what_lies_outside_or_on_no_sector_is_refused() {
         let size = 1 << 20;
         assert_eq!(split(BlockRequest::Read { offset: size, len: 512 }, size), Err(BlockError::OutOfRange));
-        assert_eq!(split(BlockRequest::Zero { offset: 0, len: size + 512 }, size), Err(BlockError::OutOfRange));
-        assert_eq!(split(BlockRequest::Read { offset: u64::MAX - 511, len: 512 }, size), Err(BlockError::OutOfRange));
+        assert_eq!(
+            split(BlockRequest::Zero { offset: 0, len: size + 512 }, size),
+            Err(BlockError::OutOfRange)
+        );
+        assert_eq!(
+            split(BlockRequest::Read { offset: u64::MAX - 511, len: 512 }, size),
+            Err(BlockError::OutOfRange)
+        );
         assert_eq!(split(BlockRequest::Read { offset: 1, len: 512 }, size), Err(BlockError::Invalid));
     }
 

@@ -167,7 +167,14 @@ fn a_held_session_waits_and_lets_others_pass() {
     assert!(write(&mut gateway, 1).is_empty());
     let mut out = Vec::new();
     let request = BlockRequest::Read { offset: 0, len: 512 };
-    gateway.submit(Time(0), (SessionId(2), 1), (VOLUME, Some(1 << 31)), request, |s| Some(key(s.index)), &mut out);
+    gateway.submit(
+        Time(0),
+        (SessionId(2), 1),
+        (VOLUME, Some(1 << 31)),
+        request,
+        |s| Some(key(s.index)),
+        &mut out,
+    );
     assert_eq!(sent(&out), [(2, 1, 1)]);
     out.clear();
     gateway.release(Time(1), SESSION, &mut out);

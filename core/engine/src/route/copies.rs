@@ -9,8 +9,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
 use holdfast_types::{
-    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey, SessionId, StoreOrder,
-    StoreOutcome, Time,
+    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey,
+    SessionId, StoreOrder, StoreOutcome, Time,
 };
 
 /// The machines of this node's copies.
@@ -67,7 +67,13 @@ impl Engine {
             OwnerOutput::Reply { to, reply } => self.send(to, Message::Reply(reply), out),
             OwnerOutput::Store { number, order } => {
                 let Some(disk) = self.copies.owners.get(&segment).map(|o| o.disk) else { return };
-                self.store_order(now, (segment, disk), OrderToken { source: OrderSource::Owner, number }, order, out);
+                self.store_order(
+                    now,
+                    (segment, disk),
+                    OrderToken { source: OrderSource::Owner, number },
+                    order,
+                    out,
+                );
             }
             OwnerOutput::Propose { number, command } => {
                 let proposal = self.next_proposal;
@@ -152,14 +158,24 @@ impl Engine {
     }
 
     /// Control's answer to a proposal goes back to the owner that made it.
-    pub(crate) fn proposed(&mut self, now: Time, number: u64, result: SegmentCommandResult, out: &mut Outputs) {
+    pub(crate) fn proposed(
+        &mut self,
+        now: Time,
+        number: u64,
+        result: SegmentCommandResult,
+        out: &mut Outputs,
+    ) {
         if let Some((segment, number)) = self.proposals.remove(&number) {
             self.with_owner(now, segment, out, |owner, o| owner.control(now, number, result, o));
         }
     }
 
     /// Calls the gateway and carries out what it wants.
-    pub(crate) fn with_gateway(&mut self, out: &mut Outputs, call: impl FnOnce(&mut Gateway, &mut Vec<Action>)) {
+    pub(crate) fn with_gateway(
+        &mut self,
+        out: &mut Outputs,
+        call: impl FnOnce(&mut Gateway, &mut Vec<Action>),
+    ) {
         let mut actions = Vec::new();
         call(&mut self.gateway, &mut actions);
         for action in actions {

@@ -41,8 +41,15 @@ pub enum Phase {
 
 impl Engine {
     /// A disk is there: open it or format it.
-    pub(crate) fn disk_attached(&mut self, now: Time, disk: DiskId, size: u64, open: DiskOpen, out: &mut Outputs) {
-        let config = self.config.store.clone();
+    pub(crate) fn disk_attached(
+        &mut self,
+        now: Time,
+        disk: DiskId,
+        size: u64,
+        open: DiskOpen,
+        out: &mut Outputs,
+    ) {
+        let config = self.config.store;
         let mut orders = Vec::new();
         let store = match open {
             DiskOpen::Existing { boot_nonce } => {
@@ -130,7 +137,9 @@ impl Engine {
 
     /// Whether the copies on this disk count: it is open, and control has accepted this opening of it.
     pub(crate) fn disk_in_use(&self, disk: DiskId) -> Option<DiskIncarnation> {
-        let Phase::Opened { incarnation, boot_nonce } = self.disks.slots.get(&disk)?.phase else { return None };
+        let Phase::Opened { incarnation, boot_nonce } = self.disks.slots.get(&disk)?.phase else {
+            return None;
+        };
         let entry = self.map.disks.get(&disk)?;
         (entry.boot_nonce == boot_nonce && entry.incarnation == incarnation).then_some(incarnation)
     }

@@ -127,7 +127,14 @@ impl Engine {
         let config = self.config.owner.clone();
         let owner = Owner::new(now, self.config.node, info, &self.links, config, &mut orders);
         let (disk, epoch) = (own.disk, grant.epoch);
-        let owned = Owned { owner, epoch, disk, checks: Vec::new(), fences: BTreeSet::new(), fenced: BTreeSet::new() };
+        let owned = Owned {
+            owner,
+            epoch,
+            disk,
+            checks: Vec::new(),
+            fences: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+        };
         self.copies.owners.insert(info.key, owned);
         self.with_owner(now, info.key, out, |_, o| o.extend(orders));
     }

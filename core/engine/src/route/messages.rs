@@ -9,7 +9,14 @@ use holdfast_types::{NodeId, Time};
 
 impl Engine {
     /// A frame of a peer whose identity was verified.
-    pub(crate) fn frame(&mut self, now: Time, from: NodeId, header: &[u8], payload: Bytes, out: &mut Outputs) {
+    pub(crate) fn frame(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        header: &[u8],
+        payload: Bytes,
+        out: &mut Outputs,
+    ) {
         match wire::decode(header, payload) {
             Ok(message) => self.deliver(now, from, message, out),
             Err(error) => {

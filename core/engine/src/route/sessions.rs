@@ -9,8 +9,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{
-    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, GatewayId, SegmentKey, SessionId, SessionLogin, SessionOutput,
-    Time, VolumeId,
+    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, GatewayId, SegmentKey, SessionId,
+    SessionLogin, SessionOutput, Time, VolumeId,
 };
 
 /// The sessions of this node, by connection. A session's id is its connection's number.
@@ -48,7 +48,14 @@ impl FrontEnd {
             FrontEnd::Nbd(s) => s.received(now, bytes, exports, out),
         }
     }
-    fn completed(&mut self, now: Time, tag: u64, result: BlockResult, ex: &Exports, out: &mut Vec<SessionOutput>) {
+    fn completed(
+        &mut self,
+        now: Time,
+        tag: u64,
+        result: BlockResult,
+        ex: &Exports,
+        out: &mut Vec<SessionOutput>,
+    ) {
         match self {
             FrontEnd::Iscsi(s) => s.completed(now, tag, result, ex, out),
             FrontEnd::Nbd(s) => s.completed(now, tag, result, ex, out),
@@ -120,11 +127,19 @@ impl Engine {
             }
         };
         self.timers.set(Machine::Session(connection), front.next_timer());
-        self.sessions.open.insert(connection, Session { front, kind, login: None, registration: None, requests: 0 });
+        self.sessions
+            .open
+            .insert(connection, Session { front, kind, login: None, registration: None, requests: 0 });
         self.with_session(now, connection, out, |front, _, o| front.start(o));
     }
 
-    pub(crate) fn session_bytes(&mut self, now: Time, connection: ConnectionId, bytes: Bytes, out: &mut Outputs) {
+    pub(crate) fn session_bytes(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        bytes: Bytes,
+        out: &mut Outputs,
+    ) {
         self.with_session(now, connection, out, |front, exports, o| front.received(now, bytes, exports, o));
     }
 
@@ -141,13 +156,17 @@ impl Engine {
         out: &mut Outputs,
     ) {
         let connection = ConnectionId(session.0);
-        self.with_session(now, connection, out, |front, exports, o| front.completed(now, tag, result, exports, o));
+        self.with_session(now, connection, out, |front, exports, o| {
+            front.completed(now, tag, result, exports, o)
+        });
     }
 
     pub(crate) fn exports_changed(&mut self, now: Time, out: &mut Outputs) {
         let connections: Vec<ConnectionId> = self.sessions.open.keys().copied().collect();
         for connection in connections {
-            self.with_session(now, connection, out, |front, exports, o| front.exports_changed(now, exports, o));
+            self.with_session(now, connection, out, |front, exports, o| {
+                front.exports_changed(now, exports, o)
+            });
         }
     }
 
@@ -214,7 +233,9 @@ impl Engine {
 
     /// A login by a nexus that has a session here already takes that one's place (RFC 7143 6.3.5).
     fn logged_in(&mut self, now: Time, connection: ConnectionId, login: SessionLogin, out: &mut Outputs) {
-        let same = |s: &Session| s.login.as_ref().is_some_and(|l| l.nexus == login.nexus && l.volume == login.volume);
+        let same = |s: &Session| {
+            s.login.as_ref().is_some_and(|l| l.nexus == login.nexus && l.volume == login.volume)
+        };
         let older: Vec<ConnectionId> = if login.nexus.is_empty() || login.volume.is_none() {
             Vec::new()
         } else {
@@ -254,8 +275,12 @@ impl Engine {
 
     /// The gateway has a new number: its sessions have to be known under it.
     pub(crate) fn register_all(&mut self, out: &mut Outputs) {
-        let connections: Vec<_> =
-            self.sessions.open.iter().map(|(c, s)| (*c, s.registration.as_ref().map(|r| r.gateway))).collect();
+        let connections: Vec<_> = self
+            .sessions
+            .open
+            .iter()
+            .map(|(c, s)| (*c, s.registration.as_ref().map(|r| r.gateway)))
+            .collect();
         for (connection, renewed_from) in connections {
             self.register(connection, renewed_from, out);
         }

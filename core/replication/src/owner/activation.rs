@@ -13,9 +13,7 @@ use crate::message::{Body, SealState};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use holdfast_checksum::crc32c;
-use holdfast_types::{
-    BLOCK_BYTES, Epoch, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time,
-};
+use holdfast_types::{BLOCK_BYTES, Epoch, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time};
 
 /// How much of a log is asked for at once.
 const FETCH_BYTES: u32 = 4 << 20;
@@ -92,7 +90,13 @@ impl Owner {
         }
     }
 
-    pub(super) fn sealed(&mut self, now: Time, copy: ReplicaRef, state: SealState, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn sealed(
+        &mut self,
+        now: Time,
+        copy: ReplicaRef,
+        state: SealState,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         let step = self.config.resend;
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.index = Some(state.index.clone());
@@ -122,7 +126,9 @@ impl Owner {
         let complete = |r: &&ReplicaRef| seals.get(r).is_some_and(|s| s.incomplete_since.is_none());
         let counted: Vec<ReplicaRef> = self.base.set.iter().filter(complete).copied().collect();
         let Some(own) = seals.get(&self.own) else { return };
-        let Some(best) = counted.iter().copied().max_by_key(|r| seals.get(r).map(|s| s.index.last())) else { return };
+        let Some(best) = counted.iter().copied().max_by_key(|r| seals.get(r).map(|s| s.index.last())) else {
+            return;
+        };
         let Some(best_index) = seals.get(&best).map(|s| s.index.clone()) else { return };
         if counted.len() < self.r_base() {
             return;
@@ -322,7 +328,10 @@ fn intact(record: &Record) -> bool {
         RecordBody::Write(w) => {
             w.data.len() == w.range.bytes()
                 && w.crcs.len() == w.range.count as usize
-                && w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(block, crc)| crc32c(block) == *crc)
+                && w.data
+                    .chunks_exact(BLOCK_BYTES)
+                    .zip(w.crcs.iter())
+                    .all(|(block, crc)| crc32c(block) == *crc)
         }
         RecordBody::Start | RecordBody::Zero(_) | RecordBody::Fence { .. } => true,
     }

@@ -7,7 +7,8 @@ use crate::message::Body;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_types::{
-    BLOCK_BYTES, BlockContent, BlockDigest, BlockIndex, Duration, ExtentIndex, Lsn, ReplicaRef, SEGMENT_EXTENTS, Time,
+    BLOCK_BYTES, BlockContent, BlockDigest, BlockIndex, Duration, ExtentIndex, Lsn, ReplicaRef,
+    SEGMENT_EXTENTS, Time,
 };
 
 /// Rounds for blocks that move under live writes.
@@ -177,7 +178,8 @@ impl Owner {
             if equal && damaged.is_empty() {
                 continue;
             }
-            let kind = if damaged.is_empty() { DifferenceKind::Content } else { DifferenceKind::WrongChecksum };
+            let kind =
+                if damaged.is_empty() { DifferenceKind::Content } else { DifferenceKind::WrongChecksum };
             check.report.differing += 1;
             if check.report.differences.len() < DIFFERENCES_MOST {
                 check.report.differences.push(CheckDifference { block, kind, copies, healed: Vec::new() });

@@ -2,9 +2,9 @@
 //! active. Nothing is recorded per write; that every seal quorum meets every write quorum is what keeps it.
 
 use super::{Owner, OwnerOutput};
+use crate::message::SegmentResult;
 use alloc::vec::Vec;
 use holdfast_types::{BlockReply, Lsn, Time};
-use crate::message::SegmentResult;
 
 impl Owner {
     /// Looks how far w(S) copies agree.

@@ -7,8 +7,8 @@ use crate::event::{DropReason, ReplicationEvent};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use holdfast_types::{
-    Duration, GrantReason, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand, SegmentCommandResult, Time,
-    seal_quorum,
+    Duration, GrantReason, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand, SegmentCommandResult,
+    Time, seal_quorum,
 };
 
 /// Between attempts of a proposal that brought nothing, and between looks at a drop that is not possible yet.
@@ -54,7 +54,11 @@ impl Owner {
             return;
         }
         let (segment, expect) = (self.key, self.epoch);
-        self.propose(now, SegmentCommand::Grant { segment, expect, owner, owner_incarnation, set, reason }, out);
+        self.propose(
+            now,
+            SegmentCommand::Grant { segment, expect, owner, owner_incarnation, set, reason },
+            out,
+        );
     }
 
     pub(super) fn proposed(
@@ -67,11 +71,15 @@ impl Owner {
         let Some((command, _)) = self.proposals.pending.remove(&number) else { return };
         let recording = matches!(self.phase, super::Phase::Recording);
         match (&command, result) {
-            (SegmentCommand::Activated { .. }, SegmentCommandResult::Done) if recording => self.activated(now, out),
+            (SegmentCommand::Activated { .. }, SegmentCommandResult::Done) if recording => {
+                self.activated(now, out)
+            }
             // Another grant came: the map says which, and ends this owner.
             (_, SegmentCommandResult::Done | SegmentCommandResult::Stale { .. }) => {}
             // Unknown: it may have been recorded. Nothing is served before that is known.
-            (SegmentCommand::Activated { .. }, _) if recording => self.proposals.again.push((command, now + AGAIN)),
+            (SegmentCommand::Activated { .. }, _) if recording => {
+                self.proposals.again.push((command, now + AGAIN))
+            }
             // A grant that brought nothing is considered anew from what is true then.
             (_, _) => self.proposals.next_look = Some(now + AGAIN),
         }
@@ -86,8 +94,13 @@ impl Owner {
             }
             !is_due
         });
-        let late: Vec<u64> =
-            self.proposals.pending.iter().filter(|(_, (_, at))| *at <= now).map(|(number, _)| *number).collect();
+        let late: Vec<u64> = self
+            .proposals
+            .pending
+            .iter()
+            .filter(|(_, (_, at))| *at <= now)
+            .map(|(number, _)| *number)
+            .collect();
         for number in late {
             due.extend(self.proposals.pending.remove(&number).map(|(command, _)| command));
         }
@@ -97,7 +110,12 @@ impl Owner {
     }
 
     pub(super) fn proposals_timer_at(&self) -> Option<Time> {
-        self.proposals.again.iter().map(|(_, at)| *at).chain(self.proposals.pending.values().map(|(_, at)| *at)).min()
+        self.proposals
+            .again
+            .iter()
+            .map(|(_, at)| *at)
+            .chain(self.proposals.pending.values().map(|(_, at)| *at))
+            .min()
     }
 
     fn drop_limit(&self) -> Duration {

@@ -61,7 +61,9 @@ impl Log {
         let mut bytes = 0;
         let mut records = Vec::new();
         for entry in self.after(Lsn(from.0 - 1)) {
-            if !records.is_empty() && (bytes + entry.record.data_bytes() > max_bytes || records.len() == max_records) {
+            if !records.is_empty()
+                && (bytes + entry.record.data_bytes() > max_bytes || records.len() == max_records)
+            {
                 break;
             }
             bytes += entry.record.data_bytes();

@@ -429,4 +429,3 @@ impl Owner {
         out.push(OwnerOutput::Event(event));
     }
 }
-

@@ -10,8 +10,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use holdfast_types::{
-    BLOCK_BYTES, BlockError, BlockIndex, BlockRange, BlockReply, Lsn, NodeId, ReplicaRef, RequestId, StatusRange,
-    StoreOrder, StoreOutcome, Time,
+    BLOCK_BYTES, BlockError, BlockIndex, BlockRange, BlockReply, Lsn, NodeId, ReplicaRef, RequestId,
+    StatusRange, StoreOrder, StoreOutcome, Time,
 };
 
 /// What blocks are read for.
@@ -249,7 +249,13 @@ impl Owner {
         }
     }
 
-    pub(super) fn probe_reply(&mut self, now: Time, copy: ReplicaRef, number: u64, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn probe_reply(
+        &mut self,
+        now: Time,
+        copy: ReplicaRef,
+        number: u64,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         if self.set.contains(&copy) {
             let quorum = self.w();
             self.leases.probed(copy, number, quorum);
@@ -331,7 +337,11 @@ mod tests {
 
     #[test]
     fn a_part_is_cut_out_of_pieces() {
-        let pieces = alloc::vec![Bytes::from_static(b"abcd"), Bytes::from_static(b"efgh"), Bytes::from_static(b"ijkl")];
+        let pieces = alloc::vec![
+            Bytes::from_static(b"abcd"),
+            Bytes::from_static(b"efgh"),
+            Bytes::from_static(b"ijkl")
+        ];
         assert_eq!(cut(pieces.clone(), 2, 4).concat(), b"cdef");
         assert_eq!(cut(pieces.clone(), 4, 4).concat(), b"efgh");
         assert_eq!(cut(pieces, 9, 3).concat(), b"jkl");

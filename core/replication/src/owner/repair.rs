@@ -63,7 +63,8 @@ impl Owner {
     }
 
     fn ask_source(&mut self, now: Time, mut repair: Repair, out: &mut Vec<OwnerOutput>) {
-        let usable = |r: &&ReplicaRef| !repair.tried.contains(*r) && self.copies.get(*r).is_some_and(|c| c.up);
+        let usable =
+            |r: &&ReplicaRef| !repair.tried.contains(*r) && self.copies.get(*r).is_some_and(|c| c.up);
         let Some(source) = self.set.iter().find(usable).copied() else {
             self.event(ReplicationEvent::Unreadable { block: repair.block }, out);
             return self.repair_ended(now, repair.group, false, out);
@@ -85,7 +86,12 @@ impl Owner {
         block: Option<ImageBlock>,
         out: &mut Vec<OwnerOutput>,
     ) {
-        if self.repairs.by_number.get(&number).is_none_or(|r| r.asked != Some(copy) || r.healing_from.is_some()) {
+        if self
+            .repairs
+            .by_number
+            .get(&number)
+            .is_none_or(|r| r.asked != Some(copy) || r.healing_from.is_some())
+        {
             return;
         }
         let Some(mut repair) = self.repairs.by_number.remove(&number) else { return };

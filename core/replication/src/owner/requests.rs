@@ -6,8 +6,8 @@ use crate::message::{SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use holdfast_types::{
-    BlockError, BlockReply, GatewayId, Lsn, NodeId, Record, RecordBody, RequestId, SEGMENT_BYTES, SECTOR_BYTES,
-    SessionId, Time, LogPosition,
+    BlockError, BlockReply, GatewayId, LogPosition, Lsn, NodeId, Record, RecordBody, RequestId, SECTOR_BYTES,
+    SEGMENT_BYTES, SessionId, Time,
 };
 
 /// A request that waits.
@@ -83,7 +83,13 @@ impl Fences {
 }
 
 impl Owner {
-    pub(super) fn reply(&mut self, to: NodeId, id: RequestId, result: SegmentResult, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn reply(
+        &mut self,
+        to: NodeId,
+        id: RequestId,
+        result: SegmentResult,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         out.push(OwnerOutput::Reply { to, reply: SegmentReply { id, segment: self.key, result } });
     }
 
@@ -108,7 +114,9 @@ impl Owner {
         if !valid {
             return self.reply(from, id, SegmentResult::Failed(BlockError::Invalid), out);
         }
-        if let Some(waiting) = self.requests.queue.iter_mut().find(|w| w.request.id == id && self.requests.queued.contains(&id)) {
+        if let Some(waiting) =
+            self.requests.queue.iter_mut().find(|w| w.request.id == id && self.requests.queued.contains(&id))
+        {
             waiting.to = from;
             return;
         }
@@ -216,7 +224,8 @@ impl Owner {
             };
             // One that never wrote here has nothing that could come late but what waits in the queue or is on its
             // way: a session's fence is always recorded, a dead gateway's only where it was seen.
-            let seen = session.is_some() || self.repeats.knows(gateway) || self.requests.queue.iter().any(waits);
+            let seen =
+                session.is_some() || self.repeats.knows(gateway) || self.requests.queue.iter().any(waits);
             let lsn = match self.repeats.fenced(gateway, session) {
                 Some(lsn) => Some(lsn),
                 None if seen => Some(self.append_record(now, RecordBody::Fence { gateway, session }, None)),

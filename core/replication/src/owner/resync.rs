@@ -104,7 +104,11 @@ impl Resync {
     }
     pub(crate) fn status(&self) -> super::status::ResyncStatus {
         let extents_total = self.changed.len() as u32;
-        super::status::ResyncStatus { extents_done: self.done.min(extents_total), extents_total, bytes: self.bytes }
+        super::status::ResyncStatus {
+            extents_done: self.done.min(extents_total),
+            extents_total,
+            bytes: self.bytes,
+        }
     }
     fn step(&mut self, now: Time, stage: Stage) {
         self.stage = stage;
@@ -146,7 +150,10 @@ impl Owner {
         if let Some(position) = tail {
             let resync = Resync::new(now, Stage::Tail, position, state.applied);
             self.resyncs.insert(copy, resync);
-            self.event(ReplicationEvent::ResyncStarted { replica: copy, extents: 0, since: state.applied }, out);
+            self.event(
+                ReplicationEvent::ResyncStarted { replica: copy, extents: 0, since: state.applied },
+                out,
+            );
             return self.place(now, copy, &state.index, out);
         }
         self.learn(now, copy, out);
@@ -256,7 +263,11 @@ impl Owner {
                     resync.reading.insert(extent);
                     resync.not_before = now + pause;
                     let since = resync.since;
-                    self.store(StoreUse::Image { copy, extent }, StoreOrder::ReadImage { extent, since }, out);
+                    self.store(
+                        StoreUse::Image { copy, extent },
+                        StoreOrder::ReadImage { extent, since },
+                        out,
+                    );
                 }
                 Stage::Comparing => {
                     if resync.to_compare.is_empty() && resync.comparing.is_empty() {
@@ -272,7 +283,9 @@ impl Owner {
                     self.send(copy, Body::Digest { number, extent }, out);
                     self.store(StoreUse::Digest { copy, extent }, StoreOrder::Digest { extent }, out);
                 }
-                Stage::Tail | Stage::Learning | Stage::Listing | Stage::Finishing | Stage::Proposing => return,
+                Stage::Tail | Stage::Learning | Stage::Listing | Stage::Finishing | Stage::Proposing => {
+                    return;
+                }
             }
         }
     }
@@ -298,7 +311,8 @@ impl Owner {
                 } else {
                     self.next_number += 1;
                     resync.images += 1;
-                    resync.bytes += blocks.iter().filter_map(|b| b.data.as_ref()).map(|d| d.len() as u64).sum::<u64>();
+                    resync.bytes +=
+                        blocks.iter().filter_map(|b| b.data.as_ref()).map(|d| d.len() as u64).sum::<u64>();
                     resync.sent.insert(number, extent);
                     self.send(copy, Body::Image { number, blocks }, out);
                 }
@@ -370,20 +384,29 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         let Some(resync) = self.resyncs.get_mut(&copy) else { return };
-        let Some((extent, comparison)) = resync.comparing.iter_mut().find(|(_, c)| c.number == number) else { return };
+        let Some((extent, comparison)) = resync.comparing.iter_mut().find(|(_, c)| c.number == number) else {
+            return;
+        };
         comparison.theirs = Some((at, blocks));
         let extent = *extent;
         self.compare_extent(now, copy, extent, out);
     }
 
-    fn compare_extent(&mut self, now: Time, copy: ReplicaRef, extent: ExtentIndex, out: &mut Vec<OwnerOutput>) {
+    fn compare_extent(
+        &mut self,
+        now: Time,
+        copy: ReplicaRef,
+        extent: ExtentIndex,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         let Some(resync) = self.resyncs.get_mut(&copy) else { return };
         let ready = resync.comparing.get(&extent).is_some_and(|c| c.own.is_some() && c.theirs.is_some());
         if !ready {
             return;
         }
         resync.step_until = now + STEP_WITHIN;
-        let Some(Comparison { own: Some(own), theirs: Some(theirs), .. }) = resync.comparing.remove(&extent) else {
+        let Some(Comparison { own: Some(own), theirs: Some(theirs), .. }) = resync.comparing.remove(&extent)
+        else {
             return;
         };
         let differing = differing(&own, &theirs);
@@ -502,10 +525,12 @@ impl Owner {
 
     fn has_idle_learner(&self) -> bool {
         self.active()
-            && self
-                .copies
-                .values()
-                .any(|c| !c.counts && c.up && self.members.contains(&c.replica) && !self.resyncs.contains_key(&c.replica))
+            && self.copies.values().any(|c| {
+                !c.counts
+                    && c.up
+                    && self.members.contains(&c.replica)
+                    && !self.resyncs.contains_key(&c.replica)
+            })
     }
 
     pub(super) fn resyncs_timer_at(&self) -> Option<Time> {
@@ -518,7 +543,8 @@ impl Owner {
             Stage::Learning | Stage::Comparing | Stage::Finishing | Stage::Proposing => Some(r.step_until),
             Stage::Tail => None,
         };
-        let begin = if self.begin_at.is_some() { self.begin_at } else { self.has_idle_learner().then_some(Time(0)) };
+        let begin =
+            if self.begin_at.is_some() { self.begin_at } else { self.has_idle_learner().then_some(Time(0)) };
         self.resyncs.values().filter_map(at).chain(begin).min()
     }
 }

@@ -3,9 +3,9 @@
 //! append where its log ends; what it answers says what to send.
 
 use super::{Owner, OwnerOutput, StoreUse};
+use crate::event::ReplicationEvent;
 use crate::index::LogIndex;
 use crate::message::Body;
-use crate::event::ReplicationEvent;
 use alloc::vec::Vec;
 use holdfast_types::{Lsn, ReplicaRef, StoreOrder, StoreOutcome, StoreRefusal, Time};
 
@@ -21,7 +21,13 @@ const REGRESSED_AFTER: u32 = 4;
 
 impl Owner {
     /// Says where a copy's log meets the owner's, and sends from there on.
-    pub(super) fn place(&mut self, now: Time, copy: ReplicaRef, index: &LogIndex, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        copy: ReplicaRef,
+        index: &LogIndex,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         let common = self.log.index().common(index);
         let Some(c) = self.copies.get_mut(&copy) else { return };
         match common {
@@ -84,7 +90,9 @@ impl Owner {
                 return self.load(copy, next, out);
             }
             // What is on its way is bounded, as is what is kept.
-            if self.log.bytes_after(c.matched) - self.log.bytes_after(Lsn(next.0 - 1)) > self.config.in_flight_bytes {
+            if self.log.bytes_after(c.matched) - self.log.bytes_after(Lsn(next.0 - 1))
+                > self.config.in_flight_bytes
+            {
                 return;
             }
             let Some(prev) = self.log.index().position(Lsn(next.0 - 1)) else {
@@ -127,7 +135,8 @@ impl Owner {
         let index = self.log.index();
         let wanted = records.iter().take_while(|r| index.has(r.position)).count();
         let follows = records.first().is_some_and(|r| r.position.lsn == next);
-        let Some(prev) = index.position(Lsn(next.0 - 1)).filter(|_| follows && wanted == records.len()) else {
+        let Some(prev) = index.position(Lsn(next.0 - 1)).filter(|_| follows && wanted == records.len())
+        else {
             c.too_far = true;
             return self.fell_behind(now, copy, out);
         };

@@ -19,8 +19,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use append::{Ack, LogOrder};
 use holdfast_types::{
-    Epoch, LogPosition, Lsn, NodeId, ReplicaRef, ReplicaState, SegmentKey, StoreOrder, StoreOutcome, StoreRefusal,
-    Time,
+    Epoch, LogPosition, Lsn, NodeId, ReplicaRef, ReplicaState, SegmentKey, StoreOrder, StoreOutcome,
+    StoreRefusal, Time,
 };
 use lease::Lease;
 use serve::Service;
@@ -97,7 +97,13 @@ pub struct Replica {
 
 impl Replica {
     /// A copy as its store found it. No promise is younger than what the store says.
-    pub fn new(now: Time, key: SegmentKey, me: ReplicaRef, state: ReplicaState, config: ReplicaConfig) -> Self {
+    pub fn new(
+        now: Time,
+        key: SegmentKey,
+        me: ReplicaRef,
+        state: ReplicaState,
+        config: ReplicaConfig,
+    ) -> Self {
         Self {
             key,
             me,

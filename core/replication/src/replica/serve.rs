@@ -16,13 +16,34 @@ const MAX_SERVICES: usize = 256;
 /// An order whose outcome is the answer, or leads to it.
 #[derive(Debug)]
 pub(crate) enum Service {
-    Fetch { peer: Peer, number: u64 },
-    Read { peer: Peer, number: u64, block: BlockIndex },
+    Fetch {
+        peer: Peer,
+        number: u64,
+    },
+    Read {
+        peer: Peer,
+        number: u64,
+        block: BlockIndex,
+    },
     /// The content is there; its version is looked up.
-    ReadVersion { peer: Peer, number: u64, block: BlockIndex, data: Bytes },
-    Heal { peer: Peer, number: u64 },
-    Image { peer: Peer, number: u64 },
-    Digest { peer: Peer, number: u64 },
+    ReadVersion {
+        peer: Peer,
+        number: u64,
+        block: BlockIndex,
+        data: Bytes,
+    },
+    Heal {
+        peer: Peer,
+        number: u64,
+    },
+    Image {
+        peer: Peer,
+        number: u64,
+    },
+    Digest {
+        peer: Peer,
+        number: u64,
+    },
 }
 
 impl Service {
@@ -40,7 +61,10 @@ impl Service {
 
 impl Replica {
     pub(super) fn serve(&mut self, peer: Peer, body: Body, now: Time, out: &mut Vec<ReplicaOutput>) {
-        if peer.epoch != self.promised || self.durable_promise != peer.epoch || self.services.len() >= MAX_SERVICES {
+        if peer.epoch != self.promised
+            || self.durable_promise != peer.epoch
+            || self.services.len() >= MAX_SERVICES
+        {
             return;
         }
         let (service, order) = match body {
@@ -73,7 +97,9 @@ impl Replica {
                 }
                 (Service::Image { peer, number }, StoreOrder::InstallImage { blocks })
             }
-            Body::Digest { number, extent } => (Service::Digest { peer, number }, StoreOrder::Digest { extent }),
+            Body::Digest { number, extent } => {
+                (Service::Digest { peer, number }, StoreOrder::Digest { extent })
+            }
             // Replies, which no copy gets, and what `receive` took.
             _ => return,
         };
@@ -87,7 +113,9 @@ impl Replica {
             return;
         }
         let body = match (service, outcome) {
-            (Service::Fetch { number, .. }, StoreOutcome::Log { records }) => Body::FetchReply { number, records },
+            (Service::Fetch { number, .. }, StoreOutcome::Log { records }) => {
+                Body::FetchReply { number, records }
+            }
             (Service::Fetch { number, .. }, _) => Body::FetchReply { number, records: Vec::new() },
             (Service::Read { number, block, .. }, StoreOutcome::Read { data }) => {
                 let data: Bytes = match <[Bytes; 1]>::try_from(data) {

@@ -6,8 +6,8 @@ use crate::message::SealState;
 use crate::repeats::RepeatTable;
 use alloc::vec;
 use holdfast_types::{
-    BlockContent, BlockDigest, DiskId, DiskIncarnation, Duration, ExtentIndex, NodeId, ProcessIncarnation, RepeatState,
-    SegmentId, SegmentIncarnation, StoreRefusal, VolumeId,
+    BlockContent, BlockDigest, DiskId, DiskIncarnation, Duration, ExtentIndex, NodeId, ProcessIncarnation,
+    RepeatState, SegmentId, SegmentIncarnation, StoreRefusal, VolumeId,
 };
 use proptest::prelude::*;
 
@@ -38,7 +38,11 @@ fn records() -> Vec<Record> {
     vec![
         Record { position: at(7), body: RecordBody::Start, request: None },
         Record { position: at(8), body: RecordBody::Write(write), request: Some(tag) },
-        Record { position: at(9), body: RecordBody::Zero(BlockRange::new(BlockIndex(0), 300)), request: Some(tag) },
+        Record {
+            position: at(9),
+            body: RecordBody::Zero(BlockRange::new(BlockIndex(0), 300)),
+            request: Some(tag),
+        },
         Record {
             position: at(10),
             body: RecordBody::Fence { gateway: gateway(), session: Some(SessionId(1)) },
@@ -103,7 +107,12 @@ fn bodies() -> Vec<Body> {
 #[test]
 fn every_message_between_owner_and_copy_comes_back_the_same() {
     for body in bodies() {
-        round_trip(&Message::Replication(Envelope { segment: key(), epoch: Epoch(4), replica: replica(), body }));
+        round_trip(&Message::Replication(Envelope {
+            segment: key(),
+            epoch: Epoch(4),
+            replica: replica(),
+            body,
+        }));
     }
 }
 
@@ -147,7 +156,8 @@ fn a_frame_of_another_version_is_refused_by_name() {
 fn missing_or_surplus_data_is_refused() {
     let segment = key();
     let body = Body::Append { prev: LogPosition::ZERO, records: records(), commit: Lsn(0) };
-    let frame = encode(&Message::Replication(Envelope { segment, epoch: Epoch(4), replica: replica(), body }));
+    let frame =
+        encode(&Message::Replication(Envelope { segment, epoch: Epoch(4), replica: replica(), body }));
     let payload: Vec<u8> = frame.payload.iter().flat_map(|p| p.iter().copied()).collect();
     assert!(decode(&frame.header, Bytes::from(payload[..payload.len() - 1].to_vec())).is_err());
     assert!(decode(&frame.header, Bytes::from([payload, vec![0]].concat())).is_err());

@@ -12,11 +12,15 @@ use holdfast_api::backend::{Answer, CheckStream, EventStream};
 use holdfast_api::server::{self, Access};
 use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
 use holdfast_api::{ApiError, Backend, ErrorKind, model};
-use holdfast_cluster::{Chap, Command, CommandError, CommandResult, FenceTarget, NodeState, TokenHash, UnixSeconds};
+use holdfast_cluster::{
+    Chap, Command, CommandError, CommandResult, FenceTarget, NodeState, TokenHash, UnixSeconds,
+};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{BLOCK_BYTES, BlockContent, DiskId, GatewayId, NodeId, SegmentInfo, SegmentKey, SessionId};
+use holdfast_types::{
+    BLOCK_BYTES, BlockContent, DiskId, GatewayId, NodeId, SegmentInfo, SegmentKey, SessionId,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,7 +87,11 @@ pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
     let metrics = super::metrics::make(&shared);
     tokio::join!(
         server::serve_unix(unix, server::router(backend.clone(), Access::Socket)),
-        server::serve_tls(tls, shared.identity.api_acceptor()?, server::router(backend, Access::Token(token))),
+        server::serve_tls(
+            tls,
+            shared.identity.api_acceptor()?,
+            server::router(backend, Access::Token(token))
+        ),
         server::serve_plain(page, server::metrics_router(metrics)),
     );
     Ok(())
@@ -135,7 +143,8 @@ async fn report(shared: &Shared) -> NodeReport {
 /// Has the owner of a segment fence a session. False: not done yet, ask again.
 pub async fn fence(shared: &Arc<Shared>, owner: NodeId, segment: SegmentKey, target: FenceTarget) -> bool {
     let FenceTarget { gateway, session } = target;
-    let answer = NodeBackend(shared.clone()).ask(owner, &NodeRequest::Fence { segment, gateway, session }).await;
+    let answer =
+        NodeBackend(shared.clone()).ask(owner, &NodeRequest::Fence { segment, gateway, session }).await;
     matches!(answer, Ok(NodeAnswer::Fenced(true)))
 }
 
@@ -196,8 +205,9 @@ impl NodeBackend {
             let answer = self.0.caller.ask(node, &address, Kind::Node, body).await;
             answer.map_err(|e| ApiError::new(ErrorKind::Unreachable, e.to_string()))?
         };
-        serde_json::from_slice(&answer)
-            .map_err(|e| ApiError::new(ErrorKind::Internal, format!("node {node} gave an unusable answer: {e}")))
+        serde_json::from_slice(&answer).map_err(|e| {
+            ApiError::new(ErrorKind::Internal, format!("node {node} gave an unusable answer: {e}"))
+        })
     }
 
     async fn reports(&self) -> Vec<NodeReport> {
@@ -229,7 +239,9 @@ impl NodeBackend {
 
     async fn join_node(&self, request: model::JoinRequest) -> Result<model::JoinAnswer, ApiError> {
         let shared = &self.0;
-        let bad = |what: &str| ApiError::new(ErrorKind::Invalid, format!("the join request's {what} is not usable"));
+        let bad = |what: &str| {
+            ApiError::new(ErrorKind::Invalid, format!("the join request's {what} is not usable"))
+        };
         let secret = Secret::from_hex(&request.secret).ok_or_else(|| bad("secret"))?;
         let key = token::from_hex(&request.public_key).ok_or_else(|| bad("public key"))?;
         let ip: std::net::IpAddr = request.address.parse().map_err(|_| bad("address"))?;
@@ -281,7 +293,8 @@ impl NodeBackend {
     async fn check_segment(&self, info: &SegmentInfo) -> Result<Checked, ApiError> {
         for _ in 0..5 {
             let owner = self.0.map().segments.get(&info.key.segment).map(|s| s.granted.owner);
-            let owner = owner.ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the volume was deleted meanwhile"))?;
+            let owner = owner
+                .ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the volume was deleted meanwhile"))?;
             match self.ask(owner, &NodeRequest::Check(info.key)).await? {
                 NodeAnswer::Checked(Some(checked)) => return Ok(checked),
                 _ => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
@@ -307,8 +320,11 @@ impl NodeBackend {
                     report.skipped.extend(checked.skipped);
                     report.findings.extend(checked.findings);
                     let done = done + 1;
-                    let step =
-                        model::CheckStep::Progress { segments_done: done, segments_total: total, bytes: report.bytes };
+                    let step = model::CheckStep::Progress {
+                        segments_done: done,
+                        segments_total: total,
+                        bytes: report.bytes,
+                    };
                     Some((step, (backend, segments, Some(report), done)))
                 }
                 Err(error) => Some((model::CheckStep::Failed(error), (backend, segments, None, done))),
@@ -398,7 +414,8 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             let map = self.0.map();
             let id = u128::from_str_radix(&disk, 16).ok().map(DiskId);
-            let found = id.and_then(|id| map.disks.get(&id)).or_else(|| map.disks.values().find(|d| d.path == disk));
+            let found =
+                id.and_then(|id| map.disks.get(&id)).or_else(|| map.disks.values().find(|d| d.path == disk));
             found
                 .map(|d| view::disk(&map, d))
                 .ok_or_else(|| ApiError::not_found("disk", &disk).hint("`holdfast disk ls` lists them"))

@@ -84,7 +84,12 @@ impl LocalDisks {
     }
 
     /// Opens a disk that was formatted earlier.
-    pub async fn attach(&mut self, shared: &Shared, data: &DataHandle, disk: &LocalDisk) -> anyhow::Result<()> {
+    pub async fn attach(
+        &mut self,
+        shared: &Shared,
+        data: &DataHandle,
+        disk: &LocalDisk,
+    ) -> anyhow::Result<()> {
         let nonce = fresh_nonce();
         let mut openings = self.of(disk.id);
         if openings.tried.len() == TRIED_MOST {
@@ -94,7 +99,8 @@ impl LocalDisks {
         self.set(shared, disk.id, openings)?;
         self.disks.insert(disk.id, disk.path.clone());
         let open = DiskOpen::Existing { boot_nonce: nonce };
-        let opened = data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
+        let opened =
+            data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
         opened.with_context(|| format!("disk {}", disk.path.display()))?;
         Ok(())
     }
@@ -118,7 +124,8 @@ impl LocalDisks {
         let (path, ranges) = (disk.path.clone(), layout.prewrite());
         tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??;
         let open = DiskOpen::Format(identity);
-        let opened = data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
+        let opened =
+            data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
         opened.with_context(|| format!("disk {}", disk.path.display()))?;
         Ok(())
     }
@@ -146,7 +153,8 @@ impl LocalDisks {
             anyhow::bail!("control answered something else than an incarnation");
         };
         // A repeat after a crash finds the disk added under an earlier nonce: that one is what control knows.
-        let known = shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk.id).map(|d| d.boot_nonce));
+        let known =
+            shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk.id).map(|d| d.boot_nonce));
         self.format(shared, data, disk, incarnation, known.unwrap_or(nonce)).await
     }
 
@@ -176,7 +184,8 @@ impl LocalDisks {
         }
         let path = self.disks.get(&disk).cloned().context("an unknown disk was opened")?;
         let local = LocalDisk { path, id: disk };
-        let known = shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk).map(|d| d.boot_nonce));
+        let known =
+            shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk).map(|d| d.boot_nonce));
         self.format(shared, data, &local, incarnation, known.unwrap_or(identity.boot_nonce)).await?;
         Ok(Opening::Regressed)
     }

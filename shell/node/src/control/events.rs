@@ -60,7 +60,13 @@ impl Events {
     }
     /// A disk is not in use.
     pub fn disk_refused(&self, disk: DiskId, why: &str) {
-        self.append(EventLevel::Error, "disk", "disk-refused", format!("disk {disk} is not used"), why.into());
+        self.append(
+            EventLevel::Error,
+            "disk",
+            "disk-refused",
+            format!("disk {disk} is not used"),
+            why.into(),
+        );
     }
 
     /// What the director noticed or did.
@@ -83,7 +89,13 @@ impl Events {
             }
             DirectorEvent::Waiting(waiting) => {
                 let what = format!("{} segments have too few copies in reach", waiting.len());
-                self.append(EventLevel::Error, "control", "segments-wait", what, "their hosts are away".into());
+                self.append(
+                    EventLevel::Error,
+                    "control",
+                    "segments-wait",
+                    what,
+                    "their hosts are away".into(),
+                );
             }
         }
     }
@@ -111,7 +123,13 @@ impl Events {
             }
             EngineEvent::Store { disk, event } => {
                 let failed = matches!(event, StoreEvent::DiskFailed { .. });
-                self.append(EventLevel::Error, &format!("disk {disk}"), "store", format!("{event:?}"), String::new());
+                self.append(
+                    EventLevel::Error,
+                    &format!("disk {disk}"),
+                    "store",
+                    format!("{event:?}"),
+                    String::new(),
+                );
                 return failed.then_some(*disk);
             }
             EngineEvent::LoggedIn { session, kind, initiator, volume } => {

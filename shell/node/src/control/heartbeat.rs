@@ -28,7 +28,12 @@ impl Heartbeats {
     /// No connections yet.
     pub fn new(identity: Identity) -> Arc<Self> {
         let (facts, received) = mpsc::channel(FACTS);
-        Arc::new(Self { identity, peers: Mutex::default(), facts, received: tokio::sync::Mutex::new(received) })
+        Arc::new(Self {
+            identity,
+            peers: Mutex::default(),
+            facts,
+            received: tokio::sync::Mutex::new(received),
+        })
     }
 
     /// Takes the beats of a peer that dialled, until its connection ends.

@@ -49,7 +49,13 @@ impl fmt::Debug for NodeMetrics {
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> fmt::Result {
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: u64,
+) -> fmt::Result {
     let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
 }
@@ -70,10 +76,29 @@ impl Collector for NodeMetrics {
         let Some(status) = last.as_ref() else { return Ok(()) };
         let e = &mut encoder;
         gauge(e, "sessions", "Initiators that are connected", None, status.sessions.len() as u64)?;
-        gauge(e, "requests_waiting", "Requests of initiators that are not answered yet", None, status.waiting as u64)?;
-        gauge(e, "segments_owned", "Segments that this node orders the writes of", None, status.owned.len() as u64)?;
-        gauge(e, "links", "Other nodes that this one has a data connection to", None, status.links.len() as u64)?;
-        let sum = |of: fn(&holdfast_store::Usage) -> u64| status.disks.iter().map(|(_, _, usage)| of(usage)).sum();
+        gauge(
+            e,
+            "requests_waiting",
+            "Requests of initiators that are not answered yet",
+            None,
+            status.waiting as u64,
+        )?;
+        gauge(
+            e,
+            "segments_owned",
+            "Segments that this node orders the writes of",
+            None,
+            status.owned.len() as u64,
+        )?;
+        gauge(
+            e,
+            "links",
+            "Other nodes that this one has a data connection to",
+            None,
+            status.links.len() as u64,
+        )?;
+        let sum =
+            |of: fn(&holdfast_store::Usage) -> u64| status.disks.iter().map(|(_, _, usage)| of(usage)).sum();
         let extent = holdfast_types::EXTENT_BYTES as u64;
         gauge(e, "extents_total", "Extents of 1 MiB on this node's disks", None, sum(|u| u.extents_total))?;
         gauge(e, "extents_free", "Extents that hold nothing", None, sum(|u| u.extents_free))?;

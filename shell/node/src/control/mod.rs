@@ -85,7 +85,9 @@ impl Shared {
         loop {
             match self.control.propose(command.clone()).await {
                 Ok(result) => return Ok(result),
-                Err(error @ (ProposeError::Rejected(_) | ProposeError::TooLong { .. })) => return Err(error.into()),
+                Err(error @ (ProposeError::Rejected(_) | ProposeError::TooLong { .. })) => {
+                    return Err(error.into());
+                }
                 Err(ProposeError::Unavailable | ProposeError::Unknown) => tokio::time::sleep(TRY_AGAIN).await,
             }
         }
@@ -99,7 +101,11 @@ pub fn unix_seconds() -> UnixSeconds {
 }
 
 /// Starts everything that is on the control thread and runs until this node is to stop.
-pub async fn run(shared: Arc<Shared>, reports: mpsc::UnboundedReceiver<Report>, listener: Listener) -> anyhow::Result<()> {
+pub async fn run(
+    shared: Arc<Shared>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    listener: Listener,
+) -> anyhow::Result<()> {
     let heartbeats = Heartbeats::new(shared.identity.clone());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(accept(shared.clone(), heartbeats.clone(), listener));
@@ -229,7 +235,9 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
     loop {
         let accepted = listener.accept().await;
         match accepted.purpose {
-            Purpose::Heartbeat => drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream))),
+            Purpose::Heartbeat => {
+                drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream)))
+            }
             Purpose::Control => {
                 let shared = shared.clone();
                 let answer = move |from, kind, request| -> BoxFuture<'static, Bytes> {
@@ -309,7 +317,10 @@ async fn renew_certificate(shared: Arc<Shared>) -> anyhow::Result<()> {
 }
 
 /// What the data thread's engine has to say.
-async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<Report>) -> anyhow::Result<()> {
+async fn handle_reports(
+    shared: Arc<Shared>,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+) -> anyhow::Result<()> {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Propose { number, command } => {
@@ -320,7 +331,9 @@ async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceive
                         Ok(_) | Err(ProposeError::Rejected(_) | ProposeError::TooLong { .. }) => {
                             SegmentCommandResult::Refused
                         }
-                        Err(ProposeError::Unavailable | ProposeError::Unknown) => SegmentCommandResult::Unknown,
+                        Err(ProposeError::Unavailable | ProposeError::Unknown) => {
+                            SegmentCommandResult::Unknown
+                        }
                     };
                     shared.data.input(Input::Proposed { number, result });
                 });
@@ -328,9 +341,17 @@ async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceive
             Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
             Report::RegisterSession { connection, registration, renewed_from } => {
                 let data = shared.data.clone();
-                tokio::spawn(sessions::register(shared.clone(), data, connection, registration, renewed_from));
+                tokio::spawn(sessions::register(
+                    shared.clone(),
+                    data,
+                    connection,
+                    registration,
+                    renewed_from,
+                ));
             }
-            Report::EndSession(registration) => drop(tokio::spawn(sessions::end(shared.clone(), registration))),
+            Report::EndSession(registration) => {
+                drop(tokio::spawn(sessions::end(shared.clone(), registration)))
+            }
             Report::SessionFenced { number, done } => {
                 let fence = shared.fences.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
                 if let Some(fence) = fence {
@@ -348,7 +369,9 @@ async fn handle_reports(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceive
                 tokio::spawn(async move {
                     let mut disks = shared.disks.lock().await;
                     match disks.opened(&shared, &shared.data, disk, &report).await {
-                        Ok(opening) => shared.events.disk_opened(disk, &report, opening == Opening::Regressed),
+                        Ok(opening) => {
+                            shared.events.disk_opened(disk, &report, opening == Opening::Regressed)
+                        }
                         Err(error) => refuse_disk(&shared, disk, &format!("{error:#}")).await,
                     }
                 });
@@ -403,7 +426,8 @@ async fn stop(shared: &Shared) {
         let map = shared.map();
         if let Some(node) = map.nodes.get(&shared.node) {
             let command = Command::NodeStopping { node: shared.node, incarnation: node.incarnation };
-            let others = map.nodes.values().any(|n| n.id != shared.node && n.state == holdfast_cluster::NodeState::Up);
+            let others =
+                map.nodes.values().any(|n| n.id != shared.node && n.state == holdfast_cluster::NodeState::Up);
             if others && shared.control.propose(command).await.is_ok() {
                 shared.data.input(Input::HandOver);
                 let mut left = usize::MAX;

@@ -55,10 +55,13 @@ struct Peer {
     requests: mpsc::Sender<Request>,
 }
 
+/// Where an answer goes.
+type Answer = oneshot::Sender<Result<Bytes, TransportFault>>;
+
 struct Request {
     kind: Kind,
     payload: Bytes,
-    answer: oneshot::Sender<Result<Bytes, TransportFault>>,
+    answer: Answer,
 }
 
 impl Caller {
@@ -111,20 +114,30 @@ impl Caller {
 }
 
 impl Transport for Caller {
-    fn call(&self, to: NodeId, address: String, request: Bytes) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+    fn call(
+        &self,
+        to: NodeId,
+        address: String,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
         let caller = self.clone();
         Box::pin(async move { caller.ask(to, &address, Kind::Consensus, request).await })
     }
 }
 
 /// Connects when there is something to ask; ends when the connection does, with what was asked answered.
-async fn run_peer(identity: Identity, to: NodeId, address: SocketAddr, mut requests: mpsc::Receiver<Request>) {
+async fn run_peer(
+    identity: Identity,
+    to: NodeId,
+    address: SocketAddr,
+    mut requests: mpsc::Receiver<Request>,
+) {
     let Some(first) = requests.recv().await else { return };
     let stream = match connect(&identity, to, address, Purpose::Control, ProcessIncarnation(0)).await {
         Ok(stream) => stream,
         Err(error) => return refuse(first, requests, &error),
     };
-    let waiting: Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Bytes, TransportFault>>>>> = Arc::default();
+    let waiting: Arc<Mutex<BTreeMap<u64, Answer>>> = Arc::default();
     let (read, write) = stream.into_split();
     let answers = async {
         let mut reader = FrameReader::new(read);

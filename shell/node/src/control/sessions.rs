@@ -51,7 +51,8 @@ async fn still_ours(shared: &Shared, registration: &Registration, before: Gatewa
     loop {
         if let Some(map) = shared.control.linearizable_map().await {
             let known = map.sessions.get(&key);
-            let ours = |s: &holdfast_cluster::Session| s.gateway == before && s.session == registration.session;
+            let ours =
+                |s: &holdfast_cluster::Session| s.gateway == before && s.session == registration.session;
             return known.is_none_or(ours);
         }
         tokio::time::sleep(TRY_AGAIN).await;

@@ -109,7 +109,8 @@ pub fn segment_health(map: &ClusterMap, info: &SegmentInfo, copies: u8) -> Healt
     let reachable = set.iter().filter(|r| map.reachable(r)).count();
     let active = info.active.epoch == info.granted.epoch;
     let owner_up = map.nodes.get(&info.granted.owner).is_some_and(|n| n.state != NodeState::Down);
-    if reachable < write_quorum(set.len()) || set.len() < usize::from(info.min_copies) || !active || !owner_up {
+    if reachable < write_quorum(set.len()) || set.len() < usize::from(info.min_copies) || !active || !owner_up
+    {
         Health::Stalled
     } else if reachable < usize::from(copies) {
         Health::Degraded
@@ -169,7 +170,8 @@ pub fn status(
 ) -> model::Status {
     let mut segments = model::SegmentCounts::default();
     for info in map.segments.values() {
-        let copies = map.volumes.get(&info.key.segment.volume).map_or(0, |v: &holdfast_cluster::Volume| v.copies);
+        let copies =
+            map.volumes.get(&info.key.segment.volume).map_or(0, |v: &holdfast_cluster::Volume| v.copies);
         segments.total += 1;
         match segment_health(map, info, copies) {
             Health::Healthy => segments.healthy += 1,
@@ -180,11 +182,12 @@ pub fn status(
         segments.resyncing += u64::from(resyncing);
     }
     let leader = control.leader.filter(|_| quorum);
-    let health = match (segments.stalled, segments.degraded, map.nodes.values().all(|n| n.state == NodeState::Up)) {
-        (1.., _, _) => Health::Stalled,
-        (0, 0, true) if quorum => Health::Healthy,
-        _ => Health::Degraded,
-    };
+    let health =
+        match (segments.stalled, segments.degraded, map.nodes.values().all(|n| n.state == NodeState::Up)) {
+            (1.., _, _) => Health::Stalled,
+            (0, 0, true) if quorum => Health::Healthy,
+            _ => Health::Degraded,
+        };
     model::Status {
         cluster: map.cluster.to_string(),
         name: map.name.clone(),

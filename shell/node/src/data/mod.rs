@@ -17,7 +17,9 @@ use crate::data::links::Links;
 use crate::data::sessions::Listening;
 use holdfast_disk::{Backend, DiskError, DiskSlot, Disks};
 use holdfast_engine::status::EngineStatus;
-use holdfast_engine::{DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output, Registration};
+use holdfast_engine::{
+    DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output, Registration,
+};
 use holdfast_net::{Identity, Listener};
 use holdfast_store::{OpenError, OpenReport};
 use holdfast_types::{ConnectionId, DiskId, GatewayId, NodeId, SegmentCommand, SegmentKey, Time};
@@ -134,7 +136,12 @@ impl DataHandle {
         wait.await.ok()
     }
     /// Opens a disk and gives it to the engine. None: the data thread has ended.
-    pub async fn attach(&self, disk: DiskId, path: PathBuf, open: DiskOpen) -> Option<Result<u64, DiskError>> {
+    pub async fn attach(
+        &self,
+        disk: DiskId,
+        path: PathBuf,
+        open: DiskOpen,
+    ) -> Option<Result<u64, DiskError>> {
         let (answer, wait) = oneshot::channel();
         self.order(Order::Attach { disk, path, open, answer });
         wait.await.ok()
