@@ -96,6 +96,9 @@ impl Cluster {
         for i in 0..options.nodes {
             cluster.add_node(&options.disk, options.disk_dirs.get(i).map(PathBuf::as_path));
         }
+        until("every disk is in the map", READY, || {
+            cluster.json(1, &["disk", "ls"]).as_array().is_some_and(|disks| disks.len() == options.nodes)
+        });
         let copies = options.copies.unwrap_or(options.nodes.min(3)).to_string();
         cluster.cli(1, &["volume", "create", VOLUME, "--size", &options.volume, "--copies", &copies]);
         cluster.wait_healthy();

@@ -65,6 +65,8 @@ impl Daemon {
         let errors = log.try_clone().expect("a descriptor is left");
         let mut command = Command::new(binary);
         command.args(["node", "run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
+        // The consensus library tells at every lost connection what it will do: too much to read a failure in.
+        command.env("HOLDFAST_LOG", "info,openraft=off");
         command.envs(environment.iter().map(|(k, v)| (k, v)));
         Daemon { child: command.spawn().expect("the daemon starts") }
     }
