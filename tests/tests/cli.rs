@@ -44,7 +44,7 @@ fn bad_input_to_a_running_cluster_is_refused_in_one_line() {
         &["node", "stop", "nothing"],
         &["disk", "show", "nothing"],
         &["disk", "add", "/nonexistent/disk"],
-        &["disk", "add", "/nonexistent/disk:1G"],
+        &["disk", "add", "/proc/nonexistent/disk:1G"],
         &["disk", "add", "/dev/null"],
         &["disk", "add", "./x:7Q"],
         &["chap", "set"],
@@ -104,7 +104,7 @@ fn commands_without_a_daemon_or_with_a_wrong_address_say_so() {
         refused(&["init", "--dir", &dir, "--addr", address, "--disk", &spec]);
     }
     refused(&["init", "--dir", &dir, "--addr", "127.200.0.1", "--disk", &format!("{dir}/d.img:900T")]);
-    refused(&["init", "--dir", &dir, "--addr", "127.200.0.1", "--disk", "/nonexistent/d.img:1G"]);
+    refused(&["init", "--dir", &dir, "--addr", "127.200.0.1", "--disk", "/proc/nonexistent/d.img:1G"]);
     refused(&["status", "--node", "127.200.0.99", "--token-file", &spec]);
 }
 

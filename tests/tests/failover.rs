@@ -15,7 +15,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Kills `victim` under a writer through `through`, brings it back, and judges what the writer saw.
 fn kill_under_writes(cluster: &mut Cluster, victim: usize, through: usize, role: &str, goal: Duration) {
-    let writer = Writer::start(Plan::through(cluster, through));
+    // Each writer has blocks of its own: it knows what they held before, nothing.
+    let mut plan = Plan::through(cluster, through);
+    plan.first = (victim as u64) << 16;
+    let writer = Writer::start(plan);
     writer.wait_more(2000, LIMIT);
     let moment = Instant::now();
     cluster.kill(victim);
