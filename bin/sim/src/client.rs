@@ -1,0 +1,262 @@
+//! Clients: each speaks NBD to one gateway and keeps a few requests under way: reads, writes, zeroes and flushes on
+//! the cells. A client whose connection is lost connects again, to the same node or to another; what was under way
+//! stays open in the history for good.
+
+use crate::event::Event;
+use crate::failure::{Checker, Failure};
+use crate::history::{Action, Ticket, Value};
+use crate::nbd::{Nbd, Said, Verb};
+use crate::world::{VOLUME, World};
+use bytes::Bytes;
+use holdfast_types::{
+    BLOCK_BYTES, ConnectionId, Duration, EXTENT_BYTES, NodeId, SECTOR_BYTES, SEGMENT_BYTES, Time,
+};
+use std::collections::BTreeMap;
+
+/// Requests that a client has under way at most.
+const DEPTH: usize = 3;
+/// Cells of one request at most.
+const RUN_MOST: u64 = 4;
+
+/// Where the cells are on the volume: runs of neighbours, of one size each.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    cells: Vec<(u64, usize)>,
+}
+
+impl Default for Layout {
+    /// Blocks at the start, over a border of extents, in a far extent and over the border of segments; the sectors of
+    /// one block.
+    fn default() -> Self {
+        let block = BLOCK_BYTES as u64;
+        let runs = [0, EXTENT_BYTES as u64 - 2 * block, 9 * EXTENT_BYTES as u64, SEGMENT_BYTES - 2 * block];
+        let mut cells: Vec<(u64, usize)> =
+            runs.iter().flat_map(|at| (0..4).map(move |n| (at + n * block, BLOCK_BYTES))).collect();
+        let sectors = 5 * EXTENT_BYTES as u64;
+        cells.extend((0..8).map(|n| (sectors + n * SECTOR_BYTES as u64, SECTOR_BYTES)));
+        Self { cells }
+    }
+}
+
+impl Layout {
+    /// How many cells there are.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// How many cells from this one on lie one after the other, at most `most`.
+    fn run(&self, first: usize, most: u64) -> usize {
+        let (at, size) = self.cells[first];
+        let follows = |n: &usize| self.cells.get(first + n) == Some(&(at + (*n * size) as u64, size));
+        (0..most as usize).take_while(follows).count()
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    tickets: Vec<Ticket>,
+    size: usize,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Client {
+    home: NodeId,
+    connection: Option<ConnectionId>,
+    nbd: Nbd,
+    ready: bool,
+    requests: BTreeMap<u64, Request>,
+    next_cookie: u64,
+}
+
+impl Client {
+    /// A client that uses this node's gateway as a rule.
+    pub fn new(home: NodeId) -> Self {
+        let nbd = Nbd::new(VOLUME);
+        Self { home, connection: None, nbd, ready: false, requests: BTreeMap::new(), next_cookie: 1 }
+    }
+
+    /// Requests under way.
+    pub fn outstanding(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether it can send requests.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+}
+
+impl World {
+    /// A client does what it wants next.
+    pub(crate) fn think(&mut self, client: usize) -> Result<(), Failure> {
+        let again = Duration::from_micros(500 + self.rng.below(self.watch.think_us.max(1)));
+        self.queue.after(again, Event::Think { client });
+        let this = &self.clients[client];
+        match this.connection {
+            None => {
+                let other = NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16);
+                let node = if self.rng.one_in(4) { other } else { this.home };
+                if let Some(connection) = self.connect(client, node)? {
+                    let this = &mut self.clients[client];
+                    this.connection = Some(connection);
+                    this.nbd = Nbd::new(VOLUME);
+                    this.ready = false;
+                }
+            }
+            Some(_) if this.ready && this.requests.len() < DEPTH && self.watch.requests_left > 0 => {
+                self.watch.requests_left -= 1;
+                self.random_request(client);
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn random_request(&mut self, client: usize) {
+        let first = self.rng.below(self.layout.len() as u64) as usize;
+        let most = 1 + self.rng.below(RUN_MOST);
+        let count = self.layout.run(first, most);
+        let verb = match self.rng.below(20) {
+            0 => Verb::Flush,
+            1 | 2 => Verb::WriteZeroes,
+            3..=9 => Verb::Read,
+            _ => Verb::Write,
+        };
+        self.request(client, verb, first, count, false);
+    }
+
+    /// A client sends a request for `count` cells from `first` on. `last`: everything has healed.
+    pub fn request(&mut self, client: usize, verb: Verb, first: usize, count: usize, last: bool) {
+        let (offset, size) = self.layout.cells[first];
+        let len = (count * size) as u32;
+        let mut data = Vec::new();
+        let mut tickets = Vec::new();
+        for cell in first..first + count {
+            let action = match verb {
+                Verb::Flush => break,
+                Verb::Read => Action::Read(None),
+                Verb::WriteZeroes => Action::Write(0),
+                Verb::Write => {
+                    self.watch.values += 1;
+                    let value: Value = self.watch.values;
+                    data.extend(value.to_le_bytes().repeat(size / 8));
+                    Action::Write(value)
+                }
+            };
+            tickets.push(self.history.sent(client, cell, action, last));
+        }
+        let this = &mut self.clients[client];
+        let Some(connection) = this.connection else { return };
+        let cookie = this.next_cookie;
+        this.next_cookie += 1;
+        this.requests.insert(cookie, Request { tickets, size });
+        let (offset, len) = if verb == Verb::Flush { (0, 0) } else { (offset, len) };
+        let bytes = this.nbd.command(verb, cookie, offset, len, &data);
+        let value = self.watch.values;
+        self.note(|| {
+            format!("client {client} sends {cookie}: {verb:?} cells {first}+{count} (value to {value})")
+        });
+        self.to_server(connection, bytes);
+    }
+
+    fn byte_time(&mut self, connection: ConnectionId, to_client: bool) -> Time {
+        let arrives = self.queue.now() + Duration::from_micros(10 + self.rng.below(100));
+        let last = self.last_bytes.entry((connection, to_client)).or_default();
+        *last = arrives.max(*last);
+        *last
+    }
+
+    fn to_server(&mut self, connection: ConnectionId, bytes: Bytes) {
+        let at = self.byte_time(connection, false);
+        self.queue.at(at, Event::ToServer { connection, bytes });
+    }
+
+    /// A gateway's bytes are on their way to a client; None: the end of the connection.
+    pub(crate) fn to_client(&mut self, connection: ConnectionId, bytes: Option<Bytes>) {
+        let at = self.byte_time(connection, true);
+        let event = bytes.map_or(Event::Hangup(connection), |bytes| Event::ToClient { connection, bytes });
+        self.queue.at(at, event);
+    }
+
+    pub(crate) fn client_bytes(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<(), Failure> {
+        let Some((client, node)) = self.connections.get(&connection).copied() else { return Ok(()) };
+        if self.clients[client].connection != Some(connection) {
+            return Ok(());
+        }
+        let mut send = Vec::new();
+        let said = self.clients[client].nbd.received(bytes, &mut send);
+        send.into_iter().for_each(|bytes| self.to_server(connection, bytes));
+        for said in said {
+            match said {
+                Said::Ready => self.clients[client].ready = true,
+                Said::NoExport => self.client_leaves(client),
+                Said::Reply { cookie, error, data } => self.replied(client, cookie, error, &data)?,
+                Said::Nonsense => {
+                    let detail = format!("node {node} does not speak NBD to client {client}");
+                    return Err(Failure::new(Checker::NoError, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replied(&mut self, client: usize, cookie: u64, error: u32, data: &[u8]) -> Result<(), Failure> {
+        let fail = |what: String| {
+            Failure::new(Checker::NoError, format!("client {client}, request {cookie}: {what}"))
+        };
+        let Some(request) = self.clients[client].requests.remove(&cookie) else {
+            return Err(fail("answered twice, or never sent".into()));
+        };
+        if error != 0 {
+            return Err(fail(format!("error {error}")));
+        }
+        let mut read = Vec::new();
+        for cell in data.chunks_exact(request.size) {
+            let words: Vec<Value> = cell
+                .chunks_exact(8)
+                .map(|w| w.iter().rev().fold(0, |v, b| v << 8 | Value::from(*b)))
+                .collect();
+            if words.iter().any(|w| *w != words[0]) {
+                return Err(Failure::new(
+                    Checker::Linearizability,
+                    format!("client {client} read a torn cell: {words:?}"),
+                ));
+            }
+            read.push(words[0]);
+        }
+        self.note(|| format!("client {client} gets {cookie}: {read:?}"));
+        self.watch.answered += 1;
+        for (n, ticket) in request.tickets.into_iter().enumerate() {
+            self.history.answered(ticket, read.get(n).copied());
+        }
+        Ok(())
+    }
+
+    /// The connection is gone. What was under way may have happened or not.
+    pub(crate) fn client_hangup(&mut self, connection: ConnectionId) {
+        let Some((client, _)) = self.connections.remove(&connection) else { return };
+        let this = &mut self.clients[client];
+        if this.connection == Some(connection) {
+            this.connection = None;
+            this.ready = false;
+            this.requests.clear();
+        }
+    }
+
+    /// A client leaves without a word.
+    pub(crate) fn client_leaves(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        let Some(connection) = this.connection.take() else { return };
+        this.ready = false;
+        this.requests.clear();
+        self.note(|| format!("client {client} leaves connection {}", connection.0));
+        let at = self.byte_time(connection, false);
+        self.queue.at(at, Event::ClientGone(connection));
+    }
+}

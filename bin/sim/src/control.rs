@@ -1,0 +1,291 @@
+//! A stand-in for control: one agreed map, changed by `holdfast_cluster::apply`. Calls reach it after a while if the
+//! caller reaches a majority; answers may be lost; followers may be late; for a while there may be no majority at
+//! all. Beside it the director, as the leader's node runs it: nodes that do not answer for a second are down, and
+//! `plan_grants` says which grants follow.
+
+use crate::event::Event;
+use crate::failure::{Checker, Failure};
+use crate::node::Openings;
+use crate::world::World;
+use holdfast_cluster::{ClusterMap, Command, CommandResult, NodeState, apply, plan_grants};
+use holdfast_engine::{DiskOpen, Input};
+use holdfast_store::{DiskIdentity, OpenReport};
+use holdfast_types::{Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A node that does not answer for so long is down.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+/// A grant that is not activated for so long goes to another owner.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
+/// Between looks of the director.
+const DIRECT_EVERY: Duration = Duration::from_millis(100);
+/// Before a call that found no majority is made again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a node asks of control.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which node.
+    pub node: NodeId,
+    /// In which of its runs.
+    pub process: u64,
+    /// What is proposed.
+    pub command: Command,
+    /// What the answer is for.
+    pub then: Then,
+}
+
+/// What an answer is for.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// The run's number.
+    Start,
+    /// An owner's proposal.
+    Proposed(u64),
+    /// The gateway's new number.
+    Renew,
+    /// Whether the disk is the one that it was.
+    Open(DiskIdentity),
+    /// The disk is wiped and starts anew.
+    Wipe(u64),
+    /// Nobody waits.
+    Nothing,
+}
+
+/// What control answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// This.
+    Result(Result<CommandResult, holdfast_cluster::CommandError>),
+    /// There is no majority, or the answer was lost.
+    Unknown,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// The agreed map.
+    pub map: Arc<ClusterMap>,
+    /// There is no majority until it is back.
+    pub away: bool,
+    /// Followers are late, and answers get lost.
+    pub unsure: bool,
+    answered: BTreeMap<NodeId, Time>,
+    unactivated: BTreeMap<SegmentId, (Epoch, Time)>,
+}
+
+impl Control {
+    /// Changes the map at once.
+    pub fn apply(&mut self, command: Command) -> Result<CommandResult, holdfast_cluster::CommandError> {
+        apply(Arc::make_mut(&mut self.map), command)
+    }
+
+    fn stuck(&mut self, now: Time) -> BTreeSet<SegmentId> {
+        let mut still = BTreeMap::new();
+        for (id, info) in self.map.segments.iter().filter(|(_, i)| i.active.epoch != i.granted.epoch) {
+            let since = match self.unactivated.get(id) {
+                Some((epoch, since)) if *epoch == info.granted.epoch => *since,
+                _ => now,
+            };
+            still.insert(*id, (info.granted.epoch, since));
+        }
+        let late = |since: &Time| now.since(*since) >= STUCK_AFTER;
+        let stuck = still.iter().filter(|(_, (_, since))| late(since)).map(|(id, _)| *id).collect();
+        self.unactivated = still;
+        stuck
+    }
+}
+
+impl World {
+    /// Whether a node reaches control: it and those that it reaches are a majority.
+    pub fn reaches_control(&self, node: NodeId) -> bool {
+        let running = |n: &NodeId| self.nodes[n].is_running() && self.net.open(node, *n);
+        let reached = self.nodes.keys().filter(|n| running(n)).count();
+        !self.control.away && self.nodes[&node].is_running() && reached * 2 > self.nodes.len()
+    }
+
+    /// Makes a call.
+    pub fn call(&mut self, node: NodeId, command: Command, then: Then) {
+        let process = self.nodes[&node].run;
+        let delay = Duration::from_micros(300 + self.rng.below(5000));
+        self.queue.after(delay, Event::Call(Call { node, process, command, then }));
+    }
+
+    /// A call reaches control, or finds no majority.
+    pub(crate) fn called(&mut self, call: Call) {
+        let mut answer = Answer::Unknown;
+        if self.reaches_control(call.node) {
+            let grant = matches!(call.command, Command::Segment(_));
+            let before = self.control.map.version;
+            let result = self.control.apply(call.command.clone());
+            if grant || self.control.map.version != before {
+                self.note(|| format!("control: node {} {:?} -> {result:?}", call.node, call.command));
+            }
+            answer = Answer::Result(result);
+            if self.control.unsure && self.rng.one_in(4) {
+                answer = Answer::Unknown;
+            }
+        }
+        let delay = Duration::from_micros(300 + self.rng.below(5000));
+        self.queue.after(delay, Event::Answer(call, answer));
+    }
+
+    /// An answer reaches its caller.
+    pub(crate) fn called_back(&mut self, call: Call, answer: Answer) -> Result<(), Failure> {
+        let node = call.node;
+        if self.nodes[&node].run != call.process || self.nodes[&node].process.is_none() {
+            return Ok(());
+        }
+        let result = match (answer, &call.then) {
+            (Answer::Unknown, Then::Proposed(number)) => {
+                let input = Input::Proposed { number: *number, result: SegmentCommandResult::Unknown };
+                return self.input(node, input);
+            }
+            (Answer::Unknown, _) => {
+                self.queue.after(TRY_AGAIN, Event::Call(call));
+                return Ok(());
+            }
+            (Answer::Result(result), _) => result,
+        };
+        match (call.then, result) {
+            (Then::Proposed(number), Ok(CommandResult::Segment(result))) => {
+                self.input(node, Input::Proposed { number, result })
+            }
+            (Then::Proposed(number), _) => {
+                self.input(node, Input::Proposed { number, result: SegmentCommandResult::Refused })
+            }
+            (Then::Start, Ok(CommandResult::Incarnation(run))) => self.start_up(node, run),
+            (Then::Renew, Ok(CommandResult::Incarnation(run))) => {
+                self.input(node, Input::GatewayRenewed(run))
+            }
+            (Then::Open(identity), Ok(CommandResult::DiskIncarnation(incarnation))) => {
+                if incarnation == identity.incarnation {
+                    self.openings(node, identity.boot_nonce);
+                    return Ok(());
+                }
+                self.note(|| format!("node {node}: its disk is an older copy"));
+                self.format(node, DiskIdentity { incarnation, ..identity })
+            }
+            (Then::Wipe(nonce), Ok(CommandResult::DiskIncarnation(incarnation))) => {
+                let (cluster, disk) = (self.control.map.cluster, self.nodes[&node].disk_id);
+                self.format(node, DiskIdentity { cluster, node, disk, incarnation, boot_nonce: nonce })
+            }
+            (Then::Nothing, _) => Ok(()),
+            (then, result) => Err(Failure::new(
+                Checker::NoError,
+                format!("control answered {result:?} to {then:?} of node {node}"),
+            )),
+        }
+    }
+
+    fn openings(&mut self, node: NodeId, accepted: u64) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.openings = Openings { accepted, tried: Vec::new() };
+        }
+    }
+
+    /// The run has a number: as the daemon does, the map first, then the number, then the disk.
+    fn start_up(&mut self, node: NodeId, run: holdfast_types::ProcessIncarnation) -> Result<(), Failure> {
+        self.note(|| format!("node {node} started as run {}", run.0));
+        let map = self.control.map.clone();
+        self.input(node, Input::Map(map))?;
+        if let Some(process) = self.nodes.get_mut(&node).and_then(|n| n.process.as_mut()) {
+            process.incarnation = Some(run);
+        }
+        self.input(node, Input::Started(run))?;
+        if let Some(identity) = self.nodes[&node].format {
+            return self.format(node, identity);
+        }
+        let nonce = self.rng.draw().max(1);
+        let this = self.node(node);
+        this.openings.tried.push(nonce);
+        let (disk, size) = (this.disk_id, this.disk.size());
+        self.input(node, Input::DiskAttached { disk, size, open: DiskOpen::Existing { boot_nonce: nonce } })
+    }
+
+    /// Formats a node's disk.
+    fn format(&mut self, node: NodeId, identity: DiskIdentity) -> Result<(), Failure> {
+        self.openings(node, identity.boot_nonce);
+        let this = self.node(node);
+        this.format = Some(identity);
+        let (disk, size) = (this.disk_id, this.disk.size());
+        self.input(node, Input::DiskAttached { disk, size, open: DiskOpen::Format(identity) })
+    }
+
+    /// A store opened its disk.
+    pub(crate) fn disk_opened(&mut self, node: NodeId, report: &OpenReport) {
+        let identity = report.identity;
+        let known = self.control.map.disks.get(&identity.disk).map(|d| d.boot_nonce).unwrap_or_default();
+        let this = self.node(node);
+        this.format = None;
+        if identity.boot_nonce == this.openings.accepted {
+            return;
+        }
+        let expect_nonce = this.openings.expected(report.previous_boot_nonce, known);
+        let command =
+            Command::DiskOpened { disk: identity.disk, expect_nonce, new_nonce: identity.boot_nonce };
+        self.call(node, command, Then::Open(identity));
+    }
+
+    /// A store refused its disk: an operator wipes it, after the copies of others.
+    pub(crate) fn wipe(&mut self, node: NodeId) {
+        let nonce = self.rng.draw().max(1);
+        let disk = self.nodes[&node].disk_id;
+        let Some(expect) = self.control.map.disks.get(&disk).map(|d| d.incarnation) else { return };
+        self.call(node, Command::NewDiskIncarnation { disk, expect, boot_nonce: nonce }, Then::Wipe(nonce));
+    }
+
+    /// What the leader's node does ten times a second.
+    pub(crate) fn direct(&mut self) {
+        self.queue.after(DIRECT_EVERY, Event::Direct);
+        let now = self.queue.now();
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let answers: Vec<NodeId> = nodes.iter().copied().filter(|n| self.reaches_control(*n)).collect();
+        for node in &answers {
+            self.control.answered.insert(*node, now);
+        }
+        if answers.is_empty() {
+            // Nobody leads. The next leader gives everybody a full term.
+            self.control.answered.extend(nodes.iter().map(|n| (*n, now)));
+            return;
+        }
+        for node in nodes {
+            let Some(entry) = self.control.map.nodes.get(&node) else { continue };
+            let (state, incarnation) = (entry.state, entry.incarnation);
+            let current = self.nodes[&node].process.as_ref().and_then(|p| p.incarnation) == Some(incarnation);
+            let silent = self.control.answered.get(&node).is_none_or(|at| now.since(*at) >= DOWN_AFTER);
+            let command = match state {
+                NodeState::Up | NodeState::Stopping if silent => Command::NodeDown { node, incarnation },
+                NodeState::Down if current && answers.contains(&node) => {
+                    Command::NodeUp { node, incarnation }
+                }
+                _ => continue,
+            };
+            self.note(|| format!("director: {command:?}"));
+            let _ = self.control.apply(command);
+        }
+        let stuck = self.control.stuck(now);
+        for grant in plan_grants(&self.control.map, &stuck).grants {
+            let result = self.control.apply(grant.clone());
+            self.note(|| format!("director: {grant:?} -> {result:?}"));
+        }
+    }
+
+    /// A node's follower looks for a newer map.
+    pub(crate) fn look_for_map(&mut self, node: NodeId, process: u64) -> Result<(), Failure> {
+        if self.nodes[&node].run != process {
+            return Ok(());
+        }
+        let late = if self.control.unsure { 1500 } else { 30 };
+        let again = Duration::from_millis(2 + self.rng.below(late));
+        self.queue.after(again, Event::Maps { node, process });
+        let map = self.control.map.clone();
+        // Before it is registered a run knows no map worth having.
+        let started = self.nodes[&node].process.as_ref().is_some_and(|p| p.incarnation.is_some());
+        if started && self.reaches_control(node) && self.seen.insert(node, map.version) != Some(map.version) {
+            return self.input(node, Input::Map(map));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! A node's disk: the store's simulated one, and optionally one that lies about stable storage, which is what the
+//! durability checker must catch.
+
+use bytes::Bytes;
+use holdfast_store::testing::{Cut, SimDisk};
+use holdfast_types::{BLOCK_BYTES, DiskDone, DiskOrder, DiskOrderKind};
+use std::collections::VecDeque;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Disk {
+    disk: SimDisk,
+    lies: bool,
+    /// Flushes that a lying disk has not answered yet.
+    ignored: VecDeque<DiskDone>,
+}
+
+impl Disk {
+    /// A blank disk.
+    pub fn new(size: u64, seed: u64, lies: bool) -> Self {
+        Self { disk: SimDisk::new(size, seed), lies, ignored: VecDeque::new() }
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.disk.size()
+    }
+
+    /// Takes an order. Each is carried out by one `step`.
+    pub fn order(&mut self, mut order: DiskOrder) {
+        if self.lies {
+            match &mut order.kind {
+                DiskOrderKind::Write { durable, .. } => *durable = false,
+                DiskOrderKind::Flush => {
+                    return self.ignored.push_back(DiskDone { token: order.token, result: Ok(Bytes::new()) });
+                }
+                DiskOrderKind::Read { .. } => {}
+            }
+        }
+        self.disk.order(order);
+    }
+
+    /// Carries out one order.
+    pub fn step(&mut self) -> Option<DiskDone> {
+        self.disk.step().or_else(|| self.ignored.pop_front())
+    }
+
+    /// The power fails, or only the daemon dies (`Cut::KeepAll`).
+    pub fn power_cut(&mut self, cut: Cut) {
+        self.ignored.clear();
+        self.disk.power_cut(cut);
+    }
+
+    /// Flips a bit of a block that holds something, the first such from `start` on, durably. Which block.
+    pub fn flip_bit_from(&mut self, start: u64, bit: u64) -> Option<u64> {
+        let blocks = self.disk.size() / BLOCK_BYTES as u64;
+        let used = |n: &u64| self.disk.peek(*n).iter().any(|b| *b != 0);
+        let block = (start..blocks).chain(0..start).find(used)?;
+        let byte = block * BLOCK_BYTES as u64 + bit / 8 % BLOCK_BYTES as u64;
+        self.disk.flip_bit(byte, (bit % 8) as u8);
+        Some(block)
+    }
+}

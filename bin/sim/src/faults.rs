@@ -1,0 +1,156 @@
+//! Faults drawn from the seed, and their ends. What is fair:
+//!
+//! - Any number of nodes may lose power, be stopped or be cut off, at once and in any order: nothing acknowledged may
+//!   be lost by it. A disk that loses power keeps what it said was on stable storage.
+//! - A bit flips on one disk of a run only, and then only that disk's node has other faults: else the only good copy
+//!   could be the one that left S, and losing it would be right.
+
+use crate::event::Event;
+use crate::options::FaultKind;
+use crate::world::World;
+use holdfast_store::testing::Cut;
+use holdfast_types::{Duration, NodeId};
+
+/// Between two faults at most.
+const PAUSE_MOST_MS: u64 = 1500;
+/// How long a fault lasts at most.
+const LASTS_MOST_MS: u64 = 6000;
+
+/// What ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Healing {
+    /// The node starts.
+    Start(NodeId),
+    /// The daemon goes on.
+    Resume(NodeId),
+    /// The way is open.
+    Mend(NodeId, NodeId),
+    /// Control has a majority and is sure of itself.
+    Control,
+}
+
+/// How faults are injected.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Whether they are.
+    pub active: bool,
+    /// The one node whose disk flips bits; the only one with faults then.
+    pub victim: Option<NodeId>,
+    /// Bits that flipped.
+    pub flipped: u64,
+}
+
+impl World {
+    /// Begins to inject faults at random.
+    pub fn inject_faults(&mut self) {
+        if self.options.faults.contains(&FaultKind::BitFlip) {
+            self.faults.victim = Some(NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16));
+        }
+        self.faults.active = !self.options.faults.is_empty();
+        let pause = Duration::from_millis(self.rng.below(PAUSE_MOST_MS));
+        self.queue.after(pause, Event::Fault);
+    }
+
+    fn any_node(&mut self) -> NodeId {
+        let any = NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16);
+        self.faults.victim.unwrap_or(any)
+    }
+
+    /// Injects one fault and plans the next.
+    pub(crate) fn inject(&mut self) {
+        if !self.faults.active {
+            return;
+        }
+        let pause = Duration::from_millis(self.rng.below(PAUSE_MOST_MS));
+        self.queue.after(pause, Event::Fault);
+        let kinds: Vec<FaultKind> = self.options.faults.iter().copied().collect();
+        let lasts = Duration::from_millis(self.rng.below(LASTS_MOST_MS));
+        match kinds[self.rng.below(kinds.len() as u64) as usize] {
+            FaultKind::Crash => {
+                let all = self.faults.victim.is_none() && self.rng.one_in(8);
+                let nodes = if all { self.nodes.keys().copied().collect() } else { vec![self.any_node()] };
+                for node in nodes {
+                    let cut = [Cut::LoseAll, Cut::Torn, Cut::KeepAll][self.rng.below(3) as usize];
+                    self.crash(node, cut);
+                    let quick = if self.rng.one_in(3) { Duration::from_millis(5) } else { lasts };
+                    self.queue.after(quick, Event::Heal(Healing::Start(node)));
+                }
+            }
+            FaultKind::Pause => {
+                let node = self.any_node();
+                self.pause(node);
+                self.queue.after(lasts, Event::Heal(Healing::Resume(node)));
+            }
+            FaultKind::Partition => self.partition(lasts),
+            FaultKind::BitFlip => self.flip(),
+            FaultKind::Control => {
+                let away = self.rng.one_in(2);
+                self.note(|| format!("fault: control is {}", if away { "away" } else { "unsure" }));
+                self.control.away |= away;
+                self.control.unsure |= !away;
+                self.queue.after(lasts, Event::Heal(Healing::Control));
+            }
+            FaultKind::Disconnect => {
+                let client = self.rng.below(self.clients.len() as u64) as usize;
+                self.client_leaves(client);
+            }
+        }
+    }
+
+    /// Cuts one node off from all, or from one other.
+    fn partition(&mut self, lasts: Duration) {
+        let node = self.any_node();
+        let one = self.rng.one_in(2).then(|| NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16));
+        let others: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for other in others.into_iter().filter(|o| *o != node && one.is_none_or(|one| one == *o)) {
+            self.cut(node, other);
+            self.queue.after(lasts, Event::Heal(Healing::Mend(node, other)));
+        }
+    }
+
+    /// Cuts the way between two nodes.
+    pub fn cut(&mut self, a: NodeId, b: NodeId) {
+        self.note(|| format!("fault: nodes {a} and {b} are cut off from each other"));
+        self.net.cut(&mut self.queue, &mut self.rng, a, b);
+    }
+
+    fn flip(&mut self) {
+        // A copy that no other one can replace must not be damaged.
+        let Some(victim) = self.faults.victim.filter(|_| self.nodes.len() > 1 && self.all_copies_in_set())
+        else {
+            return;
+        };
+        let (start, bit) = (self.rng.below(64 << 8), self.rng.draw());
+        let block = self.node(victim).disk.flip_bit_from(start, bit);
+        self.faults.flipped += u64::from(block.is_some());
+        self.note(|| format!("fault: a bit of block {block:?} of node {victim}'s disk flips"));
+    }
+
+    pub(crate) fn heal(&mut self, healing: Healing) {
+        match healing {
+            Healing::Start(node) => self.start(node),
+            Healing::Resume(node) => self.resume(node),
+            Healing::Mend(a, b) => {
+                self.note(|| format!("nodes {a} and {b} reach each other"));
+                self.net.mend(&mut self.queue, a, b);
+            }
+            Healing::Control => {
+                self.control.away = false;
+                self.control.unsure = false;
+            }
+        }
+    }
+
+    /// Every fault ends.
+    pub fn heal_all(&mut self) {
+        self.note(|| "everything heals".to_owned());
+        self.faults.active = false;
+        self.heal(Healing::Control);
+        self.net.mend_all(&mut self.queue);
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            self.resume(node);
+            self.start(node);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What clients saw, and whether a register would have shown it: linearizability, cell by cell.
+//!
+//! A cell is the unit of atomicity that is checked: a block, or a sector of a block that is written in sectors. A
+//! write that was never answered may have happened at any moment after it was sent, or never; once a read showed it,
+//! it has happened. The check is complete: it follows every order of the open operations that explains what was
+//! returned so far (Wing and Gong 1993, kept small by dropping what was returned).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A cell's content: zero, or the number of the write that filled it.
+pub type Value = u64;
+
+/// More explanations at once than this are not followed.
+const EXPLANATIONS_MOST: usize = 100_000;
+
+/// What a client did to a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It wrote.
+    Write(Value),
+    /// It read; None: not answered yet.
+    Read(Option<Value>),
+}
+
+/// An operation on one cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// Which client.
+    pub client: usize,
+    /// What.
+    pub action: Action,
+    /// When it was sent, in the order of all sendings and answers.
+    pub sent: u64,
+    /// When it was answered.
+    pub answered: Option<u64>,
+    /// It was made after everything healed.
+    pub last: bool,
+}
+
+/// Why no order explains a cell's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which cell.
+    pub cell: usize,
+    /// The answer that nothing explains.
+    pub answered: u64,
+    /// It came after everything healed.
+    pub last: bool,
+    /// The operations around it, for people.
+    pub around: Vec<String>,
+}
+
+/// Names an operation until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    cell: usize,
+    index: usize,
+}
+
+/// Every operation of a run.
+#[derive(Debug, Default)]
+pub struct History {
+    cells: BTreeMap<usize, Vec<Operation>>,
+    moments: u64,
+}
+
+/// How a history may be explained so far: the cell's value, and which open operations took effect.
+type Explanation = (Value, Vec<usize>);
+
+impl History {
+    /// A client sends an operation.
+    pub fn sent(&mut self, client: usize, cell: usize, action: Action, last: bool) -> Ticket {
+        self.moments += 1;
+        let operations = self.cells.entry(cell).or_default();
+        operations.push(Operation { client, action, sent: self.moments, answered: None, last });
+        Ticket { cell, index: operations.len() - 1 }
+    }
+
+    /// An operation is answered; a read with what it read.
+    pub fn answered(&mut self, ticket: Ticket, read: Option<Value>) {
+        self.moments += 1;
+        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
+        if let Some(operation) = operation {
+            operation.answered = Some(self.moments);
+            if let Action::Read(value) = &mut operation.action {
+                *value = read;
+            }
+        }
+    }
+
+    /// Whether every cell behaved as a register that held zero at first.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.cells.iter().try_for_each(|(cell, operations)| check_cell(*cell, operations))
+    }
+}
+
+fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
+    let seen: BTreeSet<Value> = operations
+        .iter()
+        .filter_map(|o| if let Action::Read(value) = o.action { value } else { None })
+        .collect();
+    // An unanswered read says nothing; an unanswered write that nobody saw need not have happened.
+    let matters = |o: &Operation| {
+        o.answered.is_some() || matches!(o.action, Action::Write(value) if seen.contains(&value))
+    };
+    let mut moments: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
+    for (index, operation) in operations.iter().enumerate().filter(|(_, o)| matters(o)) {
+        moments.insert(operation.sent, (index, false));
+        if let Some(answered) = operation.answered {
+            moments.insert(answered, (index, true));
+        }
+    }
+    let mut open = BTreeSet::new();
+    let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(0, Vec::new())]);
+    for (moment, (index, answer)) in moments {
+        if !answer {
+            open.insert(index);
+            continue;
+        }
+        explanations = close(explanations, &open, operations);
+        explanations.retain(|(_, done)| done.contains(&index));
+        if explanations.is_empty() || explanations.len() > EXPLANATIONS_MOST {
+            return Err(violation(cell, operations, index, moment));
+        }
+        open.remove(&index);
+        let forget = |(value, done): Explanation| (value, done.into_iter().filter(|d| *d != index).collect());
+        explanations = explanations.into_iter().map(forget).collect();
+    }
+    Ok(())
+}
+
+/// Every explanation that some open operations in some order lead to.
+fn close(
+    from: BTreeSet<Explanation>,
+    open: &BTreeSet<usize>,
+    operations: &[Operation],
+) -> BTreeSet<Explanation> {
+    let mut todo: Vec<Explanation> = from.iter().cloned().collect();
+    let mut all = from;
+    while let Some((value, done)) = todo.pop() {
+        for index in open.iter().filter(|i| !done.contains(i)) {
+            let after = match operations[*index].action {
+                Action::Write(written) => written,
+                Action::Read(Some(read)) if read == value => value,
+                Action::Read(_) => continue,
+            };
+            let mut done = done.clone();
+            done.push(*index);
+            done.sort_unstable();
+            if all.len() <= EXPLANATIONS_MOST && all.insert((after, done.clone())) {
+                todo.push((after, done));
+            }
+        }
+    }
+    all
+}
+
+fn violation(cell: usize, operations: &[Operation], index: usize, moment: u64) -> Violation {
+    let first = index.saturating_sub(8);
+    let line = |(i, o): (usize, &Operation)| {
+        let mark = if i == index { "  <- not explained" } else { "" };
+        format!("client {} {:?} sent {} answered {:?}{mark}", o.client, o.action, o.sent, o.answered)
+    };
+    let around = operations.iter().enumerate().skip(first).take(14).map(line).collect();
+    Violation { cell, answered: moment, last: operations[index].last, around }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! A run from a seed: set up, requests under faults, the end.
+
+use crate::failure::{Checker, Failure, Report};
+use crate::options::Options;
+use crate::world::World;
+use holdfast_types::Duration;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Requests under faults go on for so long at most; what then is not sent is not.
+const FAULTS_MOST: Duration = Duration::from_secs(120);
+/// How long clients wait between two looks at most: about this times the requests gives the time under faults.
+const THINK_MOST_US: u64 = 200_000;
+
+/// What a run that held everything amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Epochs that were activated.
+    pub activations: u64,
+    /// Copies that were resynced.
+    pub resyncs: u64,
+    /// Simulated time, in milliseconds.
+    pub simulated_ms: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { answered, activations, resyncs, simulated_ms } = self;
+        write!(f, "{answered} answers, {activations} activations, {resyncs} resyncs in {simulated_ms} ms")
+    }
+}
+
+/// Runs a seed.
+pub fn run_seed(options: &Options) -> Result<Summary, Report> {
+    let report = |failure, trace| Report { seed: options.seed, failure, trace };
+    let mut world = match World::new(options) {
+        Ok(world) => world,
+        Err(failure) => return Err(report(failure, Vec::new())),
+    };
+    match drive(&mut world, World::under_faults) {
+        Ok(()) => Ok(world.summary()),
+        Err(failure) => Err(report(failure, world.trace.lines())),
+    }
+}
+
+/// Does something with a world; a panic is a failure as any other.
+pub fn drive(world: &mut World, run: impl FnOnce(&mut World) -> Result<(), Failure>) -> Result<(), Failure> {
+    match catch_unwind(AssertUnwindSafe(|| run(world))) {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            Err(Failure::new(Checker::NoPanic, text))
+        }
+    }
+}
+
+impl World {
+    /// What the run amounts to so far.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            answered: self.watch.answered,
+            activations: self.watch.activations,
+            resyncs: self.watch.resyncs,
+            simulated_ms: self.queue.now().0 / 1_000_000,
+        }
+    }
+
+    fn under_faults(&mut self) -> Result<(), Failure> {
+        self.watch.requests_left = self.options.steps;
+        self.watch.think_us = THINK_MOST_US;
+        self.inject_faults();
+        let until = self.queue.now() + FAULTS_MOST;
+        while self.watch.requests_left > 0 && self.queue.now() < until {
+            self.run_for(Duration::from_millis(50))?;
+        }
+        self.finish()
+    }
+}

@@ -1,0 +1,536 @@
+//! The cluster: nodes, network, control, clients and the clock, and the loop that lets one event happen after the
+//! other.
+
+use crate::client::{Client, Layout};
+use crate::control::{Control, Then};
+use crate::disk::Disk;
+use crate::event::{Event, Queue};
+use crate::failure::{Checker, Failure, Trace};
+use crate::faults::Faults;
+use crate::history::History;
+use crate::net::Net;
+use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
+use crate::options::Options;
+use crate::watch::Watch;
+use bytes::Bytes;
+use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
+use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Output};
+use holdfast_replication::{OwnerConfig, ReplicaConfig};
+use holdfast_store::testing::{Cut, Rng};
+use holdfast_store::{DiskIdentity, StoreConfig};
+use holdfast_types::{ClusterId, ConnectionId, DiskId, DiskIncarnation, Duration, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// The volume that clients use.
+pub const VOLUME: &str = "vol";
+const CLUSTER: ClusterId = ClusterId(0x51);
+const DISK_BYTES: u64 = 64 << 20;
+const POOL: &str = "default";
+/// How large control believes the disks to be: volumes are thin, the simulated disks are small.
+const CLAIMED_BYTES: u64 = 1 << 40;
+const VOLUME_BYTES: u64 = 2 << 30;
+/// How long the cluster may take to start.
+const SET_UP_WITHIN: Duration = Duration::from_secs(10);
+/// Clients for each node.
+const CLIENTS_PER_NODE: usize = 2;
+
+/// See the module's text.
+pub struct World {
+    /// What it was made with.
+    pub options: Options,
+    /// The clock.
+    pub queue: Queue,
+    /// Where everything that looks random comes from.
+    pub rng: Rng,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The links.
+    pub net: Net,
+    /// Control.
+    pub control: Control,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// Where the cells are.
+    pub layout: Layout,
+    /// What clients saw.
+    pub history: History,
+    /// What is injected at random.
+    pub faults: Faults,
+    /// The last lines.
+    pub trace: Trace,
+    /// What is judged as it happens.
+    pub watch: Watch,
+    /// Open connections: the client's number and the node.
+    pub connections: BTreeMap<ConnectionId, (usize, NodeId)>,
+    /// The version of the map that each node's run was given.
+    pub(crate) seen: BTreeMap<NodeId, u64>,
+    /// When the last bytes of a connection arrive, by direction.
+    pub(crate) last_bytes: BTreeMap<(ConnectionId, bool), Time>,
+    pub(crate) next_connection: u64,
+    timers: u64,
+}
+
+impl World {
+    /// A cluster that serves a volume, with clients that are idle.
+    pub fn new(options: &Options) -> Result<World, Failure> {
+        let mut world = World {
+            queue: Queue::default(),
+            rng: Rng(options.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            nodes: BTreeMap::new(),
+            net: Net::default(),
+            control: Control::default(),
+            clients: Vec::new(),
+            layout: Layout::default(),
+            history: History::default(),
+            faults: Faults::default(),
+            trace: Trace::new(options.verbose),
+            watch: Watch::default(),
+            connections: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            last_bytes: BTreeMap::new(),
+            next_connection: 1,
+            timers: 0,
+            options: options.clone(),
+        };
+        world.bootstrap()?;
+        world.set_up()?;
+        Ok(world)
+    }
+
+    /// Makes the cluster at control, and its nodes.
+    fn bootstrap(&mut self) -> Result<(), Failure> {
+        let mut commands = Vec::new();
+        let config = self.engine_config();
+        for n in 1..=self.options.nodes {
+            let node = NodeId(n);
+            let (name, address) = (format!("node{n}"), format!("10.0.0.{n}:1"));
+            commands.push(match n {
+                1 => Command::Bootstrap { cluster: CLUSTER, name: "sim".into(), node_name: name, address },
+                _ => Command::AddNode { name, address },
+            });
+            let (disk, nonce) = (DiskId(u128::from(n) << 96 | 0xD), self.rng.draw().max(1));
+            let (path, pool) = (format!("disk{n}"), POOL.to_owned());
+            commands.push(Command::AddDisk {
+                disk,
+                node,
+                size: CLAIMED_BYTES,
+                path,
+                pool,
+                boot_nonce: nonce,
+            });
+            let incarnation = DiskIncarnation(1);
+            let seed = self.rng.draw();
+            self.nodes.insert(
+                node,
+                Node {
+                    id: node,
+                    config: EngineConfig { node, ..config.clone() },
+                    disk: Disk::new(DISK_BYTES, seed, self.options.disks_lie),
+                    disk_id: disk,
+                    openings: Openings::default(),
+                    format: Some(DiskIdentity {
+                        cluster: CLUSTER,
+                        node,
+                        disk,
+                        incarnation,
+                        boot_nonce: nonce,
+                    }),
+                    process: None,
+                    run: 0,
+                    paused: None,
+                },
+            );
+        }
+        for command in commands {
+            let error = |e| Failure::new(Checker::NoError, format!("the cluster cannot be made: {e}"));
+            self.control.apply(command).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Small limits, so that a short run meets them; some differ from seed to seed.
+    fn engine_config(&mut self) -> EngineConfig {
+        let owner = OwnerConfig {
+            in_flight_bytes: 256 << 10,
+            in_flight_records: 32,
+            retained_bytes: if self.rng.one_in(2) { 64 << 10 } else { 1 << 20 },
+            drop_after: Duration::from_secs(1 + self.rng.below(4)),
+            ..OwnerConfig::default()
+        };
+        let store = StoreConfig {
+            journal_bytes: Some(16 << 20),
+            dirty_limit_bytes: 256 << 10,
+            page_cache_bytes: 1 << 20,
+            uncommitted_limit_bytes: 256 << 10,
+            log_retain_bytes: if self.rng.one_in(2) { 64 << 10 } else { 4 << 20 },
+            idle_writeback: Duration::from_millis(50 + self.rng.below(1000)),
+        };
+        EngineConfig {
+            node: NodeId(0),
+            owner,
+            replica: ReplicaConfig::default(),
+            store,
+            iscsi_needs_chap: false,
+        }
+    }
+
+    fn set_up(&mut self) -> Result<(), Failure> {
+        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
+        nodes.iter().for_each(|n| self.start(*n));
+        self.queue.after(Duration::from_millis(100), Event::Direct);
+        let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
+        self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
+        let copies =
+            if self.options.nodes == 5 && self.rng.one_in(2) { 5 } else { self.options.nodes.min(3) as u8 };
+        let (name, pool) = (VOLUME.to_owned(), POOL.to_owned());
+        let volume =
+            Command::CreateVolume { name, size: VOLUME_BYTES, copies, pool, created: UnixSeconds(0) };
+        let error = |e| Failure::new(Checker::NoError, format!("the volume cannot be made: {e}"));
+        self.control.apply(volume).map_err(error)?;
+        for client in 0..nodes.len() * CLIENTS_PER_NODE {
+            self.clients.push(Client::new(nodes[client % nodes.len()]));
+            self.queue.after(Duration::from_millis(self.rng.below(50)), Event::Think { client });
+        }
+        self.run_until(SET_UP_WITHIN, "every segment is active", World::all_copies_in_set)
+    }
+
+    /// Whether every segment is active with all its copies in S.
+    pub fn all_copies_in_set(&self) -> bool {
+        let settled = |s: &holdfast_types::SegmentInfo| {
+            s.active.epoch == s.granted.epoch && s.active.set.len() == s.members.len()
+        };
+        let mut segments = self.control.map.segments.values();
+        segments.all(|s| settled(s))
+    }
+
+    /// Adds a line to the trace.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        let now = self.queue.now().0 as f64 / 1e9;
+        self.trace.note(format!("{now:10.6} {}", line()));
+    }
+
+    pub(crate) fn node(&mut self, node: NodeId) -> &mut Node {
+        // Nodes are made once and never removed.
+        self.nodes.get_mut(&node).expect("every node is there from the start")
+    }
+
+    /// Starts a node's daemon, on a host whose clock starts anew.
+    pub fn start(&mut self, node: NodeId) {
+        let clock = Clock {
+            started: self.queue.now(),
+            showed: self.rng.below(1 << 40),
+            pace: self.rng.below(2 * DRIFT_MOST_PPM),
+        };
+        let this = self.node(node);
+        if this.process.is_some() {
+            return;
+        }
+        this.run += 1;
+        let process = this.run;
+        this.process = Some(Process {
+            engine: Engine::new(this.config.clone()),
+            clock,
+            incarnation: None,
+            timer: None,
+            connections: BTreeSet::new(),
+            checks: BTreeMap::new(),
+        });
+        self.seen.remove(&node);
+        let boot_nonce = self.rng.draw().max(1);
+        let address = format!("10.0.0.{node}:1");
+        self.call(node, Command::NodeStarted { node, boot_nonce, address }, Then::Start);
+        self.queue.after(Duration::from_millis(1), Event::Maps { node, process });
+        let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != node).collect();
+        for to in peers {
+            self.dial_later(node, to);
+        }
+    }
+
+    fn dial_later(&mut self, from: NodeId, to: NodeId) {
+        let process = self.nodes[&from].run;
+        let pause = Duration::from_millis(1 + self.rng.below(100));
+        self.queue.after(pause, Event::Dial { from, process, to });
+    }
+
+    /// The daemon dies. With a power cut the disk loses what was not on stable storage, as `cut` says.
+    pub fn crash(&mut self, node: NodeId, cut: Cut) {
+        let this = self.node(node);
+        this.paused = None;
+        let Some(process) = this.process.take() else { return };
+        this.disk.power_cut(cut);
+        self.note(|| format!("fault: node {node} dies ({cut:?})"));
+        self.net.died(&mut self.queue, &mut self.rng, node, cut != Cut::KeepAll);
+        for connection in process.connections {
+            self.queue.after(Duration::from_millis(1), Event::Hangup(connection));
+        }
+    }
+
+    /// The daemon is stopped; what comes for it waits.
+    pub fn pause(&mut self, node: NodeId) {
+        if self.nodes[&node].is_running() {
+            self.note(|| format!("fault: node {node} is stopped"));
+            self.node(node).paused = Some(Vec::new());
+        }
+    }
+
+    /// It goes on.
+    pub fn resume(&mut self, node: NodeId) {
+        if let Some(held) = self.node(node).paused.take() {
+            self.note(|| format!("node {node} goes on"));
+            held.into_iter().for_each(|event| self.queue.at(Time(0), event));
+        }
+    }
+
+    /// Lets events happen for so long.
+    pub fn run_for(&mut self, duration: Duration) -> Result<(), Failure> {
+        let until = self.queue.now() + duration;
+        while let Some(event) = self.queue.next(until) {
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    /// Lets events happen until something is so; it must be within `limit`.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        is_so: impl Fn(&World) -> bool,
+    ) -> Result<(), Failure> {
+        let until = self.queue.now() + limit;
+        while !is_so(self) {
+            let Some(event) = self.queue.next(until) else {
+                let waiting: usize = self.clients.iter().map(Client::outstanding).sum();
+                let detail = format!(
+                    "after {:.1} s it is not so that {what}; {waiting} requests wait; {}",
+                    limit.as_secs_f64(),
+                    self.describe()
+                );
+                return Err(Failure::new(Checker::Progress, detail));
+            };
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let mut text = String::new();
+        for info in self.control.map.segments.values() {
+            text += &format!("\n  {info:?}");
+        }
+        for node in self.nodes.values() {
+            text += &format!("\n  node {} paused {}", node.id, node.paused.is_some());
+            if let Some(process) = &node.process {
+                text += &format!(" {:?}", process.engine.status());
+            }
+        }
+        text
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Failure> {
+        self.watch.event(self.queue.now())?;
+        let Some(event) = self.hold_if_paused(event) else { return Ok(()) };
+        match event {
+            Event::Frame { from, to, generation, header, payload } => {
+                match self.net.arrive(from, to, generation, (header, payload)) {
+                    Some((header, payload)) => self.input(to, Input::Frame { from, header, payload }),
+                    None => Ok(()),
+                }
+            }
+            Event::LinkLost { from, to, generation } => {
+                if !self.net.lost(from, to, generation) {
+                    return Ok(());
+                }
+                self.note(|| format!("link {from} -> {to} lost"));
+                self.dial_later(from, to);
+                self.input(from, Input::LinkDown(to))
+            }
+            Event::Dial { from, process, to } => self.dial(from, process, to),
+            Event::Disk { node, process } if self.nodes[&node].run == process => {
+                let this = self.node(node);
+                let disk = this.disk_id;
+                if this.process.is_none() {
+                    return Ok(());
+                }
+                match this.disk.step() {
+                    Some(done) => self.input(node, Input::DiskDone { disk, done }),
+                    None => Ok(()),
+                }
+            }
+            Event::Disk { .. } => Ok(()),
+            Event::Timer { node, number } => self.timer(node, number),
+            Event::Maps { node, process } => self.look_for_map(node, process),
+            Event::Call(call) => {
+                self.called(call);
+                Ok(())
+            }
+            Event::Answer(call, answer) => self.called_back(call, answer),
+            Event::Direct => {
+                self.direct();
+                self.watch_engines()
+            }
+            Event::ToServer { connection, bytes } => match self.connections.get(&connection) {
+                Some((_, node)) => self.input(*node, Input::SessionBytes { connection, bytes }),
+                None => Ok(()),
+            },
+            Event::ToClient { connection, bytes } => self.client_bytes(connection, &bytes),
+            Event::Hangup(connection) => {
+                self.client_hangup(connection);
+                Ok(())
+            }
+            Event::ClientGone(connection) => match self.connections.remove(&connection) {
+                Some((_, node)) => self.input(node, Input::SessionClosed(connection)),
+                None => Ok(()),
+            },
+            Event::Think { client } => self.think(client),
+            Event::Fault => {
+                self.inject();
+                Ok(())
+            }
+            Event::Heal(healing) => {
+                self.heal(healing);
+                Ok(())
+            }
+        }
+    }
+
+    /// What comes for a daemon that is stopped waits, in order.
+    fn hold_if_paused(&mut self, event: Event) -> Option<Event> {
+        let node = match &event {
+            Event::Frame { to, .. } => *to,
+            Event::LinkLost { from, .. } | Event::Dial { from, .. } => *from,
+            Event::Disk { node, .. } | Event::Timer { node, .. } | Event::Maps { node, .. } => *node,
+            Event::Answer(call, _) => call.node,
+            Event::ToServer { connection, .. } | Event::ClientGone(connection) => {
+                self.connections.get(connection)?.1
+            }
+            _ => return Some(event),
+        };
+        match &mut self.node(node).paused {
+            Some(held) => {
+                held.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
+    fn dial(&mut self, from: NodeId, process: u64, to: NodeId) -> Result<(), Failure> {
+        if self.nodes[&from].run != process || self.nodes[&from].process.is_none() {
+            return Ok(());
+        }
+        if !self.net.open(from, to) || !self.nodes[&to].is_running() {
+            self.dial_later(from, to);
+            return Ok(());
+        }
+        self.net.connect(from, to);
+        self.note(|| format!("link {from} -> {to} up"));
+        self.input(from, Input::LinkUp(to))
+    }
+
+    fn timer(&mut self, node: NodeId, number: u64) -> Result<(), Failure> {
+        let Some(process) = self.node(node).process.as_mut() else { return Ok(()) };
+        match process.timer {
+            Some((_, planned)) if planned == number => process.timer = None,
+            _ => return Ok(()),
+        }
+        self.input(node, Input::Timer)
+    }
+
+    /// Gives a node's engine a fact and carries out what it orders.
+    pub fn input(&mut self, node: NodeId, input: Input) -> Result<(), Failure> {
+        let now = self.queue.now();
+        let Some(process) = self.node(node).process.as_mut() else { return Ok(()) };
+        let local = process.clock.local(now);
+        let mut outputs = Vec::new();
+        process.engine.handle(local, input, &mut outputs);
+        process.engine.pump(local, &mut outputs);
+        for output in VecDeque::from(outputs) {
+            self.carry_out(node, output)?;
+        }
+        self.plan_timer(node);
+        Ok(())
+    }
+
+    fn plan_timer(&mut self, node: NodeId) {
+        let now = self.queue.now();
+        let number = self.timers + 1;
+        let Some(process) = self.node(node).process.as_mut() else { return };
+        let Some(at) = process.engine.next_timer() else { return process.timer = None };
+        let at = process.clock.global(at).max(now + Duration(1));
+        if process.timer.is_none_or(|(planned, _)| planned != at) {
+            process.timer = Some((at, number));
+            self.timers = number;
+            self.queue.at(at, Event::Timer { node, number });
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, output: Output) -> Result<(), Failure> {
+        match output {
+            Output::Disk { order, .. } => {
+                let slow = if self.rng.one_in(100) { 10_000 } else { 0 };
+                let delay = Duration::from_micros(10 + self.rng.below(150) + self.rng.below(slow + 1));
+                let this = self.node(node);
+                this.disk.order(order);
+                let process = this.run;
+                self.queue.after(delay, Event::Disk { node, process });
+            }
+            Output::Send { to, frame, .. } => {
+                let payload: Bytes = frame.payload.concat().into();
+                self.net.send(&mut self.queue, &mut self.rng, node, to, frame.header, payload);
+            }
+            Output::SessionSend { connection, bytes } => self.to_client(connection, Some(bytes)),
+            Output::SessionClose { connection, reason } => {
+                self.note(|| format!("node {node} closes connection {}: {reason}", connection.0));
+                if let Some(process) = self.node(node).process.as_mut() {
+                    process.connections.remove(&connection);
+                }
+                self.to_client(connection, None);
+            }
+            Output::Propose { number, command } => {
+                self.call(node, Command::Segment(command), Then::Proposed(number))
+            }
+            Output::RenewGateway => {
+                let incarnation =
+                    self.control.map.nodes.get(&node).map(|n| n.incarnation).unwrap_or_default();
+                self.call(node, Command::GatewayRenewed { node, incarnation }, Then::Renew);
+            }
+            Output::Freed { segment, disk } => {
+                self.call(node, Command::SegmentFreed { segment, disk }, Then::Nothing);
+            }
+            Output::DiskOpened { report, .. } => self.disk_opened(node, &report),
+            Output::DiskRefused { error, .. } => self.disk_refused(node, error)?,
+            Output::Checked { number, report } => {
+                if let Some(process) = self.node(node).process.as_mut() {
+                    process.checks.insert(number, report);
+                }
+            }
+            Output::Event(event) => self.watch_event(node, &event)?,
+            // Of initiators with a nexus; NBD has none.
+            Output::RegisterSession { .. } | Output::EndSession(_) | Output::SessionFenced { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A client connects to a node's gateway. None: nobody listens there.
+    pub(crate) fn connect(&mut self, client: usize, node: NodeId) -> Result<Option<ConnectionId>, Failure> {
+        if !self.nodes[&node].is_running() {
+            return Ok(None);
+        }
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.connections.insert(connection, (client, node));
+        if let Some(process) = self.node(node).process.as_mut() {
+            process.connections.insert(connection);
+        }
+        let (kind, portal) = (FrontEndKind::Nbd, String::new());
+        self.input(node, Input::SessionOpened { connection, kind, portal, entropy: [0; 32] })?;
+        Ok(Some(connection))
+    }
+
+    /// The map that everybody agrees on.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.control.map.clone()
+    }
+}
