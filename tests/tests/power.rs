@@ -141,8 +141,7 @@ fn liar() -> PathBuf {
         "--manifest-path",
         manifest,
     ]);
-    let built =
-        build.args(["--features", "holdfast-disk/lie-about-flush"]).arg("--target-dir").arg(&target).status();
+    let built = build.args(["--features", "lie-about-flush"]).arg("--target-dir").arg(&target).status();
     assert!(built.is_ok_and(|s| s.success()), "the lying daemon does not build");
     target.join("debug/holdfast")
 }
