@@ -162,23 +162,23 @@ impl World {
         self.note(|| {
             format!("client {client} sends {cookie}: {verb:?} cells {first}+{count} (value to {value})")
         });
-        self.to_server(connection, bytes);
+        self.send_to_server(connection, bytes);
     }
 
-    fn byte_time(&mut self, connection: ConnectionId, to_client: bool) -> Time {
+    fn byte_time(&mut self, connection: ConnectionId, send_to_client: bool) -> Time {
         let arrives = self.queue.now() + Duration::from_micros(10 + self.rng.below(100));
-        let last = self.last_bytes.entry((connection, to_client)).or_default();
+        let last = self.last_bytes.entry((connection, send_to_client)).or_default();
         *last = arrives.max(*last);
         *last
     }
 
-    fn to_server(&mut self, connection: ConnectionId, bytes: Bytes) {
+    fn send_to_server(&mut self, connection: ConnectionId, bytes: Bytes) {
         let at = self.byte_time(connection, false);
         self.queue.at(at, Event::ToServer { connection, bytes });
     }
 
     /// A gateway's bytes are on their way to a client; None: the end of the connection.
-    pub(crate) fn to_client(&mut self, connection: ConnectionId, bytes: Option<Bytes>) {
+    pub(crate) fn send_to_client(&mut self, connection: ConnectionId, bytes: Option<Bytes>) {
         let at = self.byte_time(connection, true);
         let event = bytes.map_or(Event::Hangup(connection), |bytes| Event::ToClient { connection, bytes });
         self.queue.at(at, event);
@@ -191,7 +191,7 @@ impl World {
         }
         let mut send = Vec::new();
         let said = self.clients[client].nbd.received(bytes, &mut send);
-        send.into_iter().for_each(|bytes| self.to_server(connection, bytes));
+        send.into_iter().for_each(|bytes| self.send_to_server(connection, bytes));
         for said in said {
             match said {
                 Said::Ready => self.clients[client].ready = true,

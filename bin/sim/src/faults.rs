@@ -114,6 +114,12 @@ impl World {
         self.net.cut(&mut self.queue, &mut self.rng, a, b);
     }
 
+    /// They reach each other again.
+    pub fn mend(&mut self, a: NodeId, b: NodeId) {
+        self.note(|| format!("nodes {a} and {b} reach each other"));
+        self.net.mend(&mut self.queue, a, b);
+    }
+
     fn flip(&mut self) {
         // A copy that no other one can replace must not be damaged.
         let Some(victim) = self.faults.victim.filter(|_| self.nodes.len() > 1 && self.all_copies_in_set())
@@ -130,10 +136,7 @@ impl World {
         match healing {
             Healing::Start(node) => self.start(node),
             Healing::Resume(node) => self.resume(node),
-            Healing::Mend(a, b) => {
-                self.note(|| format!("nodes {a} and {b} reach each other"));
-                self.net.mend(&mut self.queue, a, b);
-            }
+            Healing::Mend(a, b) => self.mend(a, b),
             Healing::Control => {
                 self.control.away = false;
                 self.control.unsure = false;

@@ -15,6 +15,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const COMPLETE_WITHIN: Duration = Duration::from_secs(60);
 /// A comparison of all copies of a segment may take so long.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
+/// Comparisons of a segment before it is a failure that a copy takes no part.
+const ATTEMPTS: u64 = 6;
+/// Longer than a link takes to break late and come back.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
 impl World {
     /// See the module's text.
@@ -48,28 +52,46 @@ impl World {
         })
     }
 
-    /// Compares the copies of every segment, as an operator would.
+    /// Compares the copies of every segment, as an operator would: again when ownership moved meanwhile, or a copy was
+    /// not reached because a link broke late.
     pub fn compare_copies(&mut self) -> Result<(), Failure> {
         let segments: Vec<SegmentKey> = self.map().segments.values().map(|s| s.key).collect();
-        for (number, key) in (1_u64..).zip(segments) {
-            let owner = self.owner_of(key);
-            self.input(owner, Input::Check { number, segment: key })?;
-            let ended =
-                |w: &World| w.nodes[&owner].process.as_ref().is_some_and(|p| p.checks.contains_key(&number));
-            self.run_until(CHECKED_WITHIN, "the copies are compared", ended)?;
-            let report = self.node(owner).process.as_mut().and_then(|p| p.checks.remove(&number)).flatten();
-            let Some(report) = report else {
-                return Err(Failure::new(Checker::EqualCopies, format!("node {owner} does not own {key:?}")));
-            };
-            let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.flipped > 0;
-            let bad = report.differences.iter().find(|d| !right(d.kind));
-            if bad.is_some() || !report.skipped.is_empty() {
-                let detail = format!("segment {key:?}, owner {owner}: skipped {:?}, {bad:?}", report.skipped);
-                return Err(Failure::new(Checker::EqualCopies, detail));
+        for key in segments {
+            let mut attempt = 1;
+            while let Err(failure) = self.compare(key, attempt)? {
+                if attempt == ATTEMPTS {
+                    return Err(failure);
+                }
+                attempt += 1;
+                self.run_for(BETWEEN_ATTEMPTS)?;
+                self.run_until(COMPLETE_WITHIN, "every copy is in its set", World::all_copies_in_set)?;
             }
-            self.note(|| format!("segment {}: {} bytes are equal on all copies", key.segment, report.bytes));
         }
         Ok(())
+    }
+
+    /// One attempt. The inner error is one that may pass.
+    fn compare(&mut self, key: SegmentKey, number: u64) -> Result<Result<(), Failure>, Failure> {
+        let owner = self.owner_of(key);
+        self.input(owner, Input::Check { number, segment: key })?;
+        let ended =
+            |w: &World| w.nodes[&owner].process.as_ref().is_some_and(|p| p.checks.contains_key(&number));
+        self.run_until(CHECKED_WITHIN, "the copies are compared", ended)?;
+        let report = self.node(owner).process.as_mut().and_then(|p| p.checks.remove(&number)).flatten();
+        let Some(report) = report else {
+            return Ok(Err(Failure::new(Checker::EqualCopies, format!("node {owner} does not own {key:?}"))));
+        };
+        let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.flipped > 0;
+        if let Some(bad) = report.differences.iter().find(|d| !right(d.kind)) {
+            let detail = format!("segment {key:?}, owner {owner}: {bad:?}");
+            return Err(Failure::new(Checker::EqualCopies, detail));
+        }
+        if !report.skipped.is_empty() {
+            let detail = format!("segment {key:?}, owner {owner}: skipped {:?}", report.skipped);
+            return Ok(Err(Failure::new(Checker::EqualCopies, detail)));
+        }
+        self.note(|| format!("segment {}: {} bytes are equal on all copies", key.segment, report.bytes));
+        Ok(Ok(()))
     }
 
     /// The node that a segment is granted to.

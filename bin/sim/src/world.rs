@@ -480,13 +480,13 @@ impl World {
                 let payload: Bytes = frame.payload.concat().into();
                 self.net.send(&mut self.queue, &mut self.rng, node, to, frame.header, payload);
             }
-            Output::SessionSend { connection, bytes } => self.to_client(connection, Some(bytes)),
+            Output::SessionSend { connection, bytes } => self.send_to_client(connection, Some(bytes)),
             Output::SessionClose { connection, reason } => {
                 self.note(|| format!("node {node} closes connection {}: {reason}", connection.0));
                 if let Some(process) = self.node(node).process.as_mut() {
                     process.connections.remove(&connection);
                 }
-                self.to_client(connection, None);
+                self.send_to_client(connection, None);
             }
             Output::Propose { number, command } => {
                 self.call(node, Command::Segment(command), Then::Proposed(number))
