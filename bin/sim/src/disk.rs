@@ -2,7 +2,7 @@
 //! durability checker must catch.
 
 use bytes::Bytes;
-use holdfast_store::testing::{Cut, SimDisk};
+use holdfast_store::testing::{Cut, Rng, SimDisk};
 use holdfast_types::{BLOCK_BYTES, DiskDone, DiskOrder, DiskOrderKind};
 use std::collections::VecDeque;
 
@@ -17,8 +17,8 @@ pub struct Disk {
 
 impl Disk {
     /// A blank disk.
-    pub fn new(size: u64, seed: u64, lies: bool) -> Self {
-        Self { disk: SimDisk::new(size, seed), lies, ignored: VecDeque::new() }
+    pub fn new(size: u64, seed: u64) -> Self {
+        Self { disk: SimDisk::new(size, seed), lies: false, ignored: VecDeque::new() }
     }
 
     /// Its size in bytes.
@@ -51,13 +51,18 @@ impl Disk {
         self.disk.power_cut(cut);
     }
 
-    /// Flips a bit of a block that holds something, the first such from `start` on, durably. Which block.
-    pub fn flip_bit_from(&mut self, start: u64, bit: u64) -> Option<u64> {
+    /// From now on it says "on stable storage" of what is only in its cache.
+    pub fn begin_to_lie(&mut self) {
+        self.lies = true;
+    }
+
+    /// Flips a bit of a block that holds something, drawn among all such, durably. Which block.
+    pub fn flip_bit(&mut self, rng: &mut Rng) -> Option<u64> {
         let blocks = self.disk.size() / BLOCK_BYTES as u64;
-        let used = |n: &u64| self.disk.peek(*n).iter().any(|b| *b != 0);
-        let block = (start..blocks).chain(0..start).find(used)?;
-        let byte = block * BLOCK_BYTES as u64 + bit / 8 % BLOCK_BYTES as u64;
-        self.disk.flip_bit(byte, (bit % 8) as u8);
+        let used: Vec<u64> = (0..blocks).filter(|n| self.disk.peek(*n).iter().any(|b| *b != 0)).collect();
+        let block = *used.get(rng.below(used.len() as u64) as usize)?;
+        let bit = rng.below(8 * BLOCK_BYTES as u64);
+        self.disk.flip_bit(block * BLOCK_BYTES as u64 + bit / 8, (bit % 8) as u8);
         Some(block)
     }
 }

@@ -8,7 +8,7 @@
 use crate::event::Event;
 use crate::options::FaultKind;
 use crate::world::World;
-use holdfast_store::testing::Cut;
+use holdfast_store::testing::{Cut, Rng};
 use holdfast_types::{Duration, NodeId};
 
 /// Between two faults at most.
@@ -126,8 +126,8 @@ impl World {
         else {
             return;
         };
-        let (start, bit) = (self.rng.below(64 << 8), self.rng.draw());
-        let block = self.node(victim).disk.flip_bit_from(start, bit);
+        let mut rng = Rng(self.rng.draw());
+        let block = self.node(victim).disk.flip_bit(&mut rng);
         self.faults.flipped += u64::from(block.is_some());
         self.note(|| format!("fault: a bit of block {block:?} of node {victim}'s disk flips"));
     }

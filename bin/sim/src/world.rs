@@ -95,6 +95,10 @@ impl World {
         };
         world.bootstrap()?;
         world.set_up()?;
+        if options.disks_lie {
+            // Only now: a disk that lost its format is refused, and the checkers would have nothing to do.
+            world.nodes.values_mut().for_each(|n| n.disk.begin_to_lie());
+        }
         Ok(world)
     }
 
@@ -126,7 +130,7 @@ impl World {
                 Node {
                     id: node,
                     config: EngineConfig { node, ..config.clone() },
-                    disk: Disk::new(DISK_BYTES, seed, self.options.disks_lie),
+                    disk: Disk::new(DISK_BYTES, seed),
                     disk_id: disk,
                     openings: Openings::default(),
                     format: Some(DiskIdentity {
