@@ -22,6 +22,7 @@ pub mod net;
 pub mod node;
 pub mod options;
 pub mod run;
+pub mod step;
 pub mod watch;
 pub mod world;
 
