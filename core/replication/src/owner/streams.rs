@@ -32,7 +32,8 @@ impl Owner {
         let Some(c) = self.copies.get_mut(&copy) else { return };
         match common {
             Some(position) => {
-                c.next = Some(position.lsn.next());
+                // An index may be older than what was acknowledged since.
+                c.next = Some(position.lsn.next().max(c.matched.next()));
                 c.too_far = false;
                 c.asked(now);
                 self.probe_copy(now, copy, out);

@@ -119,6 +119,7 @@ impl Replica {
             let before = Before::All(self.index.clone(), self.repeats.clone());
             self.index.cut_after(keep);
             self.repeats.cut_after(keep);
+            self.forget_matched(keep);
             before
         } else {
             Before::End(keep)
@@ -132,6 +133,16 @@ impl Replica {
         let order = StoreOrder::Append { cut_after, records: new, sealed: peer.epoch };
         self.log_order(peer, LogOrderKind::Append(before), order, out);
         self.heard(peer, matched, commit, now, out);
+    }
+
+    /// The log was cut: nothing after `keep` counts as equal to the owner's any more, in replies on their way either.
+    fn forget_matched(&mut self, keep: Lsn) {
+        self.matched = self.matched.min(keep);
+        for (_, ack) in &mut self.acks {
+            if let Ack::Append { matched, .. } = ack {
+                *matched = (*matched).min(keep);
+            }
+        }
     }
 
     /// Whether records follow each other, with epochs that do not fall and are not above the owner's.
@@ -163,7 +174,8 @@ impl Replica {
             self.incomplete_since = Some(since);
             self.index = LogIndex::starting_at(base);
             self.repeats = RepeatTable::default();
-            (self.committed, self.commit_heard, self.matched) = (base.lsn, base.lsn, Lsn(0));
+            (self.committed, self.commit_heard) = (base.lsn, base.lsn);
+            self.forget_matched(Lsn(0));
             let order = StoreOrder::Reset { base, sealed: peer.epoch };
             self.log_order(peer, LogOrderKind::Reset, order, out);
         }
