@@ -20,7 +20,7 @@ use holdfast_tests::libiscsi::Session;
 use holdfast_tests::process::target_dir;
 use indicatif::{ProgressBar, ProgressStyle};
 use report::{Line, Section};
-use row::{Measured, Row, Scale, median};
+use row::{Measured, Row, Scale, median, spread};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -173,6 +173,7 @@ impl Run {
         };
         for line in [nbd.lines.last_mut(), iscsi.lines.last_mut()].into_iter().flatten() {
             (line.raw, line.raw_flushed) = (median(around.clone()), flushed);
+            line.raw_spread = spread(&around);
         }
         Ok(())
     }
@@ -200,7 +201,7 @@ impl Run {
         }
         let cpu_us = spent.as_secs_f64() * 1e6 / measured.count.max(1) as f64;
         let raw = Measured::default();
-        section.lines.push(Line { row, measured, raw, raw_flushed: None, cpu_us, stages });
+        section.lines.push(Line { row, measured, raw, raw_spread: 1.0, raw_flushed: None, cpu_us, stages });
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ pub struct Line {
     pub measured: Measured,
     /// The raw file around it.
     pub raw: Measured,
+    /// How many times faster the fastest raw round was than the slowest.
+    pub raw_spread: f64,
     /// The raw file with a flush after each write, where the row's own raw rounds have none.
     pub raw_flushed: Option<Measured>,
     /// Processor time of all daemons for each request, in microseconds.
@@ -40,6 +42,9 @@ pub struct Section {
     /// The most resident bytes that each daemon had at the end of any row.
     pub resident: Vec<u64>,
 }
+
+/// Raw rounds that differ by more than this make a ratio to them doubtful.
+const SPREAD_MOST: f64 = 1.5;
 
 const NOTE: &str = "of raw: against the median of three rounds on the raw file (O_DIRECT) before and after the row; \
 its writes are flushed one by one at depth 1 and not at all at greater depth. Holdfast's are always flushed on a \
@@ -73,6 +78,13 @@ pub fn table(sections: &[Section]) -> String {
         // Writing to a String has nothing that can fail.
         let _ = writeln!(text, "{}\n{table}", section.name);
         let _ = writeln!(text, " resident, each daemon: {} MB", resident.join(", "));
+        for line in section.lines.iter().filter(|l| l.raw_spread > SPREAD_MOST) {
+            let _ = writeln!(
+                text,
+                " {}: raw rounds differ by a factor of {:.1}; the machine was busy, the ratio is doubtful",
+                line.row.name, line.raw_spread
+            );
+        }
         for line in section.lines.iter() {
             if let Some(s) = line.stages {
                 let _ = writeln!(text, " {}", where_time_went(line, s));
@@ -125,7 +137,7 @@ pub fn json(sections: &[Section]) -> String {
     };
     let line = |l: &Line| {
         json!({
-            "row": l.row.key, "name": l.row.name, "measured": round(&l.measured), "raw": round(&l.raw),
+            "row": l.row.key, "name": l.row.name, "measured": round(&l.measured), "raw": round(&l.raw), "raw_spread": l.raw_spread,
             "raw_flushed": l.raw_flushed.as_ref().map(round), "of_raw": l.of_raw(), "cpu_us_per_io": l.cpu_us,
             "write_time": l.stages.map(stages),
         })
@@ -149,6 +161,7 @@ mod tests {
             row: Row::ALL[0],
             measured: m(2500.0),
             raw: m(5000.0),
+            raw_spread: 2.5,
             raw_flushed: None,
             cpu_us: 70.0,
             stages: Some(stages),
@@ -159,7 +172,9 @@ mod tests {
     #[test]
     fn the_table_has_the_ratio_the_memory_and_where_the_time_went() {
         let text = table(&[example()]);
-        for part in ["0.50", "90, 90, 90 MB", "queue 5", "quorum 250", "client and gateway 145"] {
+        for part in
+            ["0.50", "90, 90, 90 MB", "queue 5", "quorum 250", "client and gateway 145", "factor of 2.5"]
+        {
             assert!(text.contains(part), "{part} lacks:\n{text}");
         }
     }

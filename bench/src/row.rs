@@ -89,6 +89,12 @@ pub fn median(mut rounds: Vec<Measured>) -> Measured {
     rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
 
+/// How many times faster the fastest round was than the slowest: how noisy the machine is.
+pub fn spread(rounds: &[Measured]) -> f64 {
+    let iops = || rounds.iter().map(|r| r.iops);
+    iops().fold(0.0, f64::max) / iops().fold(f64::INFINITY, f64::min).max(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +104,13 @@ mod tests {
         let round = |iops| Measured { iops, ..Measured::default() };
         assert_eq!(median(vec![round(900.0), round(20.0), round(500.0)]).iops, 500.0);
         assert_eq!(median(vec![]), Measured::default());
+    }
+
+    #[test]
+    fn the_spread_is_that_of_the_fastest_round_over_the_slowest() {
+        let round = |iops| Measured { iops, ..Measured::default() };
+        assert_eq!(spread(&[round(900.0), round(300.0), round(500.0)]), 3.0);
+        assert_eq!(spread(&[]), 0.0);
     }
 
     #[test]
