@@ -56,7 +56,7 @@ fn a_log_that_began_anew_does_not_acknowledge_what_it_held_before() {
     copy.say(Body::Append { prev: LogPosition::ZERO, records, commit: Lsn(0) });
     copy.say(Body::Learn { base: at(9, 2) });
     copy.stored(1, StoreOutcome::Appended { last: at(9, 3) });
-    copy.stored(2, StoreOutcome::Reset);
+    copy.stored(2, StoreOutcome::Reset { since: Lsn(0) });
     let out = copy.say(Body::Append { prev: at(9, 2), records: Vec::new(), commit: Lsn(3) });
     assert!(claims(&out).iter().all(|lsn| *lsn <= Lsn(2)), "{:?}", claims(&out));
 }

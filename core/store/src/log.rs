@@ -221,7 +221,8 @@ impl Disk {
         }
         let gone: Vec<LogEntry> = s.log.drain(..).collect();
         s.sealed = s.sealed.max(sealed);
-        s.incomplete_since = Some(s.incomplete_since.unwrap_or(settled));
+        let since = s.incomplete_since.unwrap_or(settled);
+        s.incomplete_since = Some(since);
         s.trim = base;
         (s.commit, s.durable, s.settled, s.marked) = (base.lsn, base.lsn, base.lsn, base.lsn);
         s.repeats = RepeatState::default();
@@ -236,7 +237,7 @@ impl Disk {
         self.forget_entries(key, &gone, commit, settled);
         let hold = oldest.map(|sequence| self.journal.hold(sequence));
         self.queue(key, life, QueuedEntry::State(state), Some(Completion::State { key, life, hold }));
-        let done = Completion::Order { key, token, outcome: StoreOutcome::Reset };
+        let done = Completion::Order { key, token, outcome: StoreOutcome::Reset { since } };
         self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
     }
 

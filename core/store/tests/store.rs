@@ -264,12 +264,27 @@ fn a_dropped_copy_is_gone_for_good_and_its_space_is_free() {
 }
 
 #[test]
+fn a_log_that_begins_anew_tells_what_of_the_committed_records_is_not_in_place() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 1));
+    rig.idle();
+    put(&mut rig, write(1, 2, 1, 1));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
+    let base = LogPosition::new(Epoch(1), Lsn(10));
+    // Record 2 is committed, and lies in the log alone, which is gone now.
+    let reset = StoreOutcome::Reset { since: Lsn(1) };
+    assert_eq!(rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(2) }), reset);
+    assert_eq!(rig.store.replica_state(key(0)).and_then(|s| s.incomplete_since), Some(Lsn(1)));
+}
+
+#[test]
 fn a_learner_merges_images_and_records_in_any_order() {
     let mut rig = rig();
     put(&mut rig, write(1, 1, 0, 2));
     rig.idle();
     let base = LogPosition::new(Epoch(1), Lsn(10));
-    assert_eq!(rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(2) }), StoreOutcome::Reset);
+    let reset = StoreOutcome::Reset { since: Lsn(1) };
+    assert_eq!(rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(2) }), reset);
     put(&mut rig, write(2, 11, 0, 1));
     let image = |block, lsn| {
         let data = content(block, 1, lsn);

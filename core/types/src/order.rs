@@ -170,7 +170,10 @@ pub enum StoreOutcome {
         replaced: bool,
     },
     /// The log starts anew.
-    Reset,
+    Reset {
+        /// Up to where the copy is complete: what is newer has to come as images, also if it was committed here.
+        since: Lsn,
+    },
     /// The copy counts as complete.
     Completed,
     /// These blocks do not pass their checksum. The rest was not delivered.

@@ -207,6 +207,10 @@ impl Replica {
             return self.log_refused(now, number, order, reason, out);
         }
         self.durable_promise = self.durable_promise.max(order.peer.epoch);
+        if let StoreOutcome::Reset { since } = outcome {
+            // The store's word, which may be lower than what was committed: what was not in place is gone with the log.
+            self.incomplete_since = Some(since);
+        }
         if let LogOrderKind::Complete = order.kind {
             self.incomplete_since = None;
             let after = self.log_orders.last_key_value().map_or(0, |(number, _)| *number);

@@ -173,11 +173,12 @@ impl Store {
             StoreOrder::Heal { .. } => StoreOutcome::Healed { replaced: false },
             StoreOrder::Reset { base, sealed } => {
                 assert!(sealed >= self.sealed && base.lsn >= self.committed);
-                self.incomplete = Some(self.incomplete.unwrap_or(self.committed));
+                let since = self.incomplete.unwrap_or(self.committed);
+                self.incomplete = Some(since);
                 (self.sealed, self.trim, self.committed) = (sealed, base, base.lsn);
                 self.log.clear();
                 self.repeats = RepeatState::default();
-                StoreOutcome::Reset
+                StoreOutcome::Reset { since }
             }
             StoreOrder::Complete { repeats } => {
                 (self.repeats, self.incomplete) = (repeats, None);
