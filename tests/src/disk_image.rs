@@ -7,8 +7,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The superblocks with their room, and the smallest journal that a disk has; docs/formats.md.
-const JOURNAL_END: u64 = (64 << 10) + (64 << 20);
+/// The superblocks with their room, and the bounds of the journal's size, a sixteenth of the disk; docs/formats.md.
+const HEADER: u64 = 64 << 10;
+const JOURNAL_MIN: u64 = 64 << 20;
+const JOURNAL_MAX: u64 = 4 << 30;
 const STEP: u64 = 1 << 20;
 
 /// The file of a disk.
@@ -28,6 +30,17 @@ impl DiskImage {
         DiskImage { file, size }
     }
 
+    fn journal_end(&self) -> u64 {
+        HEADER + (self.size / 16).clamp(JOURNAL_MIN, JOURNAL_MAX)
+    }
+
+    /// Whether a block of this content is in its place, behind the journal. The daemon may run.
+    pub fn holds(&self, content: &[u8]) -> bool {
+        let mut found = false;
+        self.each_block(self.journal_end(), |_, block| found |= block == content);
+        found
+    }
+
     /// Flips a bit in the last place that holds this content: the block itself, behind its journal record.
     pub fn flip_bit_of(&self, content: &[u8]) {
         let mut place = None;
@@ -37,14 +50,14 @@ impl DiskImage {
             }
         });
         let offset = place.expect("the disk holds the block");
-        assert!(offset >= JOURNAL_END, "the block lies in the journal only: it was not written back");
+        assert!(offset >= self.journal_end(), "the block lies in the journal only: it was not written back");
         self.write(offset + 100, &[content[100] ^ 1]);
     }
 
     /// Everything behind the journal.
     pub fn snapshot(&self) -> Snapshot {
         let mut blocks = BTreeMap::new();
-        self.each_block(JOURNAL_END, |offset, block| {
+        self.each_block(self.journal_end(), |offset, block| {
             blocks.insert(offset, block.to_vec());
         });
         Snapshot(blocks)
@@ -53,7 +66,7 @@ impl DiskImage {
     /// Puts every block behind the journal back that differs from the snapshot.
     pub fn put_back_behind_the_journal(&self, snapshot: &Snapshot) {
         let mut changed = Vec::new();
-        self.each_block(JOURNAL_END, |offset, block| {
+        self.each_block(self.journal_end(), |offset, block| {
             match snapshot.0.get(&offset) {
                 Some(old) if old == block => {}
                 Some(old) => changed.push((offset, old.clone())),

@@ -5,6 +5,7 @@
 //! `invariants.rs`.
 
 mod disks;
+#[cfg(debug_assertions)]
 pub(crate) mod invariants;
 mod nodes;
 mod segments;

@@ -148,6 +148,11 @@ pub async fn fence(shared: &Arc<Shared>, owner: NodeId, segment: SegmentKey, tar
     matches!(answer, Ok(NodeAnswer::Fenced(true)))
 }
 
+/// Whether a node's daemon runs and answers.
+pub async fn answers(shared: &Arc<Shared>, node: NodeId) -> bool {
+    matches!(NodeBackend(shared.clone()).ask(node, &NodeRequest::Report).await, Ok(NodeAnswer::Report(_)))
+}
+
 async fn fence_here(shared: &Shared, segment: SegmentKey, gateway: GatewayId, session: SessionId) -> bool {
     let (answer, wait) = oneshot::channel();
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);

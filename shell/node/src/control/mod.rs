@@ -32,6 +32,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// The data listener's port follows the node port.
 pub const DATA_PORT_OFFSET: u16 = 1;
+/// How often a disk that cannot be opened is tried again, and how long between.
+const ATTACH_TRIES: u32 = 10;
+const ATTACH_AGAIN: Duration = Duration::from_millis(300);
 /// Between attempts of what must succeed in the end.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Directors' events that wait to be logged.
@@ -202,8 +205,15 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::R
     let mut listed = shared.dir.load_disks()?;
     let mut disks = shared.disks.lock().await;
     for disk in listed.clone() {
-        if let Err(error) = disks.attach(shared, &shared.data, &disk).await {
-            refuse_disk(shared, disk.id, &format!("{error:#}")).await;
+        // The lock of a process that was killed may outlive it for a moment.
+        let mut tries = 0;
+        while let Err(error) = disks.attach(shared, &shared.data, &disk).await {
+            tries += 1;
+            if tries > ATTACH_TRIES {
+                refuse_disk(shared, disk.id, &format!("{error:#}")).await;
+                break;
+            }
+            tokio::time::sleep(ATTACH_AGAIN).await;
         }
     }
     let Some(bootstrap) = bootstrap else { return Ok(()) };
@@ -291,6 +301,10 @@ async fn admit_voters(shared: Arc<Shared>) -> anyhow::Result<()> {
         let outside: Vec<_> = map.nodes.values().filter(|n| !member(&n.id)).collect();
         if group.is_leader {
             for node in &outside {
+                // A voter that never ran would cost the others their majority.
+                if !backend::answers(&shared, node.id).await {
+                    continue;
+                }
                 if let Err(error) = shared.control.add_voter(node.id, node.address.clone()).await {
                     tracing::debug!(node = node.id.0, %error, "not in the group yet");
                 }
