@@ -5,7 +5,7 @@ use holdfast_powercut::PowerCut;
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
-use holdfast_tests::process::target_dir;
+use holdfast_tests::process::{Signal, target_dir};
 use holdfast_tests::writer::{Plan, Report, Writer};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -92,6 +92,8 @@ impl Powered {
 }
 
 fn cut_and_return(powered: &Powered, cluster: &mut Cluster, seed: u64) {
+    // A host without power sees no error of its disk: whoever sees one tells the others that the disk has failed.
+    (1..=3).for_each(|n| cluster.signal(n, Signal::Stop));
     powered.cut(seed);
     cluster.kill_all();
     powered.on();
@@ -161,6 +163,7 @@ fn a_daemon_that_acknowledges_before_the_flush_is_caught_by_the_power_cut() {
     (0..blocks)
         .for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("the write is acknowledged"));
     drop(client);
+    (1..=3).for_each(|n| cluster.signal(n, Signal::Stop));
     powered.cut(7);
     cluster.kill_all();
     powered.on();
