@@ -34,7 +34,7 @@ impl Drop for Activated {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
+#[ignore = "known wrong: a client that is there before the daemon has its map is told that the export does not exist"]
 fn a_daemon_takes_the_sockets_that_systemd_listens_on() {
     let mut cluster = Cluster::start(1);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");

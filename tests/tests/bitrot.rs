@@ -17,7 +17,6 @@ fn stop_cleanly(cluster: &mut Cluster, node: usize) {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_flipped_bit_is_answered_from_a_good_copy_healed_and_reported() {
     let mut cluster = Cluster::start(3);
     let block = 17;
@@ -75,19 +74,16 @@ fn refused(damage: impl Fn(&mut Cluster, usize), words: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_truncated_disk_is_refused_by_name() {
     refused(|c, n| DiskImage::open(c.disk(n)).truncate(512 << 20), &["its superblock says"]);
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_disk_with_two_bad_superblocks_is_refused_by_name() {
     refused(|c, n| DiskImage::open(c.disk(n)).write(0, &[0xa5; 2 * BLOCK]), &["superblock"]);
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_disk_of_another_cluster_is_refused_by_name() {
     let other = {
         let mut other = Cluster::start(1);
@@ -106,7 +102,7 @@ fn a_disk_of_another_cluster_is_refused_by_name() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
+#[ignore = "known wrong: a write that waits for space holds up the reads behind it"]
 fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
     let mut options = Options::new(1);
     options.volume = "2G".to_owned();

@@ -16,7 +16,6 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn bad_input_to_a_running_cluster_is_refused_in_one_line() {
     let cluster = Cluster::start(1);
     let dir = cluster.dir(1).to_string_lossy().into_owned();
@@ -60,7 +59,6 @@ fn bad_input_to_a_running_cluster_is_refused_in_one_line() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_token_is_good_once_and_a_wrong_one_never() {
     let mut cluster = Cluster::start(1);
     let token = cluster.json(1, &["token", "create"])["token"].as_str().expect("a token is text").to_owned();
@@ -87,7 +85,6 @@ fn a_token_is_good_once_and_a_wrong_one_never() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn commands_without_a_daemon_or_with_a_wrong_address_say_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().to_string_lossy().into_owned();
@@ -112,7 +109,6 @@ fn commands_without_a_daemon_or_with_a_wrong_address_say_so() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn every_command_answers_as_json_and_every_node_answers_for_the_cluster() {
     let cluster = Cluster::start(3);
     for node in 1..=3 {
@@ -135,7 +131,6 @@ fn every_command_answers_as_json_and_every_node_answers_for_the_cluster() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn every_number_of_nodes_from_one_to_five_makes_a_cluster() {
     for nodes in [1, 2, 5] {
         let cluster = Cluster::start(nodes);

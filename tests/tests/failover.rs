@@ -43,7 +43,6 @@ fn another(not: &[usize]) -> usize {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn the_owners_node_is_killed_and_a_writer_through_another_node_stalls_shortly() {
     let mut cluster = Cluster::start(3);
     let owner = cluster.owner(0);
@@ -51,7 +50,6 @@ fn the_owners_node_is_killed_and_a_writer_through_another_node_stalls_shortly() 
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_replicas_node_is_killed_and_a_writer_hardly_notices() {
     let mut cluster = Cluster::start(3);
     let (owner, leader) = (cluster.owner(0), cluster.leader());
@@ -60,7 +58,6 @@ fn a_replicas_node_is_killed_and_a_writer_hardly_notices() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn the_control_leaders_node_is_killed_and_writes_go_on() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
@@ -70,7 +67,6 @@ fn the_control_leaders_node_is_killed_and_writes_go_on() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn every_node_is_killed_one_after_the_other_under_one_writer_each() {
     let mut cluster = Cluster::start(3);
     for victim in 1..=3 {
@@ -79,7 +75,6 @@ fn every_node_is_killed_one_after_the_other_under_one_writer_each() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_client_with_both_nodes_addresses_goes_on_over_the_other_one() {
     let mut cluster = Cluster::start(3);
     let owner = cluster.owner(0);
@@ -118,7 +113,6 @@ fn own_node_dies(cluster: &mut Cluster, node: usize, io: &mut QemuIo, check: &st
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn qemu_over_nbd_with_reconnect_delay_survives_the_death_of_its_own_node() {
     let mut cluster = Cluster::start(3);
     let node = cluster.owner(0);
@@ -132,7 +126,6 @@ fn qemu_over_nbd_with_reconnect_delay_survives_the_death_of_its_own_node() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn libiscsi_with_its_reconnect_survives_the_death_of_its_own_node() {
     let mut cluster = Cluster::start(3);
     let node = cluster.owner(0);
@@ -142,7 +135,7 @@ fn libiscsi_with_its_reconnect_survives_the_death_of_its_own_node() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
+#[ignore = "known wrong: the stall was 0.77 s and 1.05 s in two runs: the hand-over is not fast enough yet"]
 fn a_planned_stop_hands_over_first_and_stalls_nobody_for_more_than_a_second() {
     let mut cluster = Cluster::start(3);
     let owner = cluster.owner(0);

@@ -21,7 +21,6 @@ fn works(arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn bad_input_is_one_line_and_exit_code_2() {
     let folder = tempfile::tempdir().expect("a folder");
     let foreign = folder.path().join("foreign");
@@ -75,7 +74,6 @@ impl Drop for Cleaned {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn up_use_it_break_it_down_up_again_clean() {
     let _turn = take_turn();
     let folder = tempfile::TempDir::with_prefix_in("x", target_dir()).expect("a folder");

@@ -22,7 +22,6 @@ fn served(cluster: &Cluster, version: u64) {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn garbage_on_every_port_ends_that_connection_and_nothing_else() {
     let mut cluster = Cluster::start(3);
     let mut random = 88_172_645_463_325_252;
@@ -56,7 +55,6 @@ fn garbage_on_every_port_ends_that_connection_and_nothing_else() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_thousand_silent_connections_and_half_logins_stop_nobody_and_cost_little() {
     let mut cluster = Cluster::start(1);
     served(&cluster, 1);
@@ -83,7 +81,6 @@ fn a_thousand_silent_connections_and_half_logins_stop_nobody_and_cost_little() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_node_without_a_certificate_cannot_speak_to_the_others() {
     let cluster = Cluster::start(1);
     let address = format!("{}:7400", cluster.address(1));
@@ -95,7 +92,6 @@ fn a_node_without_a_certificate_cannot_speak_to_the_others() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_node_with_the_certificate_of_another_cluster_cannot_join_read_or_write() {
     let foreign = {
         let other = Cluster::start(1);

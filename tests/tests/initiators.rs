@@ -19,7 +19,6 @@ fn image(folder: &Path, version: u64) -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn qemu_img_copies_in_through_one_protocol_and_compares_equal_through_the_other_on_every_node() {
     let cluster = Cluster::start(3);
     for node in 1..=3 {
@@ -36,7 +35,6 @@ fn qemu_img_copies_in_through_one_protocol_and_compares_equal_through_the_other_
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn qemu_io_patterns_written_over_nbd_read_over_iscsi_and_the_other_way_round() {
     let cluster = Cluster::start(3);
     for node in 1..=3 {
@@ -74,7 +72,6 @@ fn qemu_io_patterns_written_over_nbd_read_over_iscsi_and_the_other_way_round() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn iscsi_tools_find_the_volume_on_every_node_with_its_size() {
     let cluster = Cluster::start(3);
     let mut serials = Vec::new();
@@ -96,7 +93,6 @@ fn iscsi_tools_find_the_volume_on_every_node_with_its_size() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn nbdinfo_and_nbdcopy_work_against_every_node() {
     let cluster = Cluster::start(3);
     let image = image(cluster.folder(), 9);
@@ -119,7 +115,6 @@ fn nbdinfo_and_nbdcopy_work_against_every_node() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn fio_verifies_what_it_wrote_at_depth_against_every_node() {
     let cluster = Cluster::start(3);
     for node in 1..=3 {
@@ -145,7 +140,6 @@ fn fio_verifies_what_it_wrote_at_depth_against_every_node() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_volume_that_does_not_exist_is_refused_over_both_protocols() {
     let cluster = Cluster::start(1);
     let nbd = cluster.nbd(1).replace(VOLUME, "nothing");

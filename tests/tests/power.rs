@@ -25,7 +25,6 @@ fn write_until_all_die(cluster: &mut Cluster, die: impl FnOnce(&mut Cluster)) ->
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn all_nodes_are_killed_at_once_and_every_acknowledged_write_is_there() {
     let mut cluster = Cluster::start(3);
     for round in 0..3 {
@@ -117,13 +116,11 @@ fn power_cut_loses_nothing(backend: &str) {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn the_power_of_all_nodes_is_cut_and_every_acknowledged_write_is_there() {
     power_cut_loses_nothing("auto");
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn the_power_is_cut_under_the_thread_pool_and_every_acknowledged_write_is_there() {
     power_cut_loses_nothing("threads");
 }
@@ -152,7 +149,6 @@ fn liar() -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_daemon_that_acknowledges_before_the_flush_is_caught_by_the_power_cut() {
     let powered = Powered::new();
     let mut options = powered.options();

@@ -50,21 +50,18 @@ fn two_of_three_stop(
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn two_of_three_are_killed_and_commands_wait_on_the_third_until_one_returns() {
     let mut cluster = Cluster::start(3);
     two_of_three_stop(&mut cluster, |c, n| c.kill(n), |c, n| c.spawn(n));
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn two_of_three_freeze_and_commands_wait_on_the_third_until_one_thaws() {
     let mut cluster = Cluster::start(3);
     two_of_three_stop(&mut cluster, |c, n| c.signal(n, Signal::Stop), |c, n| c.signal(n, Signal::Cont));
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn an_owner_that_was_frozen_through_a_takeover_answers_nothing_stale_when_it_thaws() {
     let mut cluster = Cluster::start(3);
     let owner = cluster.owner(0);
@@ -89,7 +86,6 @@ fn cluster_owner_through(cluster: &Cluster, node: usize) -> usize {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn five_nodes_lose_the_control_quorum_and_a_segment_with_its_own_quorum_never_stops() {
     let mut options = Options::new(5);
     options.copies = Some(3);

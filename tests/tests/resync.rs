@@ -54,7 +54,6 @@ fn miss(cluster: &mut Cluster, write: impl Fn(&str)) -> u64 {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_replica_that_missed_contiguous_writes_gets_only_the_changed_extents() {
     let mut cluster = cluster();
     let bytes = miss(&mut cluster, |uri| {
@@ -75,7 +74,6 @@ fn a_replica_that_missed_contiguous_writes_gets_only_the_changed_extents() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_replica_that_missed_random_blocks_gets_only_the_changed_extents() {
     let mut cluster = cluster();
     let bytes = miss(&mut cluster, |uri| {
@@ -96,7 +94,6 @@ fn a_replica_that_missed_random_blocks_gets_only_the_changed_extents() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_replica_that_was_away_shortly_gets_the_tail_of_the_journal() {
     let mut cluster = cluster();
     let owner = cluster.owner(0);
@@ -112,7 +109,6 @@ fn a_replica_that_was_away_shortly_gets_the_tail_of_the_journal() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_check_compares_all_copies_while_writes_go_on() {
     let cluster = cluster();
     let writer = Writer::start(Plan::through(&cluster, 1));
@@ -125,7 +121,6 @@ fn a_check_compares_all_copies_while_writes_go_on() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_check_finds_a_block_with_a_wrong_checksum_on_one_disk() {
     let mut cluster = Cluster::start(3);
     let (node, block) = (2, 11);
@@ -140,7 +135,6 @@ fn a_check_finds_a_block_with_a_wrong_checksum_on_one_disk() {
 }
 
 #[test]
-#[ignore = "needs whole clusters; run with `cargo test -p holdfast-tests -- --ignored`: not all pass yet"]
 fn a_check_finds_an_older_block_whose_checksum_matches() {
     let mut cluster = Cluster::start(3);
     let (node, block) = (3, 5);
