@@ -4,6 +4,7 @@
 use crate::command;
 use crate::error::BenchError;
 use crate::interrupt;
+use holdfast_tests::process::{Usage, usage_of};
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,15 +20,6 @@ const READY: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Lines of a daemon's log that are shown when it ended.
 const LOG_LINES: usize = 8;
-
-/// What a daemon used so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Processor time, user and system.
-    pub cpu: Duration,
-    /// Resident bytes now.
-    pub resident: u64,
-}
 
 struct Node {
     dir: PathBuf,
@@ -173,16 +165,4 @@ impl Drop for Cluster {
             let _ = node.daemon.wait();
         }
     }
-}
-
-/// proc_pid_stat(5) and proc_pid_status(5): ticks are hundredths of a second on Linux for every user program.
-fn usage_of(pid: u32) -> Option<Usage> {
-    const TICK: Duration = Duration::from_millis(10);
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u32 = after_name.get(11)?.parse::<u32>().ok()? + after_name.get(12)?.parse::<u32>().ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib: u64 =
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
-    Some(Usage { cpu: TICK * ticks, resident: kib << 10 })
 }

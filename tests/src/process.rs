@@ -110,8 +110,9 @@ impl Drop for Daemon {
     }
 }
 
-/// proc_pid_stat(5) and proc_pid_status(5): ticks are hundredths of a second on Linux for every user program.
-fn usage_of(pid: u32) -> Option<Usage> {
+/// What a process used so far; None when it is gone. proc_pid_stat(5) and proc_pid_status(5): ticks are hundredths of
+/// a second on Linux for every user program.
+pub fn usage_of(pid: u32) -> Option<Usage> {
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
