@@ -1,10 +1,10 @@
 //! The owners and replicas of segments on this node: calling them, and carrying out what they order.
 
 use crate::Engine;
+use crate::Work;
 use crate::gateway::{Action, Gateway};
 use crate::io::{EngineEvent, Output, Outputs};
 use crate::timers::Machine;
-use crate::{Work, io};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
@@ -208,7 +208,7 @@ impl Engine {
     /// Compares all copies of a segment, if this node owns it.
     pub(crate) fn check(&mut self, now: Time, number: u64, segment: SegmentKey, out: &mut Outputs) {
         let Some(owned) = self.copies.owners.get_mut(&segment) else {
-            return out.push(io::Output::Checked { number, report: None });
+            return out.push(Output::Checked { number, report: None });
         };
         owned.checks.push(number);
         if owned.checks.len() == 1 {

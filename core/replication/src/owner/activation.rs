@@ -13,7 +13,7 @@ use crate::message::{Body, SealState};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use holdfast_checksum::crc32c;
-use holdfast_types::{BLOCK_BYTES, Epoch, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time};
+use holdfast_types::{BLOCK_BYTES, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time};
 
 /// How much of a log is asked for at once.
 const FETCH_BYTES: u32 = 4 << 20;
@@ -293,11 +293,6 @@ impl Owner {
         self.begin_fences(now, out);
         self.advance(now, out);
         self.begin_resyncs(now, out);
-    }
-
-    /// A copy promised a higher epoch. Control says which; until then w(S) decide by themselves.
-    pub(super) fn rejected(&mut self, sealed: Epoch, _out: &mut [OwnerOutput]) {
-        self.counters.rejected_by = self.counters.rejected_by.max(sealed);
     }
 
     pub(super) fn activation_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {

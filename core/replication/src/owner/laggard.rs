@@ -11,8 +11,10 @@ use holdfast_types::{
     Time, seal_quorum,
 };
 
-/// Between attempts of a proposal that brought nothing, and between looks at a drop that is not possible yet.
+/// Between attempts of a proposal that brought nothing.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Between looks at a drop that would leave too few to seal S.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A proposal without an answer for so long is made again. Each is a compare-and-set.
 const UNANSWERED: Duration = Duration::from_secs(5);
 
@@ -158,7 +160,7 @@ impl Owner {
             self.set.iter().filter(|r| !leave.iter().any(|(l, _)| l == *r)).copied().collect();
         if stay.len() < seal_quorum(self.set.len()) {
             // The rest could not seal S: nothing would be served. It is looked at again.
-            self.proposals.next_look = Some(now + AGAIN + AGAIN + AGAIN + AGAIN + AGAIN);
+            self.proposals.next_look = Some(now + LOOK_AGAIN);
             return;
         }
         for (replica, why) in leave {

@@ -221,7 +221,8 @@ impl Owner {
             Body::SealReply(state) => self.sealed(now, copy, state, out),
             Body::Appended { matched, committed } => self.appended(now, copy, matched, committed, out),
             Body::Need { index } => self.needs(now, copy, index, out),
-            Body::Rejected { sealed } => self.rejected(sealed, out),
+            // A copy promised a higher epoch. Control says which; until then w(S) decide by themselves.
+            Body::Rejected { .. } => {}
             Body::Refused { reason } => self.refused(now, copy, reason, out),
             Body::LeaseReply { number, granted } => self.lease_reply(now, copy, number, granted, out),
             Body::ProbeReply { number } => self.probe_reply(now, copy, number, out),

@@ -229,6 +229,10 @@ impl Owner {
         if !self.reads.proving.iter().any(|p| p.probe >= next) {
             return;
         }
+        self.send_probe(now, out);
+    }
+
+    fn send_probe(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         let number = self.leases.probe(now);
         for copy in self.set.clone() {
             self.send(copy, Body::Probe { number }, out);
@@ -281,10 +285,7 @@ impl Owner {
         match self.config.reads {
             ReadCheck::Lease => self.ask_leases(now, out),
             ReadCheck::Quorum if self.leases.retry_at().is_none_or(|at| at <= now) => {
-                let number = self.leases.probe(now);
-                for copy in self.set.clone() {
-                    self.send(copy, Body::Probe { number }, out);
-                }
+                self.send_probe(now, out)
             }
             ReadCheck::Quorum => {}
         }

@@ -18,6 +18,12 @@ pub(crate) struct Waiting {
     pub(crate) since: Time,
 }
 
+/// Takes out everything that waits for a record up to `lsn`.
+fn take_up_to<T>(waiting: &mut BTreeMap<Lsn, Vec<T>>, lsn: Lsn) -> Vec<T> {
+    let later = waiting.split_off(&lsn.next());
+    core::mem::replace(waiting, later).into_values().flatten().collect()
+}
+
 /// What waits at the owner.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -44,8 +50,7 @@ impl Requests {
         }
     }
     pub(crate) fn take_committed(&mut self, lsn: Lsn) -> Vec<(NodeId, RequestId)> {
-        let later = self.pending.split_off(&Lsn(lsn.0 + 1));
-        core::mem::replace(&mut self.pending, later).into_values().flatten().collect()
+        take_up_to(&mut self.pending, lsn)
     }
     pub(crate) fn front(&self) -> Option<&Waiting> {
         self.queue.front()
@@ -60,6 +65,14 @@ impl Requests {
         self.queued.insert(waiting.request.id);
         self.bytes += waiting.request.op.data_bytes();
         self.queue.push_back(waiting);
+    }
+    /// The request under that id, if it waits to be ordered.
+    fn queued_mut(&mut self, id: RequestId) -> Option<&mut Waiting> {
+        // The set answers for nearly every request; only a repeat is looked for.
+        if !self.queued.contains(&id) {
+            return None;
+        }
+        self.queue.iter_mut().find(|w| w.request.id == id)
     }
     /// Something was committed, or nothing waits.
     pub(crate) fn progress(&mut self, now: Time) {
@@ -77,8 +90,7 @@ pub(crate) struct Fences {
 
 impl Fences {
     pub(crate) fn take_committed(&mut self, lsn: Lsn) -> Vec<u64> {
-        let later = self.pending.split_off(&Lsn(lsn.0 + 1));
-        core::mem::replace(&mut self.pending, later).into_values().flatten().collect()
+        take_up_to(&mut self.pending, lsn)
     }
 }
 
@@ -114,9 +126,7 @@ impl Owner {
         if !valid {
             return self.reply(from, id, SegmentResult::Failed(BlockError::Invalid), out);
         }
-        if let Some(waiting) =
-            self.requests.queue.iter_mut().find(|w| w.request.id == id && self.requests.queued.contains(&id))
-        {
+        if let Some(waiting) = self.requests.queued_mut(id) {
             waiting.to = from;
             return;
         }

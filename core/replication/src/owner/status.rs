@@ -31,8 +31,6 @@ impl WriteTimes {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) times: WriteTimes,
-    /// The highest epoch that a copy said it had promised to another.
-    pub(crate) rejected_by: Epoch,
 }
 
 /// What a copy is to the owner.
