@@ -79,7 +79,6 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         events,
         checks: Mutex::default(),
         fences: Mutex::default(),
-        refused_disks: Mutex::default(),
         disks: tokio::sync::Mutex::new(LocalDisks::default()),
         stop: Notify::new(),
         dir,

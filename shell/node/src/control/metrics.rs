@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Between looks at the engine while somebody scrapes.
+/// Between looks at the engine.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 type Last = Arc<Mutex<Option<EngineStatus>>>;

@@ -22,7 +22,7 @@ use holdfast_cluster::{ClusterMap, Command, CommandResult, TokenHash, UnixSecond
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, Input};
 use holdfast_net::{Identity, Listener, Purpose};
-use holdfast_types::{DiskId, NodeId, ProcessIncarnation, SegmentCommandResult};
+use holdfast_types::{DiskId, NodeId, SegmentCommandResult};
 use rpc::{Caller, Kind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -69,8 +69,6 @@ pub struct Shared {
     pub checks: Mutex<BTreeMap<u64, oneshot::Sender<Option<holdfast_replication::CheckReport>>>>,
     /// Fences that the engine is putting into logs.
     pub fences: Mutex<BTreeMap<u64, oneshot::Sender<bool>>>,
-    /// Disks that were refused, with the reason.
-    pub refused_disks: Mutex<BTreeMap<DiskId, String>>,
     /// The disks' openings.
     pub disks: tokio::sync::Mutex<LocalDisks>,
     /// This node was asked to stop.
@@ -231,7 +229,6 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::R
 async fn refuse_disk(shared: &Shared, disk: DiskId, why: &str) {
     tracing::error!(%disk, why, "a disk is not used");
     shared.events.disk_refused(disk, why);
-    shared.refused_disks.lock().unwrap_or_else(|e| e.into_inner()).insert(disk, why.to_owned());
     if let Some(entry) = shared.map().disks.get(&disk) {
         let command = Command::DiskMissing { disk, incarnation: entry.incarnation };
         if let Err(error) = shared.propose_until_done(command).await {
@@ -354,14 +351,7 @@ async fn handle_reports(
             }
             Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
             Report::RegisterSession { connection, registration, renewed_from } => {
-                let data = shared.data.clone();
-                tokio::spawn(sessions::register(
-                    shared.clone(),
-                    data,
-                    connection,
-                    registration,
-                    renewed_from,
-                ));
+                tokio::spawn(sessions::register(shared.clone(), connection, registration, renewed_from));
             }
             Report::EndSession(registration) => {
                 drop(tokio::spawn(sessions::end(shared.clone(), registration)))
@@ -466,9 +456,4 @@ async fn stop(shared: &Shared) {
     if tokio::time::timeout(STOP_WITHIN, clean).await.is_err() {
         tracing::warn!("the clean stop took too long; stopping as it is");
     }
-}
-
-/// The run of a node's daemon, for those who only have the map.
-pub fn incarnation_of(map: &ClusterMap, node: NodeId) -> Option<ProcessIncarnation> {
-    map.nodes.get(&node).map(|n| n.incarnation)
 }

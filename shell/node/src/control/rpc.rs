@@ -137,7 +137,7 @@ async fn run_peer(
         Ok(stream) => stream,
         Err(error) => return refuse(first, requests, &error),
     };
-    let waiting: Arc<Mutex<BTreeMap<u64, Answer>>> = Arc::default();
+    let waiting: Mutex<BTreeMap<u64, Answer>> = Mutex::default();
     let (read, write) = stream.into_split();
     let answers = async {
         let mut reader = FrameReader::new(read);

@@ -3,9 +3,7 @@
 //! anything else: without a limit.
 
 use super::{Shared, TRY_AGAIN, backend};
-use crate::data::DataHandle;
 use holdfast_cluster::{Command, CommandResult, FenceTarget, SessionKey};
-use holdfast_consensus::ProposeError;
 use holdfast_engine::{Input, Registration};
 use holdfast_types::{ConnectionId, GatewayId};
 use std::sync::Arc;
@@ -13,12 +11,11 @@ use std::sync::Arc;
 /// Registers a session, then tells the engine that it may write, or that its initiator went elsewhere.
 pub async fn register(
     shared: Arc<Shared>,
-    data: DataHandle,
     connection: ConnectionId,
     registration: Registration,
     renewed_from: Option<GatewayId>,
 ) {
-    let moved = || data.input(Input::SessionMoved(connection));
+    let moved = || shared.data.input(Input::SessionMoved(connection));
     if let Some(before) = renewed_from
         && !still_ours(&shared, &registration, before).await
     {
@@ -26,13 +23,7 @@ pub async fn register(
     }
     let Registration { nexus, volume, gateway, session } = registration.clone();
     let command = Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume };
-    let targets = loop {
-        match shared.control.propose(command.clone()).await {
-            Ok(CommandResult::Fence(targets)) => break targets,
-            Ok(_) | Err(ProposeError::Rejected(_) | ProposeError::TooLong { .. }) => return moved(),
-            Err(ProposeError::Unavailable | ProposeError::Unknown) => tokio::time::sleep(TRY_AGAIN).await,
-        }
-    };
+    let Ok(CommandResult::Fence(targets)) = shared.propose_until_done(command).await else { return moved() };
     for target in &targets {
         fence_everywhere(&shared, &registration, *target).await;
     }
@@ -42,7 +33,7 @@ pub async fn register(
             return moved();
         }
     }
-    data.input(Input::SessionRegistered(connection));
+    shared.data.input(Input::SessionRegistered(connection));
 }
 
 /// Whether the session that was registered under a gateway run that is fenced by now is still its nexus' latest.

@@ -4,7 +4,7 @@ use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, NodeState};
 use holdfast_consensus::ControlMetrics;
-use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, VolumeId, write_quorum};
+use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -233,9 +233,4 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, quorum: bool) -> 
         problems.push(format!("{} segments have fewer copies than they should", segments.degraded));
     }
     problems
-}
-
-/// The volume of that name.
-pub fn volume_id(map: &ClusterMap, name: &str) -> Option<VolumeId> {
-    map.volume_named(name).map(|v| v.id)
 }

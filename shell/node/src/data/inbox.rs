@@ -1,7 +1,6 @@
 //! Where the tasks of the data thread put what arrived, until the loop takes it as one burst. Bounded by its
 //! sources: each connection puts at most one buffer before it looks whether it may go on.
 
-use super::Order;
 use holdfast_engine::Input;
 use std::cell::{Cell, RefCell};
 use tokio::sync::Notify;
@@ -10,7 +9,6 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub struct Inbox {
     inputs: RefCell<Vec<Input>>,
-    orders: RefCell<Vec<Order>>,
     filled: Notify,
     woken: Cell<bool>,
 }
@@ -33,14 +31,6 @@ impl Inbox {
     /// Moves everything that arrived to `into`.
     pub fn take(&self, into: &mut Vec<Input>) {
         into.append(&mut self.inputs.borrow_mut());
-    }
-    /// Keeps an order that was received while waiting.
-    pub fn put_order(&self, order: Order) {
-        self.orders.borrow_mut().push(order);
-    }
-    /// The orders kept.
-    pub fn take_orders(&self) -> Vec<Order> {
-        self.orders.take()
     }
     /// Waits until something was put. Something that is there already may be all.
     pub async fn filled(&self) {

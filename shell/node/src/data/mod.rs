@@ -288,18 +288,15 @@ impl DataThread {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let order = tokio::select! {
             biased;
-            () = self.inbox.filled() => {}
-            () = self.disks.wait() => {}
-            order = self.orders.recv() => match order {
-                Some(order) => self.inbox.put_order(order),
-                // The handle is gone; the loop sees it as well.
-                None => tokio::task::yield_now().await,
-            },
-            () = sleep => {}
-        }
-        for order in self.inbox.take_orders() {
+            () = self.inbox.filled() => None,
+            () = self.disks.wait() => None,
+            // None: the handle is gone, which the loop sees as well.
+            order = self.orders.recv() => order,
+            () = sleep => None,
+        };
+        if let Some(order) = order {
             let mut inputs = Vec::new();
             self.order(order, &mut inputs);
             inputs.into_iter().for_each(|input| self.inbox.put(input));
