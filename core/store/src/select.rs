@@ -5,7 +5,7 @@ use crate::batch::Urgent;
 use crate::disk::Disk;
 use crate::overlay::OverlayBlock;
 use crate::writeback::{Round, RoundExtent, Stage};
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
 use holdfast_types::{ExtentIndex, SegmentKey, Time};
 
 /// The most blocks of a round.
@@ -53,13 +53,14 @@ impl Disk {
             erased: erased.into_values().flatten().collect(),
             stage: Stage::LoadingPages,
             extents,
+            queued: VecDeque::new(),
             outstanding: 0,
             marks,
             waiters,
             allocated: 0,
             wrote_data: false,
         });
-        self.load_pages(out);
+        self.load_pages();
         self.advance_round(out);
     }
 

@@ -3,6 +3,9 @@
 //! written to their other slot · flush. Only then does the overlay let go of what was written, so that reads
 //! are served from memory meanwhile; what was overwritten meanwhile stays for the next round.
 //!
+//! A round is work in the background: only a few of its orders are with the disk at a time, so that what clients
+//! wait for (the journal, reads) never queues behind thousands of them.
+//!
 //! The commit position goes first so that after a crash in the middle, when a block is new and its page is
 //! not, the journal brings the block back as committed.
 
@@ -13,13 +16,18 @@ use crate::overlay::{Content, OverlayBlock};
 use crate::segment::ExtentEntry;
 use crate::slot::ZEROS;
 use crate::space::Slots;
-use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey};
 
 /// Pages that the superblock admits at once, so that it is written seldom.
 const PAGE_LIMIT_STEP: u32 = 1024;
+
+/// Orders of a round that are with the disk at a time: few, so that an order of a client that comes behind them is
+/// not held up for long; more when what waits in memory is over its limit, as a writer is then faster than this.
+const ROUND_DEPTH: usize = 16;
+const PRESSED_DEPTH: usize = 64;
 
 /// An order to the disk that a round waits for.
 #[derive(Debug)]
@@ -75,6 +83,9 @@ impl RoundExtent {
 pub(crate) struct Round {
     pub stage: Stage,
     pub extents: Vec<RoundExtent>,
+    /// Orders of this stage that are not with the disk yet.
+    pub queued: VecDeque<(DiskOrderKind, RoundOrder)>,
+    /// Orders that are.
     pub outstanding: usize,
     pub marks: BTreeSet<SegmentKey>,
     /// Segments whose new floor must be durable before their tombstones are erased.
@@ -99,7 +110,7 @@ impl Round {
 }
 
 impl Disk {
-    pub(crate) fn load_pages(&mut self, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn load_pages(&mut self) {
         let Some(mut round) = self.round.take() else { return };
         for (index, e) in round.extents.iter_mut().enumerate() {
             let Some(old) = e.old else {
@@ -112,11 +123,23 @@ impl Disk {
                 continue;
             }
             let offset = self.superblock.layout.page_offset(old.page, old.slot);
-            round.outstanding += 1;
             let kind = DiskOrderKind::Read { offset, len: BLOCK_BYTES };
-            self.begin(kind, Purpose::Round(RoundOrder::Page { index }), out);
+            round.queued.push_back((kind, RoundOrder::Page { index }));
         }
         self.round = Some(round);
+    }
+
+    /// Hands the stage's next orders over, half of the depth at a time: fewer, larger bursts cost less.
+    fn feed_round(&mut self, out: &mut Vec<StoreOutput>) {
+        let pressed = self.dirty_bytes() > self.config.dirty_limit_bytes as u64;
+        let depth = if pressed { PRESSED_DEPTH } else { ROUND_DEPTH };
+        let Some(round) = self.round.as_mut().filter(|r| r.outstanding <= depth / 2) else { return };
+        let count = round.queued.len().min(depth - round.outstanding);
+        round.outstanding += count;
+        let orders: Vec<_> = round.queued.drain(..count).collect();
+        for (kind, order) in orders {
+            self.begin(kind, Purpose::Round(order), out);
+        }
     }
 
     /// A segment's commit position is durable.
@@ -175,27 +198,25 @@ impl Disk {
 
     /// Goes on with the round as far as nothing is outstanding.
     pub(crate) fn advance_round(&mut self, out: &mut Vec<StoreOutput>) {
-        while let Some(round) = &mut self.round {
-            if round.outstanding > 0 {
-                return;
-            }
+        loop {
+            self.feed_round(out);
+            let Some(round) = self.round.as_mut().filter(|r| r.outstanding == 0) else { return };
             match round.stage {
                 Stage::LoadingPages => {
                     round.stage = Stage::LoadingContent;
-                    self.load_content(out);
+                    self.load_content();
                 }
                 Stage::LoadingContent if !round.marks.is_empty() || !round.floors.is_empty() => return,
                 Stage::LoadingContent => {
                     round.stage = Stage::WritingData;
-                    if !self.write_data(out) {
+                    if !self.write_data() {
                         return self.fail(DiskActivity::Data, None, out);
                     }
                 }
                 Stage::WritingData => {
                     round.stage = Stage::FlushingData;
                     if round.wrote_data {
-                        round.outstanding += 1;
-                        self.begin(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                        round.queued.push_back((DiskOrderKind::Flush, RoundOrder::Flush));
                     }
                 }
                 Stage::FlushingData => {
@@ -204,12 +225,11 @@ impl Disk {
                         return;
                     }
                     round.stage = Stage::WritingPages;
-                    self.write_pages(out);
+                    self.write_pages();
                 }
                 Stage::WritingPages => {
                     round.stage = Stage::FlushingPages;
-                    round.outstanding += 1;
-                    self.begin(DiskOrderKind::Flush, Purpose::Round(RoundOrder::Flush), out);
+                    round.queued.push_back((DiskOrderKind::Flush, RoundOrder::Flush));
                 }
                 Stage::FlushingPages => return self.finish_round(out),
             }
@@ -217,7 +237,7 @@ impl Disk {
     }
 
     /// Drops what the pages already have, and reads what is only in the journal.
-    fn load_content(&mut self, out: &mut Vec<StoreOutput>) {
+    fn load_content(&mut self) {
         let Some(mut round) = self.round.take() else { return };
         let mut reads = Vec::new();
         for (index, e) in round.extents.iter_mut().enumerate() {
@@ -239,16 +259,15 @@ impl Disk {
             }
             reads.extend(run.map(|r| (index, r)));
         }
-        round.outstanding += reads.len();
-        self.round = Some(round);
         for (index, (offset, first, count)) in reads {
             let kind = DiskOrderKind::Read { offset, len: count * BLOCK_BYTES };
-            self.begin(kind, Purpose::Round(RoundOrder::Journal { index, first, count }), out);
+            round.queued.push_back((kind, RoundOrder::Journal { index, first, count }));
         }
+        self.round = Some(round);
     }
 
     /// Changes the pages in memory and writes the blocks. False: there is no extent where one was promised.
-    fn write_data(&mut self, out: &mut Vec<StoreOutput>) -> bool {
+    fn write_data(&mut self) -> bool {
         let Some(mut round) = self.round.take() else { return true };
         let mut writes = Vec::new();
         for e in &mut round.extents {
@@ -288,16 +307,15 @@ impl Disk {
             self.superblock_wanted = true;
         }
         round.wrote_data = !writes.is_empty();
-        round.outstanding += writes.len();
-        self.round = Some(round);
         for (offset, data) in writes {
             let kind = DiskOrderKind::Write { offset, data, durable: false };
-            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Data)), out);
+            round.queued.push_back((kind, RoundOrder::Write(DiskActivity::Data)));
         }
+        self.round = Some(round);
         true
     }
 
-    fn write_pages(&mut self, out: &mut Vec<StoreOutput>) {
+    fn write_pages(&mut self) {
         let Some(mut round) = self.round.take() else { return };
         let nonce = self.superblock.format_nonce;
         for e in &mut round.extents {
@@ -307,16 +325,14 @@ impl Disk {
             let slot = e.old.is_some_and(|o| !o.slot);
             let offset = self.superblock.layout.page_offset(number, slot);
             let data = vec![Bytes::from(page.encode(nonce))];
-            round.outstanding += 1;
             let kind = DiskOrderKind::Write { offset, data, durable: false };
-            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
+            round.queued.push_back((kind, RoundOrder::Write(DiskActivity::Metadata)));
         }
         for page in &round.erased {
             let data = vec![Bytes::from_static(&ZEROS[..2 * BLOCK_BYTES])];
             let offset = self.superblock.layout.page_offset(*page, false);
-            round.outstanding += 1;
             let kind = DiskOrderKind::Write { offset, data, durable: false };
-            self.begin(kind, Purpose::Round(RoundOrder::Write(DiskActivity::Metadata)), out);
+            round.queued.push_back((kind, RoundOrder::Write(DiskActivity::Metadata)));
         }
         self.round = Some(round);
     }
