@@ -32,8 +32,8 @@ pub(crate) enum Purpose {
     Page { key: SegmentKey, life: u64, extent: u32, sequence: u64 },
     /// Blocks for a job.
     Blocks { job: u64, read: u64 },
-    /// Something of the round in progress.
-    Round(crate::writeback::RoundOrder),
+    /// Something of the round in progress, and what it counts there.
+    Round { order: crate::writeback::RoundOrder, cost: usize },
 }
 
 /// An open disk.
@@ -190,7 +190,7 @@ impl Disk {
                 self.page_read(key, life, extent, sequence, done.result, out);
             }
             Purpose::Blocks { job, read } => self.blocks_read(job, read, done.result, out),
-            Purpose::Round(order) => self.round_done(order, done.result, out),
+            Purpose::Round { order, cost } => self.round_done(order, cost, done.result, out),
         }
     }
 

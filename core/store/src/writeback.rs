@@ -24,10 +24,14 @@ use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, Exten
 /// Pages that the superblock admits at once, so that it is written seldom.
 const PAGE_LIMIT_STEP: u32 = 1024;
 
-/// Orders of a round that are with the disk at a time: few, so that an order of a client that comes behind them is
-/// not held up for long; more when what waits in memory is over its limit, as a writer is then faster than this.
-const ROUND_DEPTH: usize = 16;
-const PRESSED_DEPTH: usize = 64;
+/// How much of a round is with the disk at a time, in bytes: little, so that an order of a client that comes behind
+/// it is not held up for long; more when what waits in memory is over its limit, as a writer is then faster.
+const IN_FLIGHT: usize = 1 << 20;
+const IN_FLIGHT_PRESSED: usize = 4 << 20;
+/// What an order counts at least: sixteen small ones are as much work as a megabyte.
+const ORDER_COST: usize = 64 << 10;
+/// The longest write of a round.
+const WRITE_BLOCKS: usize = 64;
 
 /// An order to the disk that a round waits for.
 #[derive(Debug)]
@@ -85,7 +89,7 @@ pub(crate) struct Round {
     pub extents: Vec<RoundExtent>,
     /// Orders of this stage that are not with the disk yet.
     pub queued: VecDeque<(DiskOrderKind, RoundOrder)>,
-    /// Orders that are.
+    /// What those that are count together.
     pub outstanding: usize,
     pub marks: BTreeSet<SegmentKey>,
     /// Segments whose new floor must be durable before their tombstones are erased.
@@ -129,16 +133,22 @@ impl Disk {
         self.round = Some(round);
     }
 
-    /// Hands the stage's next orders over, half of the depth at a time: fewer, larger bursts cost less.
+    /// Hands the stage's next orders over, when half of what may be under way is done: fewer, larger bursts are
+    /// cheaper.
     fn feed_round(&mut self, out: &mut Vec<StoreOutput>) {
         let pressed = self.dirty_bytes() > self.config.dirty_limit_bytes as u64;
-        let depth = if pressed { PRESSED_DEPTH } else { ROUND_DEPTH };
-        let Some(round) = self.round.as_mut().filter(|r| r.outstanding <= depth / 2) else { return };
-        let count = round.queued.len().min(depth - round.outstanding);
-        round.outstanding += count;
-        let orders: Vec<_> = round.queued.drain(..count).collect();
-        for (kind, order) in orders {
-            self.begin(kind, Purpose::Round(order), out);
+        let limit = if pressed { IN_FLIGHT_PRESSED } else { IN_FLIGHT };
+        let Some(round) = self.round.as_mut().filter(|r| r.outstanding <= limit / 2) else { return };
+        let mut orders = Vec::new();
+        while round.outstanding < limit
+            && let Some((kind, order)) = round.queued.pop_front()
+        {
+            let cost = cost(&kind);
+            round.outstanding += cost;
+            orders.push((kind, Purpose::Round { order, cost }));
+        }
+        for (kind, purpose) in orders {
+            self.begin(kind, purpose, out);
         }
     }
 
@@ -162,6 +172,7 @@ impl Disk {
     pub(crate) fn round_done(
         &mut self,
         order: RoundOrder,
+        cost: usize,
         result: Result<Bytes, DiskFault>,
         out: &mut Vec<StoreOutput>,
     ) {
@@ -176,7 +187,7 @@ impl Disk {
         };
         let nonce = self.superblock.format_nonce;
         let Some(round) = &mut self.round else { return };
-        round.outstanding -= 1;
+        round.outstanding -= cost;
         let sound = match order {
             RoundOrder::Page { index } => {
                 let e = &mut round.extents[index];
@@ -402,6 +413,16 @@ impl Disk {
     }
 }
 
+/// What an order counts while it is with the disk.
+fn cost(kind: &DiskOrderKind) -> usize {
+    let bytes = match kind {
+        DiskOrderKind::Read { len, .. } => *len,
+        DiskOrderKind::Write { data, .. } => data.iter().map(Bytes::len).sum(),
+        DiskOrderKind::Flush => 0,
+    };
+    bytes.max(ORDER_COST)
+}
+
 fn take_content(blocks: &mut [(u32, OverlayBlock)], data: &Bytes) -> bool {
     if data.len() != blocks.len() * BLOCK_BYTES {
         return false;
@@ -428,13 +449,13 @@ fn apply(page: &mut Page, whole: Option<Lsn>, blocks: &[(u32, OverlayBlock)]) {
     }
 }
 
-/// One write for each run of adjacent blocks.
+/// One write for each run of adjacent blocks, up to the longest.
 fn in_place_writes(start: u64, blocks: Vec<(u32, OverlayBlock)>, writes: &mut Vec<(u64, Vec<Bytes>)>) {
     let mut next = None;
     for (i, block) in blocks {
         let Content::Memory(data) = block.content else { continue };
         match writes.last_mut() {
-            Some((_, run)) if next == Some(i) => run.push(data),
+            Some((_, run)) if next == Some(i) && run.len() < WRITE_BLOCKS => run.push(data),
             _ => writes.push((start + u64::from(i) * BLOCK_BYTES as u64, vec![data])),
         }
         next = Some(i + 1);

@@ -494,3 +494,21 @@ fn tombstones_do_not_use_up_the_pages() {
     assert_eq!(blocks.len(), EXTENT_BLOCKS as usize);
     assert!(blocks.iter().all(|b| b.data.is_none() && b.lsn > Lsn(1)));
 }
+
+#[test]
+fn writing_back_keeps_few_orders_at_the_disk() {
+    let mut rig = rig();
+    for lsn in 1..=60 {
+        put(&mut rig, write(1, lsn, lsn as u32 * 2, 1));
+    }
+    let time = rig.store.next_timer().expect("there is something to write back");
+    rig.now = time;
+    rig.call(|s, now, out| s.timer(now, out));
+    let (mut most, mut steps) = (0, 0);
+    while rig.step() {
+        most = most.max(rig.disk.waiting());
+        steps += 1;
+    }
+    assert!(steps > 60, "{steps} steps write sixty blocks back");
+    assert!((8..=17).contains(&most), "{most} orders were with the disk at once");
+}
