@@ -4,6 +4,7 @@
 //! in the stories), never copied from the rules. A world has hosts with zones, skews, noise, resets that lose the last
 //! seconds, rotated logs, decoys and missing files.
 
+mod heldback;
 mod stories;
 mod world;
 

@@ -1,10 +1,10 @@
 //! The stories. Wordings follow the programs' sources: Linux (ocfs2, iscsi, nvme, oom, bonding, openvswitch), open-iscsi,
 //! corosync and kronosnet, pacemaker, DRBD, Proxmox, Ceph, chrony, systemd, cron, libvirt; lich as quoted in incident notes.
 
-use super::{Story, World};
+use super::{Story, World, heldback};
 
 /// All stories.
-pub const STORIES: [Story; 18] = [
+pub const STORIES: [Story; 22] = [
     Story {
         name: "incident",
         cause: Some("malware-xorddos"),
@@ -107,6 +107,30 @@ pub const STORIES: [Story; 18] = [
         cause: Some("duplicate-address"),
         about: "a new machine takes a storage address",
         tell: duplicate_address,
+    },
+    Story {
+        name: "memory-dies",
+        cause: Some("hardware-error"),
+        about: "a memory module fails for hours, then stops its host",
+        tell: heldback::memory_dies,
+    },
+    Story {
+        name: "fabric-lost",
+        cause: Some("storage-path-lost"),
+        about: "the FC fabric goes; leases end and watchdogs reset every host",
+        tell: heldback::fabric_lost,
+    },
+    Story {
+        name: "thin-pool-full",
+        cause: Some("disk-full"),
+        about: "a thin pool has no space left; file systems on it go read-only",
+        tell: heldback::thin_pool_full,
+    },
+    Story {
+        name: "fencing-stuck",
+        cause: Some("fencing-failed"),
+        about: "a host dies and its fence device does not answer",
+        tell: heldback::fencing_stuck,
     },
 ];
 
