@@ -84,8 +84,15 @@ pub fn diagnose_command() -> Command {
                     Arg::new("cases")
                         .long("cases")
                         .value_parser(value_parser!(u32))
-                        .default_value("28")
-                        .help("Cases per story"),
+                        .default_value("23")
+                        .help("Cases per story; 0 for none"),
+                )
+                .arg(
+                    Arg::new("real")
+                        .long("real")
+                        .value_name("DIR")
+                        .value_parser(value_parser!(PathBuf))
+                        .help("Score the published logs that DIR/index.toml names, too"),
                 )
                 .arg(Arg::new("seed").long("seed").value_parser(value_parser!(u64)).default_value("1000"))
                 .arg(
@@ -422,16 +429,22 @@ fn run_score(matches: &ArgMatches) -> ExitCode {
     let cases = matches.get_one::<u32>("cases").copied().unwrap_or(1);
     let seed = matches.get_one::<u64>("seed").copied().unwrap_or(1);
     let remarks = matches.get_one::<usize>("remarks").copied().unwrap_or(0);
-    let folder = std::env::temp_dir().join(format!("holdfast-score-{}", std::process::id()));
-    let scored = score::score(cases, seed, &folder);
-    let _ = std::fs::remove_dir_all(&folder);
-    match scored {
-        Ok(scores) => {
-            print(&score::render(&scores, remarks));
-            ExitCode::SUCCESS
+    if cases > 0 {
+        let folder = std::env::temp_dir().join(format!("holdfast-score-{}", std::process::id()));
+        let scored = score::score(cases, seed, &folder);
+        let _ = std::fs::remove_dir_all(&folder);
+        match scored {
+            Ok(scores) => print(&score::render(&scores, remarks)),
+            Err(e) => return fail(&e.to_string()),
         }
-        Err(e) => fail(&e.to_string()),
     }
+    if let Some(folder) = matches.get_one::<PathBuf>("real") {
+        match score::score_real(folder) {
+            Ok(scores) => print(&score::render_real(&scores)),
+            Err(e) => return fail(&e.to_string()),
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 #[cfg(test)]

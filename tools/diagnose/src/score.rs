@@ -2,6 +2,8 @@
 //!
 //! Promise: the figures are counted, per story, from bundles that the analysis sees only as files.
 
+mod real;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -10,6 +12,8 @@ use holdfast_evidence::read::Progress;
 use crate::rules::Role;
 use crate::synth::{STORIES, SynthError, write};
 use crate::{AnalyseError, Options, analyse};
+
+pub use real::{Outcome, RealError, RealLog, RealScore, render_real, score_real};
 
 /// Counts of one story.
 #[derive(Debug, Clone, Default)]
