@@ -14,6 +14,7 @@ use crate::causes::{Cause, Edge, Knowledge, graph, rank};
 use crate::computed::{self, Boot};
 use crate::facts::{self, Fact, Proof};
 use crate::model::*;
+use crate::repairs::repairs;
 use crate::rules::{Role, RuleError, RuleSet, Severity};
 use crate::scan::{FileReport, scan};
 use crate::settle::Settled;
@@ -55,7 +56,7 @@ pub fn analyse(bundles: &[PathBuf], options: &Options, progress: &Progress) -> R
     let knowledge = Knowledge::builtin()?;
     let collected = Mutex::new(Vec::new());
     let mut notices = read_all(bundles, &options.limits, progress, &|source| {
-        let report = scan(&rules, source);
+        let report = scan(&rules, source, options.limits.threads);
         collected.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(report);
     })?;
     let mut files = collected.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -213,6 +214,7 @@ impl Builder<'_> {
                 });
             }
         }
+        recommendations.extend(repairs(self.facts));
         let mut recommendations: Vec<RecommendOut> = recommendations.into_iter().collect();
         let rank = |u: &str| ["now", "soon", "later"].iter().position(|x| *x == u).unwrap_or(3);
         recommendations.sort_by(|a, b| {

@@ -13,6 +13,8 @@ use crate::rules::{Role, Severity};
 const MICROS: i64 = 1_000_000;
 /// Causes below this score are not named.
 const NAMED: f64 = 0.3;
+/// How much of the damage a cause is taken to explain when the evidence shows no damage at all.
+const UNSEEN: f64 = 0.5;
 /// Causing facts looked at for one effect, nearest first.
 const MAX_PARENTS: usize = 12;
 
@@ -30,8 +32,12 @@ pub struct EdgeRule {
     /// What else could have.
     #[serde(default)]
     pub alternative: String,
+    /// Only with one of these facts.
     #[serde(default)]
     needs: Vec<String>,
+    /// Only without any of these facts: a longer way through them is the true one.
+    #[serde(default)]
+    unless: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -59,6 +65,12 @@ pub struct CauseRule {
     contradicts: Vec<String>,
     #[serde(default)]
     standalone: bool,
+    /// Facts that speak for themselves, without a way to an impact.
+    #[serde(default)]
+    alone: Vec<Alone>,
+    /// Roots on so many hosts speak for themselves; 0 for never.
+    #[serde(default)]
+    alone_on_hosts: usize,
     #[serde(default)]
     min_hosts: usize,
     #[serde(default = "no_limit")]
@@ -70,6 +82,30 @@ pub struct CauseRule {
     missing: Vec<MissingRule>,
     #[serde(default)]
     recommend: Vec<Recommend>,
+}
+
+/// A fact that needs no impact to be worth naming.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Alone {
+    rule: String,
+    /// Fields of which one must be a number as large as `at_least`, whatever its sign.
+    #[serde(default)]
+    fields: Vec<String>,
+    #[serde(default)]
+    at_least: f64,
+}
+
+impl Alone {
+    fn speaks(&self, fact: &Fact) -> bool {
+        let large = |name: &String| {
+            fact.fields
+                .get(name)
+                .and_then(|v| v.parse::<f64>().ok())
+                .is_some_and(|v| v.abs() >= self.at_least)
+        };
+        fits(&self.rule, &fact.rule) && (self.fields.is_empty() || self.fields.iter().any(large))
+    }
 }
 
 fn no_limit() -> usize {
@@ -128,11 +164,13 @@ impl Knowledge {
     pub fn patterns(&self) -> BTreeSet<&str> {
         let mut out = BTreeSet::new();
         for edge in &self.edges {
-            out.extend(edge.from.iter().chain(&edge.to).chain(&edge.needs).map(String::as_str));
+            let lists = [&edge.from, &edge.to, &edge.needs, &edge.unless];
+            out.extend(lists.into_iter().flatten().map(String::as_str));
         }
         for cause in &self.causes {
             let lists = [&cause.roots, &cause.all, &cause.supports, &cause.contradicts];
             out.extend(lists.into_iter().flatten().map(String::as_str));
+            out.extend(cause.alone.iter().map(|a| a.rule.as_str()));
         }
         out
     }
@@ -191,7 +229,7 @@ pub fn graph(knowledge: &Knowledge, facts: &[Fact], uncertainty: i64) -> Vec<Edg
     let mut edges = Vec::new();
     let present = |pattern: &String| facts.iter().any(|f| fits(pattern, &f.rule));
     for (index, rule) in knowledge.edges.iter().enumerate() {
-        if !rule.needs.is_empty() && !rule.needs.iter().any(present) {
+        if !rule.needs.is_empty() && !rule.needs.iter().any(present) || rule.unless.iter().any(present) {
             continue;
         }
         let pick = |patterns: &[String]| -> Vec<usize> {
@@ -224,7 +262,14 @@ fn edge(
         return None;
     }
     if cause.standing || effect.standing {
-        return Some((0, Edge { from, to, rule: index, delay: None }));
+        // What was there before its first line has no start; its last sign before the effect says something.
+        let delay = match (cause.start, cause.end, effect.start) {
+            (Some(c0), Some(c1), Some(e0)) if !effect.standing && c0 <= e0 => {
+                Some((e0 - c1.min(e0)) as f64 / MICROS as f64)
+            }
+            _ => None,
+        };
+        return Some((0, Edge { from, to, rule: index, delay }));
     }
     let (Some(c0), Some(c1), Some(e0)) = (cause.start, cause.end, effect.start) else {
         return Some((0, Edge { from, to, rule: index, delay: None }));
@@ -291,12 +336,12 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
         let Some(roots) = roots_of(rule, facts) else { continue };
         let (seen, tree) = reach(&out_of, &roots);
         let explains: Vec<usize> = impacts.iter().copied().filter(|i| seen.contains(i)).collect();
-        if explains.is_empty() && !rule.standalone {
+        if explains.is_empty() && !speaks_for_itself(rule, &roots, facts) {
             continue;
         }
         // A root that leads to nothing while others do is a bystander.
         let covered: f64 = explains.iter().map(|i| weight(&facts[*i])).sum();
-        let coverage = if total > 0.0 { covered / total } else { 0.0 };
+        let coverage = if total > 0.0 { covered / total } else { UNSEEN };
         let pick = |patterns: &[String]| -> Vec<usize> {
             (0..facts.len()).filter(|i| patterns.iter().any(|p| fits(p, &facts[*i].rule))).collect()
         };
@@ -333,6 +378,14 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
         found.push((cause, seen));
     }
     order(found)
+}
+
+/// Whether a cause is worth naming though no way leads from it to an impact.
+fn speaks_for_itself(rule: &CauseRule, roots: &[usize], facts: &[Fact]) -> bool {
+    let hosts = roots.iter().map(|i| facts[*i].host.as_str()).collect::<BTreeSet<_>>().len();
+    rule.standalone
+        || rule.alone_on_hosts > 0 && hosts >= rule.alone_on_hosts
+        || rule.alone.iter().any(|a| facts.iter().any(|f| a.speaks(f)))
 }
 
 /// The facts that may start a cause, if its conditions hold.

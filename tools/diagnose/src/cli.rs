@@ -3,6 +3,8 @@
 //! Promise: exit 0 when a cause was found, 1 when nothing is conclusive, 2 when the input is unusable; a one-line error on
 //! standard error; output that another program closes early is no error.
 
+mod lab;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use crate::facts::fits;
 use crate::model::Report;
 use crate::report::{Lang, html, pdf, terminal};
 use crate::rules::RuleSet;
-use crate::{Options, analyse, collect, score, synth};
+use crate::{Options, analyse, collect};
 
 const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
 
@@ -68,6 +70,21 @@ pub fn diagnose_command() -> Command {
                 .about("Write a generated incident with a known cause")
                 .arg(Arg::new("story").required(true).value_name("STORY").help("A story, or `ls`"))
                 .arg(Arg::new("seed").long("seed").value_parser(value_parser!(u64)).default_value("1"))
+                .arg(
+                    Arg::new("hours")
+                        .long("hours")
+                        .value_parser(value_parser!(u32).range(1..=1000))
+                        .default_value("8")
+                        .help("Hours of ordinary life before the incident"),
+                )
+                .arg(
+                    Arg::new("every")
+                        .long("every")
+                        .value_name("SECONDS")
+                        .value_parser(value_parser!(u32).range(1..=3600))
+                        .default_value("28")
+                        .help("Mean time between two ordinary lines of a host"),
+                )
                 .arg(
                     Arg::new("folder")
                         .short('o')
@@ -187,8 +204,8 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
 pub fn run_diagnose(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("rules", sub)) => run_rules(sub),
-        Some(("synth", sub)) => run_synth(sub),
-        Some(("score", sub)) => run_score(sub),
+        Some(("synth", sub)) => lab::run_synth(sub),
+        Some(("score", sub)) => lab::run_score(sub),
         _ => run_analysis(matches),
     }
 }
@@ -403,48 +420,6 @@ fn lint(rules: &RuleSet, knowledge: &Knowledge) -> ExitCode {
         findings.len()
     ));
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn run_synth(matches: &ArgMatches) -> ExitCode {
-    let name = matches.get_one::<String>("story").map_or("ls", String::as_str);
-    if name == "ls" {
-        for s in &synth::STORIES {
-            print(&format!("{:<18} {}\n", s.name, s.about));
-        }
-        return ExitCode::SUCCESS;
-    }
-    let seed = matches.get_one::<u64>("seed").copied().unwrap_or(1);
-    let Some(folder) = matches.get_one::<PathBuf>("folder") else { return fail("synth needs -o DIR") };
-    let made = synth::story(name).and_then(|s| synth::write(s, seed, folder));
-    match made {
-        Ok(truth) => {
-            print(&format!("{}: cause {}\n", folder.display(), truth.cause.as_deref().unwrap_or("none")));
-            ExitCode::SUCCESS
-        }
-        Err(e) => fail(&e.to_string()),
-    }
-}
-
-fn run_score(matches: &ArgMatches) -> ExitCode {
-    let cases = matches.get_one::<u32>("cases").copied().unwrap_or(1);
-    let seed = matches.get_one::<u64>("seed").copied().unwrap_or(1);
-    let remarks = matches.get_one::<usize>("remarks").copied().unwrap_or(0);
-    if cases > 0 {
-        let folder = std::env::temp_dir().join(format!("holdfast-score-{}", std::process::id()));
-        let scored = score::score(cases, seed, &folder);
-        let _ = std::fs::remove_dir_all(&folder);
-        match scored {
-            Ok(scores) => print(&score::render(&scores, remarks)),
-            Err(e) => return fail(&e.to_string()),
-        }
-    }
-    if let Some(folder) = matches.get_one::<PathBuf>("real") {
-        match score::score_real(folder) {
-            Ok(scores) => print(&score::render_real(&scores)),
-            Err(e) => return fail(&e.to_string()),
-        }
-    }
-    ExitCode::SUCCESS
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod collect;
 pub mod computed;
 pub mod facts;
 pub mod model;
+pub mod repairs;
 pub mod report;
 pub mod rules;
 pub mod scan;

@@ -125,7 +125,7 @@ pub enum RuleError {
 }
 
 /// All rule files, in a fixed order.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("fencing.toml", include_str!("../rules/fencing.toml")),
     ("storage.toml", include_str!("../rules/storage.toml")),
     ("disk.toml", include_str!("../rules/disk.toml")),
@@ -133,6 +133,7 @@ const FILES: [(&str, &str); 7] = [
     ("kernel.toml", include_str!("../rules/kernel.toml")),
     ("system.toml", include_str!("../rules/system.toml")),
     ("malware.toml", include_str!("../rules/malware.toml")),
+    ("holdfast.toml", include_str!("../rules/holdfast.toml")),
 ];
 
 struct Compiled {

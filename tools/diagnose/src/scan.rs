@@ -3,6 +3,7 @@
 //! Promise: memory per file is bounded whatever the file's length; the result depends on the content only. Times stay as the
 //! file gives them ([`At`]); years and zones are settled later, when all files are known.
 
+mod ahead;
 mod found;
 mod walk;
 
@@ -19,7 +20,8 @@ use holdfast_evidence::{NulMap, crontab, wtmp};
 
 pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 
-use crate::rules::RuleSet;
+use crate::rules::{Candidate, RuleSet};
+use ahead::Ahead;
 
 /// Longest line text kept as evidence.
 const MAX_TEXT: usize = 400;
@@ -34,8 +36,8 @@ const MIN_GAP: i64 = 60 * MICROS;
 /// Small files kept whole, such as `/etc/hostname`.
 const MAX_KEPT: usize = 64 * 1024;
 
-/// Scans one source.
-pub fn scan(rules: &RuleSet, source: Source<'_>) -> FileReport {
+/// Scans one source; with more than one thread, other cores search the blocks of a long one ahead of the walk over its lines.
+pub fn scan(rules: &RuleSet, source: Source<'_>, threads: usize) -> FileReport {
     let kind = kind_of(&source.path);
     let mut scanner = Scanner::new(rules, &source, kind);
     if let Some(target) = &source.link {
@@ -52,7 +54,7 @@ pub fn scan(rules: &RuleSet, source: Source<'_>) -> FileReport {
             NoticeKind::NeedsTool,
             "a memory image: run `makedumpfile --dump-dmesg` or add vmcore-dmesg.txt",
         ),
-        _ => scanner.read_text(source.body),
+        _ => scanner.read_text(source.body, threads),
     }
     scanner.finish()
 }
@@ -170,30 +172,35 @@ impl<'r> Scanner<'r> {
         }
     }
 
-    fn read_text(&mut self, body: &mut dyn std::io::Read) {
+    fn read_text(&mut self, body: &mut dyn std::io::Read, threads: usize) {
         let keep = self.report.kind != FileKind::Log || is_kept(&self.report.path);
-        let mut first = true;
+        let rules = self.rules;
         let mut elf = false;
-        let end = for_each_block(body, |block| {
-            if first {
-                first = false;
-                elf = block.bytes.starts_with(b"\x7fELF");
-                self.report.fingerprint = hash(&block.bytes[..block.bytes.len().min(4096)]);
-                if elf || looks_binary(block.bytes) {
-                    self.binary = true;
+        let end = std::thread::scope(|scope| {
+            let mut ahead: Option<Ahead> = None;
+            let end = for_each_block(body, |block| {
+                if block.offset == 0 && self.is_binary(block.bytes, &mut elf) {
                     return ControlFlow::Break(());
                 }
-                if block.bytes.split(|b| *b == b'\n').take(3).any(JournalExport::is_start) {
-                    self.export = Some(JournalExport::default());
+                self.report.nul.feed(block.bytes);
+                if keep && self.kept.len() < MAX_KEPT {
+                    let room = MAX_KEPT - self.kept.len();
+                    self.kept.extend_from_slice(&block.bytes[..block.bytes.len().min(room)]);
                 }
+                if threads > 1 && block.offset >= ahead::FROM_BYTES {
+                    let ahead = ahead.get_or_insert_with(|| Ahead::start(scope, rules, threads - 1));
+                    if let Some(searched) = ahead.push(block) {
+                        self.block(searched.block(), searched.candidates());
+                    }
+                } else {
+                    self.block(block, rules.candidates(block.bytes));
+                }
+                ControlFlow::Continue(())
+            });
+            while let Some(searched) = ahead.as_mut().and_then(Ahead::next) {
+                self.block(searched.block(), searched.candidates());
             }
-            self.report.nul.feed(block.bytes);
-            if keep && self.kept.len() < MAX_KEPT {
-                let room = MAX_KEPT - self.kept.len();
-                self.kept.extend_from_slice(&block.bytes[..block.bytes.len().min(room)]);
-            }
-            self.block(block);
-            ControlFlow::Continue(())
+            end
         });
         self.report.bytes = end.bytes;
         self.path_rules(if elf { "an executable" } else { "a file" });
@@ -220,9 +227,23 @@ impl<'r> Scanner<'r> {
         }
     }
 
-    fn block(&mut self, block: Block<'_>) {
+    /// Looks at the first block: whether it is no text, and whether it is a journal export.
+    fn is_binary(&mut self, first: &[u8], elf: &mut bool) -> bool {
+        *elf = first.starts_with(b"\x7fELF");
+        self.report.fingerprint = hash(&first[..first.len().min(4096)]);
+        if *elf || looks_binary(first) {
+            self.binary = true;
+            return true;
+        }
+        if first.split(|b| *b == b'\n').take(3).any(JournalExport::is_start) {
+            self.export = Some(JournalExport::default());
+        }
+        false
+    }
+
+    fn block(&mut self, block: Block<'_>, candidates: impl Iterator<Item = Candidate>) {
         let rules = self.rules;
-        let mut candidates = rules.candidates(block.bytes).peekable();
+        let mut candidates = candidates.peekable();
         let mut hits: Vec<usize> = Vec::new();
         let (mut start, mut number) = (0usize, block.first_line);
         while start < block.bytes.len() {

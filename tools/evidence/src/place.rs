@@ -66,7 +66,7 @@ pub fn kind_of(path: &str) -> FileKind {
 }
 
 /// The path parts that end the part of a path which belongs to a host, longest first.
-const HOST_TREE_MARKS: [&str; 11] = [
+const HOST_TREE_MARKS: [&str; 12] = [
     "logdir/var/log/",
     "logdir/",
     "var/log/",
@@ -78,6 +78,8 @@ const HOST_TREE_MARKS: [&str; 11] = [
     "boot/",
     "lib/",
     "usr/",
+    // A Holdfast node's event log: events/00000000000000000001.jsonl.
+    "events/00000000",
 ];
 
 /// Splits a logical path into the root of a host's tree and the path below it: `cas/cvk1/logdir/var/log/syslog` gives
@@ -178,6 +180,7 @@ mod tests {
             host_from_path("sosreport-db-01-2024-02-03-abcd/var/log/messages").as_deref(),
             Some("db-01")
         );
+        assert_eq!(host_from_path("node1/events/00000000000000000001.jsonl").as_deref(), Some("node1"));
         assert_eq!(host_from_path("syslog"), None);
     }
 

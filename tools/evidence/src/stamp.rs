@@ -96,6 +96,32 @@ pub fn bsd(text: &[u8]) -> Option<(Stamp, usize)> {
     check.is_valid().then_some((Stamp { civil, offset: None, epoch: None }, at + len))
 }
 
+/// `9月 16 19:31:41`, `9 月 16 日 19:31:41`: what journalctl writes in a Chinese or Japanese locale.
+pub fn cjk(text: &[u8]) -> Option<(Stamp, usize)> {
+    const MONTH: &[u8] = "月".as_bytes();
+    const DAY: &[u8] = "日".as_bytes();
+    let spaces = |at: usize| at + text[at..].iter().take_while(|b| **b == b' ').count();
+    let start = spaces(0);
+    let (month, n) = digits(text.get(start..)?);
+    let at = spaces(start + n);
+    if n == 0 || n > 2 || !text[at..].starts_with(MONTH) {
+        return None;
+    }
+    let at = spaces(at + MONTH.len());
+    let (day, n) = digits(&text[at..]);
+    if n == 0 || n > 2 {
+        return None;
+    }
+    let mut at = spaces(at + n);
+    if text[at..].starts_with(DAY) {
+        at = spaces(at + DAY.len());
+    }
+    let (hour, minute, second, micro, len) = time_of_day(&text[at..])?;
+    let civil = Civil { year: 0, month: month as u8, day: day as u8, hour, minute, second, micro };
+    let check = Civil { year: 2000, ..civil };
+    check.is_valid().then_some((Stamp { civil, offset: None, epoch: None }, at + len))
+}
+
 /// `2016-01-07 18:13:11`, `2016-01-07T18:13:11.123456+08:00`, `2016/01/07 18:13:11`.
 pub fn iso(text: &[u8]) -> Option<(Stamp, usize)> {
     if text.len() < 19

@@ -37,6 +37,11 @@ pub fn render(report: &Report, lang: Lang, details: bool) -> String {
     }
     section(
         &mut out,
+        lang.pick("weak points on the way", "薄弱环节"),
+        report.causes.iter().take(1).flat_map(|c| c.single_points_of_failure.iter().take(4).cloned()),
+    );
+    section(
+        &mut out,
         lang.pick("does not fit", "矛盾"),
         report.contradictions.iter().take(4).map(|c| {
             format!("{} [{}]", c.text, c.facts.iter().take(8).cloned().collect::<Vec<_>>().join(" "))
@@ -122,8 +127,8 @@ fn render_cause(out: &mut String, cause: &CauseOut, facts: &BTreeMap<&str, &Fact
         }
         seen_rules.push((&from.rule, &to.rule));
         shown += 1;
-        let delay = edge.delay_seconds.map_or(String::new(), |d| format!("{d:+.0} s, "));
-        step(out, to, &format!("{delay}{}", edge.mechanism), lang);
+        let delay = edge.delay_seconds.map_or(String::new(), |d| format!(" {d:+.0} s"));
+        step(out, to, &format!("{}{delay}: {}", edge.from, edge.mechanism), lang);
     }
     let _ = writeln!(out, "   {} {}", lang.pick("prevented by:", "本可由此避免："), cause.prevented_by);
 }

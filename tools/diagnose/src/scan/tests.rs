@@ -5,7 +5,7 @@ use super::*;
 fn scan_text(path: &str, text: &[u8]) -> FileReport {
     let rules = RuleSet::builtin().unwrap();
     let mut body = text;
-    scan(&rules, Source { path: path.into(), mtime: None, link: None, body: &mut body })
+    scan(&rules, Source { path: path.into(), mtime: None, link: None, body: &mut body }, 1)
 }
 
 fn ids(report: &FileReport) -> Vec<(String, u64)> {
@@ -82,4 +82,71 @@ fn a_journal_export_is_read_entry_by_entry() {
     assert_eq!(ids(&report), [("clock.step".to_owned(), 1)]);
     assert_eq!(report.episodes[0].first.at, At::Utc(1_452_161_591_000_000));
     assert_eq!(report.episodes[0].host, "n1");
+}
+
+/// A line of four gibibytes, made as it is read, and then an ordinary one.
+struct EndlessLine {
+    left: u64,
+    tail: &'static [u8],
+}
+
+impl std::io::Read for EndlessLine {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.left > 0 {
+            let n = out.len().min(self.left as usize);
+            out[..n].fill(b'x');
+            self.left -= n as u64;
+            return Ok(n);
+        }
+        let n = out.len().min(self.tail.len());
+        out[..n].copy_from_slice(&self.tail[..n]);
+        self.tail = &self.tail[n..];
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_line_of_four_gigabytes_is_cut_and_the_line_after_it_is_read() {
+    let rules = RuleSet::builtin().unwrap();
+    let mut body = EndlessLine {
+        left: 4 << 30,
+        tail: b"\nMar  3 10:00:00 h kernel: [8.000001] Kernel panic - not syncing: x\n",
+    };
+    let report =
+        scan(&rules, Source { path: "h/syslog".into(), mtime: None, link: None, body: &mut body }, 2);
+    assert_eq!(ids(&report), [("kernel.panic".to_owned(), 1)]);
+    assert_eq!(
+        (report.episodes[0].first.place.line, report.episodes[0].first.place.offset),
+        (2, (4 << 30) + 1)
+    );
+    assert_eq!(report.notices.iter().map(|n| n.0).collect::<Vec<_>>(), [NoticeKind::LongLine]);
+}
+
+#[test]
+fn a_long_file_gives_the_same_on_one_core_and_on_several() {
+    let rules = RuleSet::builtin().unwrap();
+    let mut text = Vec::new();
+    for i in 0..120_000u32 {
+        let (m, s) = (i / 60 % 60, i % 60);
+        let body = match i % 977 {
+            0 => "kernel: [8.000001] nvme nvme0: controller is down; will reset: CSTS=0xffffffff".to_owned(),
+            1 => "iscsid: connect to 127.0.0.1:3260 failed (Connection refused)".to_owned(),
+            2 => "last message repeated 3 times".to_owned(),
+            n => format!("app[{i}]: request {n} took {} ms", i.wrapping_mul(2_654_435_761) % 1000),
+        };
+        text.extend_from_slice(format!("Mar  3 {:02}:{m:02}:{s:02} h {body}\n", 10 + i / 36_000).as_bytes());
+    }
+    let run = |threads| {
+        let mut body = &text[..];
+        let source = Source { path: "h/syslog".into(), mtime: None, link: None, body: &mut body };
+        let mut report = scan(&rules, source, threads);
+        let mut shapes: Vec<_> =
+            std::mem::take(&mut report.shapes).into_iter().map(|(k, s)| (k, s.count, s.first.text)).collect();
+        shapes.sort();
+        format!("{report:?} {shapes:?}")
+    };
+    let one = run(1);
+    assert!(one.len() > 10_000);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(9));
 }

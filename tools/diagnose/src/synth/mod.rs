@@ -52,7 +52,22 @@ pub fn story(name: &str) -> Result<&'static Story, SynthError> {
 
 /// Writes a bundle below `folder` and gives the truth about it.
 pub fn write(story: &Story, seed: u64, folder: &Path) -> Result<Truth, SynthError> {
+    tell(story, World::new(seed), folder)
+}
+
+/// The same with a longer or denser ordinary life around it.
+pub fn write_stretched(
+    story: &Story,
+    seed: u64,
+    (history_hours, every_seconds): (u32, u32),
+    folder: &Path,
+) -> Result<Truth, SynthError> {
     let mut world = World::new(seed);
+    world.stretch(history_hours, every_seconds);
+    tell(story, world, folder)
+}
+
+fn tell(story: &Story, mut world: World, folder: &Path) -> Result<Truth, SynthError> {
     (story.tell)(&mut world);
     world.truth.cause = story.cause.map(str::to_owned);
     world.write(folder)?;

@@ -9,8 +9,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use holdfast_evidence::Civil;
 use holdfast_evidence::civil::{MICROS, days_from_civil, month_name};
 
-/// Hours of ordinary life before the incident.
+/// Hours of ordinary life before the incident, when nothing else is asked for.
 const HISTORY_HOURS: i64 = 8;
+/// Mean seconds between two ordinary lines of a host, likewise.
+const EVERY_SECONDS: u64 = 28;
 /// Hours after it.
 const AFTER_HOURS: i64 = 2;
 
@@ -41,6 +43,8 @@ struct Outage {
 /// Hosts and what happens to them.
 pub struct World {
     seed: u64,
+    history_hours: i64,
+    every_seconds: u64,
     /// Host names.
     pub hosts: Vec<String>,
     /// Instant of the incident, epoch seconds.
@@ -60,6 +64,8 @@ impl World {
     pub fn new(seed: u64) -> World {
         let mut world = World {
             seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d,
+            history_hours: HISTORY_HOURS,
+            every_seconds: EVERY_SECONDS,
             hosts: Vec::new(),
             t0: 0,
             zone: 0,
@@ -79,6 +85,12 @@ impl World {
         world.skew = (0..count).map(|_| world.below(3) as i64 - 1).collect();
         world.born = (0..count).map(|_| world.t0 - 86_400 * (3 + world.below(200) as i64)).collect();
         world
+    }
+
+    /// Asks for another length and density of ordinary life.
+    pub fn stretch(&mut self, history_hours: u32, every_seconds: u32) {
+        self.history_hours = i64::from(history_hours);
+        self.every_seconds = u64::from(every_seconds.max(1));
     }
 
     /// A number below `n` (splitmix64).
@@ -172,7 +184,8 @@ impl World {
 
     /// Ordinary talk: cron, sessions, smartd, dhcp, a mail queue.
     fn noise(&mut self) {
-        let (from, to) = (-HISTORY_HOURS * 3600, AFTER_HOURS * 3600);
+        let (from, to) = (-self.history_hours * 3600, AFTER_HOURS * 3600);
+        let (least, more) = ((self.every_seconds * 2 / 7).max(1), (self.every_seconds * 10 / 7).max(1));
         for host in 0..self.hosts.len() {
             let mut at = from + self.below(60) as i64;
             while at < to {
@@ -186,7 +199,7 @@ impl World {
                     6 => self.log(host, at, &format!("postfix/qmgr[900]: {pid:X}: removed"), ""),
                     _ => self.log(host, at, &format!("snmpd[650]: Connection from UDP: [10.0.9.5]:{pid}->[10.0.0.{host}]:161"), ""),
                 }
-                at += 8 + self.below(40) as i64;
+                at += (least + self.below(more)) as i64;
             }
         }
     }

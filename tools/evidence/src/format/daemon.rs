@@ -4,7 +4,7 @@
 //! Promise: the program is set when the format itself names it. Sources: OVS lib/vlog.c, libvirt src/util/virlog.c, Ceph
 //! src/log/Entry.h, kernel printk and `dmesg -T`, lich lines as quoted in incident notes.
 
-use super::{Record, number, record, skip_spaces, syslog, word};
+use super::{Record, holdfast, number, record, skip_spaces, syslog, word};
 use crate::stamp;
 
 /// `[  12.345678] text` or `[Thu Jan  7 18:13:11 2016] text`.
@@ -58,6 +58,9 @@ fn after_iso(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
                 && after.first().is_some_and(|b| b.is_ascii_digit() || *b == b'-')
             {
                 return ceph(stamp, body, after);
+            }
+            if holdfast::is_text(first, after) {
+                return holdfast::text(stamp, body);
             }
             let mut out = record(stamp, body);
             if looks_like_tag(after) {

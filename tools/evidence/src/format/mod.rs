@@ -5,6 +5,7 @@
 //! file that mixes them is read. What a message means is not decided here.
 
 mod daemon;
+mod holdfast;
 mod journal;
 mod syslog;
 
@@ -37,11 +38,13 @@ pub fn parse_line(line: &[u8]) -> Option<Record<'_>> {
     match first {
         b'<' => syslog::with_priority(line),
         b'[' => daemon::bracketed(line),
-        b'0'..=b'9' => daemon::numeric(line),
-        b'A'..=b'Z' | b'a'..=b'z' => {
-            syslog::bsd(line).or_else(|| daemon::ctime_line(line)).or_else(|| daemon::audit(line))
-        }
-        b'{' => parse_journal_json(line),
+        b'0'..=b'9' => daemon::numeric(line).or_else(|| holdfast::event(line)).or_else(|| syslog::cjk(line)),
+        b'A'..=b'Z' | b'a'..=b'z' => syslog::bsd(line)
+            .or_else(|| holdfast::event(line))
+            .or_else(|| daemon::ctime_line(line))
+            .or_else(|| daemon::audit(line)),
+        b'{' => parse_journal_json(line).or_else(|| holdfast::json(line)),
+        b' ' => syslog::cjk(line),
         _ => None,
     }
 }

@@ -71,7 +71,16 @@ fn strip_bom(text: &[u8]) -> &[u8] {
 /// An RFC 3164 line or one of the files that look like it.
 pub(super) fn bsd(line: &[u8]) -> Option<Record<'_>> {
     let (stamp, len) = stamp::bsd(line)?;
-    let rest = &line[len..];
+    after_stamp(stamp, &line[len..])
+}
+
+/// The same with a month in Chinese or Japanese.
+pub(super) fn cjk(line: &[u8]) -> Option<Record<'_>> {
+    let (stamp, len) = stamp::cjk(line)?;
+    after_stamp(stamp, &line[len..])
+}
+
+fn after_stamp(stamp: stamp::Stamp, rest: &[u8]) -> Option<Record<'_>> {
     let rest = rest.strip_prefix(b" ")?;
     let mut out = record(stamp, rest);
     if rest.first() == Some(&b' ') {

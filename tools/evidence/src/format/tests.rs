@@ -88,6 +88,23 @@ fn the_files_of_daemons_are_read() {
             "2016-01-07 18:13:11||kernel|None|None|Linux version 3.13",
         ),
         (
+            r#"9a583239 {"seq":1,"time_ms":1452161591523,"node":1,"level":"info","kind":"node-started"}"#,
+            r#"2016-01-07 10:13:11||holdfast|None|None|{"seq":1,"time_ms":1452161591523,"node":1,"level":"info","kind":"node-started"}"#,
+        ),
+        (
+            r#"{"timestamp":"2016-01-07T10:13:11.5Z","level":"WARN","fields":{"message":"x"},"target":"holdfast_node::run"}"#,
+            r#"2016-01-07 10:13:11||holdfast|None|None|{"timestamp":"2016-01-07T10:13:11.5Z","level":"WARN","fields":{"message":"x"},"target":"holdfast_node::run"}"#,
+        ),
+        (
+            "2016-01-07T10:13:11.515428Z  INFO holdfast_node::control: started node=1 incarnation=1",
+            "2016-01-07 10:13:11||holdfast|None|None|INFO holdfast_node::control: started node=1 incarnation=1",
+        ),
+        (
+            " 9月 16 19:31:41 cl4 chronyd[2153]: System clock wrong by 4.0 seconds",
+            "0000-09-16 19:31:41|cl4|chronyd|Some(2153)|None|System clock wrong by 4.0 seconds",
+        ),
+        ("9 月 16 日 19:31:41 cl4 systemd[1]: x", "0000-09-16 19:31:41|cl4|systemd|Some(1)|None|x"),
+        (
             "type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
             "2016-01-07 10:13:11||audit|None|None|type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
         ),
@@ -119,11 +136,13 @@ fn repeats_are_counted_in_both_wordings() {
 
 #[test]
 fn no_prefix_of_any_line_panics() {
-    let lines: [&[u8]; 6] = [
+    let lines: [&[u8]; 8] = [
         b"<165>1 2026-10-11T22:14:15.003Z web evntslog 12 ID47 [a@1 b=\"c\\\"] text",
         b"2016-01-07 18:13:11[1452161591] /lich/x.c:88 net_hb [2994] WARNING",
         b"Jan  7 18:14:30 cvk1 kernel: [ 1234.567890] o2net: x",
         b"[Thu Jan  7 18:13:11 CST 2016] Linux",
+        "9 月 16 日 19:31:41 cl4 a: b".as_bytes(),
+        b"9a583239 {\"seq\":1,\"time_ms\":1795559988523,\"node\":1}",
         b"type=SYSTEM_BOOT msg=audit(1452161591.123:45): pid=1",
         br#"{"__REALTIME_TIMESTAMP":"1452161591000000","MESSAGE":"a\"#,
     ];

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Measures holdfast-diagnose beside grep, zgrep and lnav, on the same files in the same run; `./x bench diagnose` calls it.
+#
+# usage: bench.sh TARGET_DIR [MIB]   files of MIB mebibytes (1024) are made below TARGET_DIR and removed again
+set -euo pipefail
+target=$1 mib=${2:-1024}
+[[ $mib =~ ^[0-9]{1,5}$ ]] && [ "$mib" -ge 16 ] && [ "$mib" -le 2048 ] || { echo "bench diagnose: MIB is 16 to 2048, not $mib" >&2; exit 2; }
+tool=$target/release/holdfast-diagnose
+cores=$(nproc)
+dir=$(mktemp -d "$target/bench-diagnose.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+
+# Runs a command; prints its seconds and its peak resident memory in MiB, sampled from the kernel's own high-water mark.
+measure() {
+    local begin end pid peak=0 now
+    begin=$(date +%s%N)
+    "$@" >"$dir/out" 2>"$dir/err" &
+    pid=$!
+    while now=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status" 2>/dev/null) && [ -n "$now" ]; do
+        peak=$now
+        sleep 0.02
+    done
+    wait "$pid" || [ $? = 1 ] # 1: nothing found, or nothing conclusive
+    end=$(date +%s%N)
+    awk -v ns=$((end - begin)) -v kb="$peak" 'BEGIN { printf "%.3f %.0f\n", ns / 1e9, kb / 1024 }'
+}
+
+row() { # name, lines, seconds, MiB
+    awk -v name="$1" -v lines="$2" -v s="$3" -v mem="$4" 'BEGIN {
+        printf "%-44s %8.2f s  %10.0f lines/s  %5.0f MiB\n", name, s, lines / s, mem }'
+}
+
+echo "Making a log of $mib MiB and its gz"
+awk -v bytes=$((mib << 20)) 'BEGIN {
+    for (n = 0; made < bytes; n++) {
+        t = n / 40
+        s = sprintf("Jan %2d %02d:%02d:%02d cvk1 ", 1 + t / 86400, t / 3600 % 24, t / 60 % 60, t % 60)
+        k = n % 9
+        if (n % 20011 == 7) s = s "iscsid: connect to 127.0.0.1:3260 failed (Connection refused)"
+        else if (k == 0) s = s "CRON[" n % 32768 "]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)"
+        else if (k < 3) s = s "sshd[" n % 32768 "]: Accepted publickey for monitor from 10.0.9." n % 250 " port " n % 60000 " ssh2"
+        else if (k < 5) s = s "snmpd[650]: Connection from UDP: [10.0.9.5]:" n % 60000 "->[10.0.0.1]:161"
+        else if (k < 7) s = s "kernel: [" t ".1] device vnet" n % 40 " entered promiscuous mode"
+        else s = s "libvirtd[801]: internal error: guest " n % 97 " answered after " n % 4000 " ms"
+        print s
+        made += length(s) + 1
+    }
+}' >"$dir/syslog"
+gzip -1 -c "$dir/syslog" >"$dir/syslog.1.gz"
+lines=$(wc -l <"$dir/syslog")
+say_size() { du -m --apparent-size "$1" | cut -f1; }
+echo "$lines lines; plain $(say_size "$dir/syslog") MiB, gz $(say_size "$dir/syslog.1.gz") MiB; $cores cores; load $(cut -d' ' -f1 /proc/loadavg)"
+cat "$dir/syslog" "$dir/syslog.1.gz" >/dev/null # both in the page cache, so that the disk is not measured
+
+pattern='Connection refused'
+plain_one=$(measure taskset -c 0 "$tool" "$dir/syslog" --brief)
+row "diagnose, plain, one core" "$lines" $plain_one
+row "diagnose, plain, $cores cores" "$lines" $(measure "$tool" "$dir/syslog" --brief)
+row "grep -c, plain, one core" "$lines" $(measure taskset -c 0 grep -c "$pattern" "$dir/syslog")
+gz_one=$(measure taskset -c 0 "$tool" "$dir/syslog.1.gz" --brief)
+row "diagnose, gz, one core" "$lines" $gz_one
+row "diagnose, gz, $cores cores" "$lines" $(measure "$tool" "$dir/syslog.1.gz" --brief)
+zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir/syslog.1.gz")
+row "zgrep -c, gz, one core (a shell: no memory)" "$lines" "${zgrep_one% *}" 0
+if command -v lnav >/dev/null; then
+    row "lnav -n (index, count), plain" "$lines" $(measure lnav -n -c ';SELECT count(*) FROM all_logs' "$dir/syslog")
+else
+    echo "lnav is not installed: not measured"
+fi
+awk -v a="${gz_one% *}" -v b="${zgrep_one% *}" 'BEGIN { printf "diagnose on gz takes %.2f times as long as zgrep -c\n", a / b }'
+rm -f "$dir/syslog" "$dir/syslog.1.gz"
+
+echo "Making five hosts and a week"
+seed=1
+while :; do
+    rm -rf "$dir/week"
+    "$tool" synth incident --seed $seed -o "$dir/week" >/dev/null
+    [ "$(find "$dir/week" -mindepth 1 -maxdepth 1 -type d | wc -l)" -lt 5 ] || break
+    seed=$((seed + 1))
+done
+rm -rf "$dir/week"
+"$tool" synth incident --seed $seed --hours 168 --every 3 -o "$dir/week" >/dev/null
+week=$(find "$dir/week" -type f -not -name '*.gz' -exec cat {} + | wc -l)
+zipped=$(find "$dir/week" -name '*.gz' -exec zcat {} + | wc -l)
+find "$dir/week" -type f -exec cat {} + >/dev/null
+row "diagnose, five hosts and a week, $cores cores" $((week + zipped)) $(measure "$tool" "$dir/week" --brief)
