@@ -89,7 +89,7 @@ pub enum RealError {
         /// The log.
         name: String,
         /// Why.
-        source: AnalyseError,
+        source: Box<AnalyseError>,
     },
 }
 
@@ -104,7 +104,7 @@ pub fn score_real(folder: &Path) -> Result<Vec<RealScore>, RealError> {
     for log in index.log {
         let report = match analyse(&[folder.join(&log.name)], &Options::default(), &Progress::default()) {
             Ok(report) => report,
-            Err(source) => return Err(RealError::Log { name: log.name, source }),
+            Err(source) => return Err(RealError::Log { name: log.name, source: Box::new(source) }),
         };
         let named = report.causes.first().map(|c| c.id.clone());
         let outcome = match &named {
