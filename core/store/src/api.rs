@@ -72,6 +72,11 @@ pub enum StoreOutput {
     Opened(OpenReport),
     /// The disk cannot be used.
     OpenFailed(OpenError),
+    /// A copy that was given up is gone, durably: no crash brings it back.
+    Dropped {
+        /// Whose.
+        segment: SegmentKey,
+    },
     /// Something that an operator should hear of.
     Event(StoreEvent),
 }
@@ -210,6 +215,8 @@ pub struct Usage {
     pub extents_total: u64,
     /// Extents that no segment holds.
     pub extents_free: u64,
+    /// Extents that new data may still take; zero: the disk is full, and only what is there can be changed.
+    pub extents_for_new_data: u64,
     /// Pages that are in use.
     pub pages_used: u64,
     /// The journal ring's size in bytes.

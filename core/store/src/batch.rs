@@ -73,7 +73,7 @@ pub(crate) enum Completion {
     Release { hold: u64 },
     State { key: SegmentKey, life: u64, hold: Option<u64> },
     Mark { key: SegmentKey, life: u64, lsn: Lsn },
-    Dropped { hold: Option<u64>, extents: Vec<ExtentEntry> },
+    Dropped { key: SegmentKey, hold: Option<u64>, extents: Vec<ExtentEntry> },
 }
 
 /// A record of the batch in flight.
@@ -121,6 +121,12 @@ impl Journal {
     }
     pub(crate) fn is_idle(&self) -> bool {
         self.urgent.is_empty() && self.copies.is_empty() && self.normal.is_empty() && self.in_flight.is_none()
+    }
+    /// The copies whose end waits to become durable.
+    pub(crate) fn dropping(&self) -> impl Iterator<Item = SegmentKey> {
+        let in_flight = self.in_flight.iter().flat_map(|b| &b.completions);
+        let queued = self.normal.iter().filter_map(|q| q.done.as_ref()).chain(in_flight);
+        queued.filter_map(|c| if let Completion::Dropped { key, .. } = c { Some(*key) } else { None })
     }
     /// The orders that have no outcome yet.
     pub(crate) fn waiting_orders(&self) -> Vec<(SegmentKey, OrderToken)> {
@@ -368,7 +374,7 @@ impl Disk {
                 }
                 self.round_marked(key, out);
             }
-            Completion::Dropped { hold, extents } => {
+            Completion::Dropped { key, hold, extents } => {
                 hold.map(|h| self.journal.holds.remove(&h));
                 for entry in extents {
                     self.pages.release(entry.page);
@@ -376,6 +382,7 @@ impl Disk {
                         self.extents.release(location);
                     }
                 }
+                out.push(StoreOutput::Dropped { segment: key });
             }
         }
     }

@@ -52,8 +52,10 @@ pub(crate) struct Disk {
     pub next_life: u64,
     pub extents: Slots,
     pub pages: Slots,
-    /// Extents kept free for writes in the log.
+    /// Extents kept free for writes in the log, and for writes that are to come.
     pub promised: u64,
+    /// When the first of what is kept for writes to come is given back.
+    pub kept_until: Time,
     pub page_sequence: u64,
     pub cache: PageCache,
     pub purposes: BTreeMap<DiskToken, Purpose>,
@@ -76,8 +78,8 @@ pub(crate) struct Disk {
     pub log_memory: u64,
     /// Journal bytes of records that are not committed.
     pub uncommitted: u64,
-    /// Copies that had an append refused in this burst of inputs.
-    pub refusing: BTreeSet<SegmentKey>,
+    /// Copies that had an append refused in this burst of inputs, and why.
+    pub refusing: BTreeMap<SegmentKey, StoreRefusal>,
     pub failed: bool,
 }
 
@@ -136,6 +138,14 @@ impl Disk {
                 });
             }
             StoreOrder::InstallImage { blocks } => self.install(key, token, blocks, out),
+            StoreOrder::KeepRoom { extent, after } => {
+                let kept = self.keep_room(now, key, extent.0, after);
+                let outcome = match kept {
+                    Ok(spare) => StoreOutcome::RoomKept { spare },
+                    Err(refusal) => StoreOutcome::Refused(refusal),
+                };
+                out.push(StoreOutput::Done { segment: key, token, outcome });
+            }
             StoreOrder::Read { range } => self.start_job(key, token, JobKind::Read { range }, out),
             StoreOrder::Status { range } => self.start_job(key, token, JobKind::status(range), out),
             StoreOrder::ReadLog { after, max_bytes } => self.read_log(key, token, after, max_bytes, out),
@@ -225,6 +235,7 @@ impl Disk {
         if self.failed {
             return;
         }
+        self.expire_kept(now);
         self.advance_round(out);
         self.relieve(out);
         self.start_round(now, out);
@@ -255,6 +266,7 @@ impl Disk {
         Usage {
             extents_total: self.extents.total().into(),
             extents_free: self.extents.free().into(),
+            extents_for_new_data: self.spare_extents(),
             pages_used: u64::from(self.pages.total() - self.pages.free()),
             journal_bytes: self.ring.capacity(),
             journal_used: self.ring.used(),

@@ -45,10 +45,8 @@ impl Disk {
         let extents: BTreeSet<u32> = blocks.iter().map(|b| b.block.extent().0).collect();
         let with_data: BTreeSet<u32> =
             blocks.iter().filter(|b| b.data.is_some()).map(|b| b.block.extent().0).collect();
-        let is_fresh =
-            |e: &&u32| !s.pending.contains_key(*e) && s.extents.get(*e).is_none_or(|x| x.location.is_none());
-        let fresh = with_data.iter().filter(is_fresh).count() as u64;
-        if fresh > self.available_extents() {
+        let fresh = with_data.iter().filter(|e| !s.claims(**e) && !s.has_place(**e)).count() as u64;
+        if fresh > self.spare_extents() {
             return refuse(key, token, StoreRefusal::Full, out);
         }
         // The pages carry the copy's life: its state must be in the journal before they count.

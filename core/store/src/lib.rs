@@ -29,6 +29,7 @@ mod read_log;
 mod recovery;
 mod replay;
 mod ring;
+mod room;
 mod segment;
 mod select;
 mod slot;
@@ -178,11 +179,11 @@ impl Store {
         }
     }
 
-    /// Gives up a copy: durable soon, and its space is free then. Orders under way for it may come back as
-    /// refused.
+    /// Gives up a copy: durable soon, and its space is free then; [`StoreOutput::Dropped`] says so. Orders under way
+    /// for it may come back as refused. Safe to repeat.
     pub fn drop_replica(&mut self, now: Time, key: SegmentKey, out: &mut Vec<StoreOutput>) {
         if let Some(disk) = self.disk_mut() {
-            disk.drop_segment(key);
+            disk.drop_segment(key, out);
             disk.pump(now, out);
         }
     }

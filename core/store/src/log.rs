@@ -6,8 +6,7 @@ use crate::batch::{Completion, QueuedEntry};
 use crate::disk::Disk;
 use crate::format::journal::SegmentState;
 use crate::segment::{LogEntry, Segment, written_extents};
-use crate::writeback::Round;
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
@@ -39,17 +38,25 @@ impl Disk {
         let Some(s) = self.segments.get(&key) else { return Err(StoreRefusal::Unknown) };
         let end = cut_after.map_or(s.last().lsn, |after| after.min(s.last().lsn));
         let follows = (end.0 + 1..).zip(&records).all(|(lsn, r)| r.position.lsn.0 == lsn);
-        if self.refusing.contains(&key) || !follows {
-            return Err(StoreRefusal::Full);
+        if let Some(refusal) = self.refusing.get(&key) {
+            return Err(*refusal);
         }
-        if let Some(lsn) = damaged_record(&records) {
-            out.push(StoreOutput::Event(StoreEvent::DamagedRecord { segment: key, lsn }));
-            self.refusing.insert(key);
-            return Err(StoreRefusal::Full);
+        if !follows {
+            return Err(StoreRefusal::Later);
         }
-        if !self.has_room(key, &records) {
-            self.refusing.insert(key);
-            return Err(StoreRefusal::Full);
+        let fits = match damaged_record(&records) {
+            Some(lsn) => {
+                out.push(StoreOutput::Event(StoreEvent::DamagedRecord { segment: key, lsn }));
+                Err(StoreRefusal::Later)
+            }
+            None => self.fits(key, &records),
+        };
+        if let Err(mut refusal) = fits {
+            if refusal == StoreRefusal::Full && self.is_giving_back() {
+                (refusal, self.writeback_due) = (StoreRefusal::Later, true);
+            }
+            self.refusing.insert(key, refusal);
+            return Err(refusal);
         }
         self.ensure_stated(key);
         if let Some(after) = cut_after {
@@ -81,66 +88,12 @@ impl Disk {
         self.log_memory += record.data_bytes() as u64;
         self.uncommitted += journal_cost(&record);
         s.log.push_back(LogEntry { record: record.clone(), place: None });
+        let lsn = record.position.lsn;
         for extent in written_extents(&record) {
             self.pending_add(key, extent.0);
+            self.use_kept(key, extent.0, lsn);
         }
         self.queue(key, life, QueuedEntry::Record(record), None);
-    }
-
-    /// One more write waits to be put into the extent.
-    pub(crate) fn pending_add(&mut self, key: SegmentKey, extent: u32) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let count = s.pending.entry(extent).or_insert(0);
-        *count += 1;
-        if *count == 1 && s.extents.get(&extent).is_none_or(|e| e.location.is_none()) {
-            self.promised += 1;
-        }
-        s.hollow.remove(&extent);
-    }
-
-    /// A write of the extent is in place, or gone.
-    pub(crate) fn pending_remove(&mut self, key: SegmentKey, extent: u32) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let Some(count) = s.pending.get_mut(&extent) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        s.pending.remove(&extent);
-        match s.extents.get(&extent) {
-            Some(e) if e.location.is_some() => {
-                if e.present == 0 {
-                    s.hollow.insert(extent);
-                    self.dirty.insert(key);
-                }
-            }
-            _ => self.promised -= 1,
-        }
-    }
-
-    /// Extents that nobody holds and nobody was promised.
-    pub(crate) fn available_extents(&self) -> u64 {
-        let taken_for_promises = self.round.as_ref().map_or(0, Round::allocated);
-        (u64::from(self.extents.free()) + taken_for_promises).saturating_sub(self.promised)
-    }
-
-    pub(crate) fn has_room(&self, key: SegmentKey, records: &[Record]) -> bool {
-        let Some(s) = self.segments.get(&key) else { return false };
-        let fresh: BTreeSet<u32> = records
-            .iter()
-            .flat_map(written_extents)
-            .map(|e| e.0)
-            .filter(|e| !s.pending.contains_key(e) && s.extents.get(e).is_none_or(|x| x.location.is_none()))
-            .collect();
-        if fresh.len() as u64 > self.available_extents() {
-            return false;
-        }
-        // Uncommitted records may have to be copied forward while the ring is full, so they may never hold most
-        // of it. Records without data go on longer: they are what frees space.
-        let cost: u64 = records.iter().map(journal_cost).sum();
-        let limit = self.uncommitted_limit();
-        let is_small = records.iter().all(|r| r.data_bytes() == 0);
-        self.uncommitted + cost <= if is_small { limit + self.ring.capacity() / 16 } else { limit }
     }
 
     /// Removes records after `after` from the log.
@@ -263,9 +216,14 @@ impl Disk {
         }
     }
 
-    /// Gives up a copy. Its space is free once that is durable.
-    pub(crate) fn drop_segment(&mut self, key: SegmentKey) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
+    /// Gives up a copy. Its space is free once that is durable, and it is said then.
+    pub(crate) fn drop_segment(&mut self, key: SegmentKey, out: &mut Vec<StoreOutput>) {
+        let Some(s) = self.segments.get_mut(&key) else {
+            if !self.failed && !self.journal.dropping().any(|k| k == key) {
+                out.push(StoreOutput::Dropped { segment: key });
+            }
+            return;
+        };
         let (commit, settled) = (s.commit, s.settled);
         let mut oldest = s.oldest_batch();
         oldest = [oldest, s.stated].into_iter().flatten().min();
@@ -274,7 +232,12 @@ impl Disk {
         let Some(mut s) = self.segments.remove(&key) else { return };
         // Images that wait to be installed hold promises of their own.
         for extent in s.pending.keys() {
-            if s.extents.get(extent).is_none_or(|e| e.location.is_none()) {
+            if !s.has_place(*extent) {
+                self.promised -= 1;
+            }
+        }
+        for extent in s.kept.keys() {
+            if !s.has_place(*extent) && !s.pending.contains_key(extent) {
                 self.promised -= 1;
             }
         }
@@ -289,10 +252,11 @@ impl Disk {
         if s.stated.is_some() || s.state_queued {
             let state = SegmentState { life: s.life, dropped: true, ..SegmentState::default() };
             let hold = oldest.map(|sequence| self.journal.hold(sequence));
-            let done = Completion::Dropped { hold, extents };
+            let done = Completion::Dropped { key, hold, extents };
             self.queue(key, s.life, QueuedEntry::State(state), Some(done));
         } else {
             assert!(extents.is_empty(), "a copy without a durable state has nothing in place");
+            out.push(StoreOutput::Dropped { segment: key });
         }
     }
 }

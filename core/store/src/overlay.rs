@@ -134,6 +134,10 @@ impl ExtentOverlay {
             (None, None) => None,
         }
     }
+    /// Whether blocks that may be in place are absent from now on.
+    pub(crate) fn takes_data_away(&self) -> bool {
+        self.whole.is_some() || self.blocks.values().any(|b| matches!(b.content, Content::Absent))
+    }
     /// The newest LSN of anything here.
     pub(crate) fn newest(&self) -> Lsn {
         self.blocks.values().map(|b| b.lsn).chain(self.whole).max().unwrap_or_default()

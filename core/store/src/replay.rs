@@ -158,6 +158,7 @@ impl Disk {
             extents: Slots::new(superblock.layout.extent_count()),
             pages: Slots::new(superblock.layout.pages()),
             promised: 0,
+            kept_until: Time::NEVER,
             page_sequence: found.iter().map(|f| f.entry.sequence).max().unwrap_or(0),
             cache: PageCache::new(config.page_cache_bytes),
             purposes: BTreeMap::new(),
@@ -173,7 +174,7 @@ impl Disk {
             dirty: BTreeSet::new(),
             log_memory: 0,
             uncommitted: 0,
-            refusing: BTreeSet::new(),
+            refusing: BTreeMap::new(),
             failed: false,
             superblock,
         };

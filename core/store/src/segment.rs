@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use holdfast_types::{
     BLOCK_BYTES, BlockIndex, BlockRange, EXTENT_BLOCKS, Epoch, ExtentIndex, LogPosition, Lsn, Record,
-    RecordBody, RepeatState, ReplicaState,
+    RecordBody, RepeatState, ReplicaState, Time,
 };
 
 /// Where a record lies in the journal.
@@ -53,6 +53,15 @@ pub(crate) struct ExtentEntry {
     pub sequence: u64,
 }
 
+/// Room that is kept for records to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// For those after this one.
+    pub after: Lsn,
+    /// Until then.
+    pub until: Time,
+}
+
 /// A segment's copy.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
@@ -74,6 +83,8 @@ pub(crate) struct Segment {
     pub extents: BTreeMap<u32, ExtentEntry>,
     /// For each extent, how many writes in the log or by images are not in place.
     pub pending: BTreeMap<u32, u32>,
+    /// Extents for which room is kept, although no write waits for it yet.
+    pub kept: BTreeMap<u32, Kept>,
     /// Extents that hold space for no block; freed by the next writeback.
     pub hollow: BTreeSet<u32>,
     /// The batch of its last durable state entry; None before the first.
@@ -103,6 +114,15 @@ impl Segment {
     }
     fn index(&self, lsn: Lsn) -> Option<usize> {
         usize::try_from(lsn.0.checked_sub(self.trim.lsn.0 + 1)?).ok()
+    }
+
+    /// Whether the extent has its place on the disk.
+    pub(crate) fn has_place(&self, extent: u32) -> bool {
+        self.extents.get(&extent).is_some_and(|e| e.location.is_some())
+    }
+    /// Whether a place that the extent has, or is to get, must stay its.
+    pub(crate) fn claims(&self, extent: u32) -> bool {
+        self.pending.contains_key(&extent) || self.kept.contains_key(&extent)
     }
 
     /// What a state entry says now.

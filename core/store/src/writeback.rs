@@ -292,7 +292,7 @@ impl Disk {
             }
             apply(page, e.whole, &e.blocks);
             let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
-            let pending = segment.is_none_or(|s| s.pending.contains_key(&e.extent.0));
+            let pending = segment.is_none_or(|s| s.claims(e.extent.0));
             if page.present_count() == 0 && !pending {
                 e.freed_location = page.location.take();
             }
@@ -387,7 +387,7 @@ impl Disk {
             })
         });
         let Some(number) = e.page_number else { return };
-        let is_pending = s.pending.contains_key(&extent.0);
+        let is_pending = s.claims(extent.0);
         let entry = ExtentEntry {
             page: number,
             slot: e.old.is_some_and(|o| !o.slot),

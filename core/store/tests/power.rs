@@ -109,7 +109,7 @@ impl Run {
         self.models[n].appends.insert(number, last);
         if let Some(StoreOutcome::Refused(refusal)) = self.rig.outcomes.get(&number) {
             // Nothing of it is in the log.
-            assert_eq!(*refusal, StoreRefusal::Full);
+            assert_eq!(*refusal, StoreRefusal::Later);
             self.rig.outcomes.remove(&number);
             let m = &mut self.models[n];
             m.appends.remove(&number);
@@ -178,6 +178,15 @@ impl Run {
                 let epoch = self.models[n].epoch;
                 let number = self.rig.order(k, StoreOrder::Seal { epoch: Epoch(epoch) });
                 self.models[n].sealed_order = Some((number, epoch));
+            }
+            15 if self.rng.one_in(2) => {
+                // Room that no record uses, or one that is on its way already: every count has to stay right.
+                let extent = ExtentIndex((self.rng.below(BLOCKS) / u64::from(EXTENT_BLOCKS)) as u32);
+                let after = Lsn((self.models[n].log.len() as u64 + 3).saturating_sub(self.rng.below(6)));
+                let number = self.rig.order(k, StoreOrder::KeepRoom { extent, after });
+                let outcome = self.rig.outcomes.remove(&number);
+                assert!(matches!(outcome, Some(StoreOutcome::RoomKept { .. })), "{outcome:?}");
+                self.rig.now += Duration::from_secs(self.rng.below(5));
             }
             15 => {
                 if let Some(time) = self.rig.store.next_timer().filter(|_| self.rng.one_in(4)) {

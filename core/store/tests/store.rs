@@ -166,7 +166,7 @@ fn a_write_with_a_wrong_checksum_never_reaches_the_journal() {
         w.crcs = vec![w.crcs[0], 1].into();
     }
     let outcome = rig.run(key(0), append(vec![bad]));
-    assert_eq!(outcome, StoreOutcome::Refused(StoreRefusal::Full));
+    assert_eq!(outcome, StoreOutcome::Refused(StoreRefusal::Later));
     assert_eq!(rig.events, [StoreEvent::DamagedRecord { segment: key(0), lsn: Lsn(1) }]);
     assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last), Some(LogPosition::ZERO));
 }
@@ -228,7 +228,7 @@ fn appends_given_before_a_refusal_was_heard_of_are_refused_with_it() {
         w.crcs = vec![1].into();
     }
     let cut = StoreOrder::Append { cut_after: Some(Lsn(1)), records: vec![bad], sealed: Epoch(2) };
-    let refused = StoreOutcome::Refused(StoreRefusal::Full);
+    let refused = StoreOutcome::Refused(StoreRefusal::Later);
     let orders = [cut, append(vec![write(2, 3, 0, 1)]), append(vec![write(2, 4, 0, 1)])];
     for order in orders {
         // The second one would follow record 1.2, which the first one was to cut.
@@ -353,12 +353,12 @@ fn uncommitted_records_do_not_pin_the_ring() {
 }
 
 #[test]
-fn uncommitted_data_beyond_the_ring_is_refused_as_full() {
+fn uncommitted_data_beyond_the_ring_is_refused_for_now() {
     let mut rig = rig();
     let mut lsn = 0;
     let refused = (0..64).any(|_| {
         lsn += 1;
-        rig.run(key(0), append(vec![write(1, lsn, 0, 64)])) == StoreOutcome::Refused(StoreRefusal::Full)
+        rig.run(key(0), append(vec![write(1, lsn, 0, 64)])) == StoreOutcome::Refused(StoreRefusal::Later)
     });
     assert!(refused && lsn > 4);
     rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn - 1) });

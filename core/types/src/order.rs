@@ -53,6 +53,15 @@ pub enum StoreOrder {
         /// Never falls, never beyond the log's end.
         lsn: Lsn,
     },
+    /// Keep room free for records after `after` that put data into this extent. In memory only, and not for long:
+    /// what is not used within seconds is given back. Outcome: `RoomKept`, or `Refused` as `Full` when there is no
+    /// room, as `Later` when room is about to be given back.
+    KeepRoom {
+        /// Which extent.
+        extent: ExtentIndex,
+        /// The giver's last record: what the copy gets up to there does not use the room up.
+        after: Lsn,
+    },
     /// Committed content of whole blocks, each checked. Outcome: `Read` or `BadBlocks`.
     Read {
         /// Which blocks.
@@ -128,6 +137,11 @@ pub enum StoreOutcome {
         /// The log's new end.
         last: LogPosition,
     },
+    /// The room is kept.
+    RoomKept {
+        /// How many extents are left for new data.
+        spare: u64,
+    },
     /// The content, in pieces that follow each other.
     Read {
         /// Whole blocks.
@@ -188,7 +202,7 @@ pub enum StoreOutcome {
 /// Why a store did not carry out an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum StoreRefusal {
-    /// No extent or no journal space is free. May pass.
+    /// No extent is free. It passes when data is discarded, or a copy leaves the disk.
     #[error("the disk is full")]
     Full,
     /// The disk failed a write or a flush, or is gone. It does not pass.
@@ -197,6 +211,10 @@ pub enum StoreRefusal {
     /// The segment has no copy on this disk.
     #[error("no such segment on this disk")]
     Unknown,
+    /// Not at this moment: the journal holds too much that is not committed, extents are about to be given back, or
+    /// what was given does not follow the log or is damaged.
+    #[error("the disk cannot take it yet")]
+    Later,
 }
 
 /// A block as it goes from one copy to another.

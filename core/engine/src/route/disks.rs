@@ -109,6 +109,7 @@ impl Engine {
                     }
                     out.push(Output::DiskRefused { disk, error });
                 }
+                StoreOutput::Dropped { segment } => out.push(Output::Freed { segment, disk }),
                 StoreOutput::Event(event) => out.push(Output::Event(EngineEvent::Store { disk, event })),
             }
         }

@@ -90,7 +90,8 @@ impl Engine {
         self.free_deleted(now, map, out);
     }
 
-    /// Only a tombstone frees a copy; that a segment is absent from a map never does (replication.md H19).
+    /// Only a tombstone frees a copy; that a segment is absent from a map never does (replication.md H19). Control hears
+    /// of it when the copy is gone durably: after a crash before that it is found on the disk and given up again.
     fn free_deleted(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
         let node = self.config.node;
         for (key, tombstone) in &map.tombstones {
@@ -99,7 +100,6 @@ impl Engine {
                     continue;
                 }
                 self.with_store(now, copy.disk, out, |store, o| store.drop_replica(now, *key, o));
-                out.push(Output::Freed { segment: *key, disk: copy.disk });
             }
         }
     }

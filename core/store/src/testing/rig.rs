@@ -23,6 +23,8 @@ pub struct Rig {
     pub outcomes: BTreeMap<u64, StoreOutcome>,
     /// What was said to operators.
     pub events: Vec<StoreEvent>,
+    /// Copies that it said are gone.
+    pub dropped: Vec<SegmentKey>,
     /// What the last opening found.
     pub opened: Option<Result<OpenReport, OpenError>>,
     next: u64,
@@ -51,6 +53,7 @@ impl Rig {
             config,
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            dropped: Vec::new(),
             opened: None,
             next: 0,
         };
@@ -69,6 +72,7 @@ impl Rig {
                 }
                 StoreOutput::Opened(report) => self.opened = Some(Ok(report)),
                 StoreOutput::OpenFailed(error) => self.opened = Some(Err(error)),
+                StoreOutput::Dropped { segment } => self.dropped.push(segment),
                 StoreOutput::Event(event) => self.events.push(event),
             }
         }

@@ -1,0 +1,126 @@
+//! Room for data that is to come: it is kept, used, given back, and refused by name.
+
+mod common;
+
+use common::*;
+use holdfast_store::testing::{Cut, Rig};
+use holdfast_types::*;
+
+const FULL: StoreOutcome = StoreOutcome::Refused(StoreRefusal::Full);
+const LATER: StoreOutcome = StoreOutcome::Refused(StoreRefusal::Later);
+
+fn keep(extent: u32, after: u64) -> StoreOrder {
+    StoreOrder::KeepRoom { extent: ExtentIndex(extent), after: Lsn(after) }
+}
+
+/// Fills the disk but for `left` extents; the log's end.
+fn fill(rig: &mut Rig, left: u32) -> u64 {
+    let count = rig.store.usage().extents_total as u32 - left;
+    for extent in 0..count {
+        put(rig, write(1, u64::from(extent) + 1, extent * EXTENT_BLOCKS, 1));
+    }
+    rig.idle();
+    u64::from(count)
+}
+
+#[test]
+fn what_is_kept_is_there_for_its_record_and_for_no_other() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    let lsn = fill(&mut rig, 1);
+    assert_eq!(rig.store.usage().extents_for_new_data, 1);
+    assert_eq!(rig.run(key(0), keep(100, lsn)), StoreOutcome::RoomKept { spare: 0 });
+    assert_eq!(rig.store.usage().extents_for_new_data, 0);
+    // Asked again it is the same room.
+    assert_eq!(rig.run(key(0), keep(100, lsn)), StoreOutcome::RoomKept { spare: 0 });
+    assert_eq!(rig.run(key(1), keep(0, 0)), FULL);
+    assert_eq!(rig.run(key(1), append(vec![write(1, 1, 0, 1)])), FULL);
+    put(&mut rig, write(1, lsn + 1, 100 * EXTENT_BLOCKS, 1));
+    rig.idle();
+    assert_eq!(rig.store.usage().extents_free, 0);
+    // What is in place needs no room.
+    assert_eq!(rig.run(key(0), keep(100, lsn + 1)), StoreOutcome::RoomKept { spare: 0 });
+    assert_eq!(rig.run(key(0), keep(101, lsn + 1)), FULL);
+}
+
+#[test]
+fn what_is_not_used_is_given_back() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    let lsn = fill(&mut rig, 1);
+    assert_eq!(rig.run(key(0), keep(100, lsn)), StoreOutcome::RoomKept { spare: 0 });
+    rig.now += Duration::from_secs(9);
+    assert_eq!(rig.run(key(1), keep(0, 0)), FULL);
+    rig.now += Duration::from_secs(2);
+    assert_eq!(rig.run(key(1), keep(0, 0)), StoreOutcome::RoomKept { spare: 0 });
+    // A copy's end gives back what is kept for it.
+    rig.call(|s, now, out| s.drop_replica(now, key(1), out));
+    rig.settle();
+    assert_eq!(rig.store.usage().extents_for_new_data, 1);
+}
+
+#[test]
+fn an_older_record_does_not_use_up_what_is_kept_for_a_newer_one() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    let lsn = fill(&mut rig, 1);
+    // The owner has ordered a write, a discard, and asks for room to write again; this copy has none of them yet.
+    assert_eq!(rig.run(key(0), keep(100, lsn + 2)), StoreOutcome::RoomKept { spare: 0 });
+    put(&mut rig, write(1, lsn + 1, 100 * EXTENT_BLOCKS, 1));
+    put(&mut rig, zero(1, lsn + 2, 100 * EXTENT_BLOCKS, EXTENT_BLOCKS));
+    rig.idle();
+    assert_eq!(rig.run(key(1), append(vec![write(1, 1, 0, 1)])), FULL);
+    put(&mut rig, write(1, lsn + 3, 100 * EXTENT_BLOCKS, 1));
+    rig.idle();
+    assert_eq!(rig.store.usage().extents_free, 0);
+}
+
+#[test]
+fn an_extent_emptied_while_room_was_kept_in_it_becomes_free_when_that_ends() {
+    let mut rig = rig();
+    let lsn = fill(&mut rig, 0);
+    assert_eq!(rig.run(key(0), keep(0, lsn)), StoreOutcome::RoomKept { spare: 0 });
+    put(&mut rig, zero(1, lsn + 1, 0, EXTENT_BLOCKS));
+    rig.idle();
+    assert_eq!(rig.run(key(0), keep(100, lsn + 1)), FULL);
+    rig.now += Duration::from_secs(11);
+    rig.settle();
+    rig.idle();
+    assert_eq!(rig.store.usage().extents_free, 1);
+}
+
+#[test]
+fn room_that_is_about_to_be_given_back_is_said_to_come() {
+    let mut rig = rig();
+    let lsn = fill(&mut rig, 0);
+    assert_eq!(rig.run(key(0), keep(100, lsn)), FULL);
+    // Not committed yet, as at a copy that hears of the commit a moment later.
+    rig.run(key(0), append(vec![zero(1, lsn + 1, 0, EXTENT_BLOCKS)]));
+    assert_eq!(rig.run(key(0), keep(100, lsn + 1)), LATER);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn + 1) });
+    assert_eq!(rig.run(key(0), keep(100, lsn + 1)), LATER);
+    // Being asked for is a reason to write back: no timer is needed.
+    rig.settle();
+    assert_eq!(rig.run(key(0), keep(100, lsn + 1)), StoreOutcome::RoomKept { spare: 0 });
+}
+
+#[test]
+fn a_copy_is_said_to_be_gone_when_no_crash_brings_it_back() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 1));
+    let drop_it = |rig: &mut Rig| rig.call(|s, now, out| s.drop_replica(now, key(0), out));
+    drop_it(&mut rig);
+    drop_it(&mut rig);
+    assert_eq!(rig.dropped, [], "it is not on the disk yet");
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.segments(), [key(0)]);
+    assert_eq!(rig.dropped, []);
+    drop_it(&mut rig);
+    rig.settle();
+    assert_eq!(rig.dropped, [key(0)]);
+    rig.restart(Cut::LoseAll);
+    assert_eq!(rig.store.segments(), []);
+    // Who missed that asks again.
+    drop_it(&mut rig);
+    assert_eq!(rig.dropped, [key(0), key(0)]);
+}
