@@ -126,6 +126,16 @@ pub enum ReplicationEvent {
         /// Where the owner's log parts from it.
         at: Lsn,
     },
+    /// A copy's disk has no room for new data.
+    NoRoom {
+        /// Which copy's.
+        replica: ReplicaRef,
+    },
+    /// A copy's disk that was full has room again.
+    RoomAgain {
+        /// Which copy's.
+        replica: ReplicaRef,
+    },
     /// A copy's store refused an order.
     StoreRefused {
         /// Which.
@@ -142,6 +152,8 @@ pub enum DropReason {
     Unreachable,
     /// It acknowledges nothing.
     Stuck,
+    /// Its disk has no room for what the others have.
+    Full,
     /// What it needs is not in the log any more.
     TooFarBehind,
     /// It lost what it had acknowledged.
@@ -197,6 +209,12 @@ impl fmt::Display for ReplicationEvent {
             E::Diverged { replica, applied, at } => {
                 write!(f, "copy on node {} applied {applied}, the owner's log parts at {at}", on(replica))
             }
+            E::NoRoom { replica } => write!(
+                f,
+                "disk of node {} is full: new data is refused with \"no space\"; discard data (fstrim) or delete volumes",
+                on(replica)
+            ),
+            E::RoomAgain { replica } => write!(f, "disk of node {} has room again", on(replica)),
             E::StoreRefused { replica, reason } => write!(f, "store of node {}: {reason}", on(replica)),
         }
     }

@@ -171,6 +171,24 @@ pub enum Body {
         /// Block by block, in order.
         blocks: Vec<BlockDigest>,
     },
+    /// Keep room for records after `after` that put data into the extent.
+    Room {
+        /// Pairs.
+        number: u64,
+        /// Which extent.
+        extent: ExtentIndex,
+        /// The owner's last record.
+        after: Lsn,
+    },
+    /// It is kept, or why not.
+    RoomReply {
+        /// Pairs.
+        number: u64,
+        /// None: it is kept.
+        refusal: Option<holdfast_types::StoreRefusal>,
+        /// How many extents the disk has left for new data.
+        spare: u64,
+    },
     /// Every image is in place and compared: the copy is complete.
     Finish {
         /// The repeats of everything committed.
@@ -239,6 +257,7 @@ impl Body {
             | Body::LearnReply { .. }
             | Body::ImageReply { .. }
             | Body::DigestReply { .. }
+            | Body::RoomReply { .. }
             | Body::FinishReply => true,
             Body::Seal { .. }
             | Body::Append { .. }
@@ -250,6 +269,7 @@ impl Body {
             | Body::Learn { .. }
             | Body::Image { .. }
             | Body::Digest { .. }
+            | Body::Room { .. }
             | Body::Finish { .. } => false,
         }
     }
@@ -354,6 +374,8 @@ pub struct SegmentReply {
     pub id: RequestId,
     /// Which segment.
     pub segment: SegmentKey,
+    /// The owner's.
+    pub epoch: Epoch,
     /// The answer.
     pub result: SegmentResult,
 }

@@ -68,7 +68,7 @@ pub enum WireError {
 enum Head {
     Replication { segment: SegmentKey, epoch: Epoch, replica: ReplicaRef, body: BodyHead },
     Request { id: RequestId, session: SessionId, low: u64, segment: SegmentKey, op: OpHead },
-    Reply { id: RequestId, segment: SegmentKey, result: ResultHead },
+    Reply { id: RequestId, segment: SegmentKey, epoch: Epoch, result: ResultHead },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,7 +160,8 @@ pub fn encode(message: &Message) -> Frame {
             Head::Request { id: r.id, session: r.session, low: r.low, segment: r.segment, op }
         }
         Message::Reply(r) => {
-            Head::Reply { id: r.id, segment: r.segment, result: result_head(&r.result, &mut payload) }
+            let result = result_head(&r.result, &mut payload);
+            Head::Reply { id: r.id, segment: r.segment, epoch: r.epoch, result }
         }
     };
     let mut header = alloc::vec![VERSION];
@@ -272,8 +273,8 @@ pub fn decode(header: &[u8], payload: Bytes) -> Result<Message, WireError> {
             let op = op_of(op, &mut data)?;
             Message::Request(SegmentRequest { id, session, low, segment, op })
         }
-        Head::Reply { id, segment, result } => {
-            Message::Reply(SegmentReply { id, segment, result: result_of(result, &mut data)? })
+        Head::Reply { id, segment, epoch, result } => {
+            Message::Reply(SegmentReply { id, segment, epoch, result: result_of(result, &mut data)? })
         }
     };
     data.finish()?;
@@ -342,7 +343,9 @@ fn plain_holds(body: &Body) -> Result<(), WireError> {
         Body::SealReply(state) => ensure(state.index.is_valid(), "index"),
         Body::Need { index } => ensure(index.is_valid(), "index"),
         Body::Read { block, .. } => ensure(block.0 < SEGMENT_BLOCKS, "block"),
-        Body::Digest { extent, .. } => ensure(extent.0 < SEGMENT_EXTENTS, "extent"),
+        Body::Digest { extent, .. } | Body::Room { extent, .. } => {
+            ensure(extent.0 < SEGMENT_EXTENTS, "extent")
+        }
         Body::DigestReply { blocks, .. } => {
             let rising = blocks.windows(2).all(|w| w[0].block < w[1].block);
             let inside = blocks.last().is_none_or(|b| b.block.0 < SEGMENT_BLOCKS);

@@ -72,3 +72,18 @@ fn a_log_that_was_cut_does_not_acknowledge_what_it_held_before() {
     let out = copy.stored(2, StoreOutcome::Appended { last: at(3, 2) });
     assert!(claims(&out).iter().all(|lsn| *lsn <= Lsn(2)), "{:?}", claims(&out));
 }
+
+#[test]
+fn a_learner_without_room_for_an_image_says_so() {
+    let mut copy = Copy::new();
+    copy.say(Body::Learn { base: at(9, 2) });
+    copy.stored(1, StoreOutcome::Reset { since: Lsn(0) });
+    copy.say(Body::Image { number: 7, blocks: Vec::new() });
+    let out = copy.stored(2, StoreOutcome::Refused(StoreRefusal::Full));
+    let said = |o: ReplicaOutput| {
+        if let ReplicaOutput::Send { message, .. } = o { Some(message.body) } else { None }
+    };
+    let said: Vec<Body> = out.into_iter().filter_map(said).collect();
+    let full = Body::Refused { reason: StoreRefusal::Full };
+    assert_eq!(said, [full, Body::ImageReply { number: 7, installed: false }]);
+}

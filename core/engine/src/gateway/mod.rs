@@ -6,7 +6,8 @@
 //! "not the owner". Nothing here gives up: with no owner to send to, parts wait (rule 1 of the project). What is
 //! bounded is how much may wait: the sessions stop reading from their initiators at their limit.
 //!
-//! Parts for one segment are sent in the order in which they came.
+//! Parts for one segment are sent in the order in which they came. The numbers of writes are bounded to a span,
+//! because owners remember them; reads are numbered apart, so that no write that waits holds them up.
 
 pub mod flush;
 pub mod split;
@@ -28,6 +29,8 @@ const RESEND_AFTER: Duration = Duration::from_secs(5);
 /// The widest span between the lowest unanswered number and the highest one sent, per segment. Owners keep no
 /// more of a gateway's repeats than their window, which is wider.
 const SPAN: u64 = 512;
+/// Reads have numbers from here on. No owner remembers them.
+const READS: u64 = 1 << 63;
 
 /// Where a segment's requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,10 +90,11 @@ struct Request {
     left: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     route: Option<Route>,
     next_seq: u64,
+    next_read: u64,
     /// Parts that have a number, sent or to be sent, in the order of their numbers.
     parts: BTreeMap<RequestId, Part>,
     /// Parts that wait for a number.
@@ -108,6 +112,19 @@ struct Part {
     /// To whom and when it was sent last.
     sent: Option<(Route, Time)>,
     not_before: Time,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let (parts, waiting, unsent) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
+        Self { route: None, next_seq: 0, next_read: READS, parts, waiting, unsent }
+    }
+}
+
+impl Part {
+    fn is_read(&self) -> bool {
+        matches!(self.op, SegmentOp::Read { .. } | SegmentOp::Status { .. })
+    }
 }
 
 impl Gateway {
@@ -131,7 +148,7 @@ impl Gateway {
     pub fn renew(&mut self, incarnation: ProcessIncarnation) {
         self.id.incarnation = incarnation;
         self.started = true;
-        self.queues.values_mut().for_each(|q| q.next_seq = 0);
+        self.queues.values_mut().for_each(|q| (q.next_seq, q.next_read) = (0, READS));
     }
 
     /// This run, and whether control has numbered it.
@@ -213,7 +230,14 @@ impl Gateway {
         let Some(queue) = self.queues.get_mut(&reply.segment) else { return };
         let again = match reply.result {
             SegmentResult::Ok(ok) => Ok(Ok(ok)),
-            SegmentResult::Failed(error) => Ok(Err(error)),
+            SegmentResult::Failed(error) => {
+                // The part has gone to a later owner since, which may carry it out: its answer counts.
+                let sent = queue.parts.get(&reply.id).and_then(|p| p.sent);
+                if sent.is_some_and(|(route, _)| route.epoch > reply.epoch) {
+                    return;
+                }
+                Ok(Err(error))
+            }
             SegmentResult::NotOwner | SegmentResult::Busy => Err(now + RETRY_AFTER),
             SegmentResult::Fenced => {
                 // It is not in the log and never will be under this id. If only the run was fenced, the part
@@ -348,15 +372,18 @@ impl Gateway {
         let id = self.id;
         let lowest = |queue: &Queue| {
             let first = queue.parts.range(RequestId { gateway: id, seq: 0 }..).next();
-            first.filter(|(r, _)| r.gateway == id).map_or(queue.next_seq + 1, |(r, _)| r.seq)
+            first.filter(|(r, _)| r.gateway == id && r.seq < READS).map_or(queue.next_seq + 1, |(r, _)| r.seq)
         };
-        while !queue.waiting.is_empty() && queue.next_seq + 1 - lowest(queue).min(queue.next_seq + 1) < SPAN {
+        while !queue.waiting.is_empty() {
+            let in_span = queue.next_seq + 1 - lowest(queue).min(queue.next_seq + 1) < SPAN;
             // Parts of held sessions stay where they are; the others keep their order.
             let free = |p: &Part| self.held.is_empty() || !self.held.contains(&p.session);
-            let Some(next) = queue.waiting.iter().position(free) else { break };
-            queue.next_seq += 1;
+            let goes = |p: &Part| free(p) && (in_span || p.is_read());
+            let Some(next) = queue.waiting.iter().position(goes) else { break };
             if let Some(part) = queue.waiting.remove(next) {
-                let request_id = RequestId { gateway: id, seq: queue.next_seq };
+                let counter = if part.is_read() { &mut queue.next_read } else { &mut queue.next_seq };
+                *counter += 1;
+                let request_id = RequestId { gateway: id, seq: *counter };
                 queue.parts.insert(request_id, part);
                 queue.unsent.insert(request_id);
             }

@@ -48,7 +48,8 @@ fn sent(actions: &[Action]) -> Vec<(u16, u64, u64)> {
 fn answer(gateway: &mut Gateway, seq: u64, result: SegmentResult) -> Vec<Action> {
     let id = RequestId { gateway: gateway.id, seq };
     let mut out = Vec::new();
-    gateway.reply(Time(0), SegmentReply { id, segment: key(0), result }, &mut out);
+    let reply = SegmentReply { id, segment: key(0), epoch: Epoch(1), result };
+    gateway.reply(Time(0), reply, &mut out);
     out
 }
 
@@ -175,8 +176,41 @@ fn a_held_session_waits_and_lets_others_pass() {
         |s| Some(key(s.index)),
         &mut out,
     );
-    assert_eq!(sent(&out), [(2, 1, 1)]);
+    assert_eq!(sent(&out), [(2, READS + 1, 1)]);
     out.clear();
     gateway.release(Time(1), SESSION, &mut out);
-    assert_eq!(sent(&out), [(2, 2, 1)]);
+    assert_eq!(sent(&out), [(2, 1, 1)]);
+}
+
+#[test]
+fn reads_pass_any_number_of_writes_that_wait() {
+    let mut gateway = started();
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    (0..SPAN + 50).for_each(|tag| drop(write(&mut gateway, tag)));
+    let read = |gateway: &mut Gateway, tag| submit(gateway, tag, BlockRequest::Read { offset: 0, len: 512 });
+    for n in 1..2 * SPAN {
+        assert_eq!(sent(&read(&mut gateway, 1000 + n)), [(2, READS + n, 1)]);
+        let out = answer(&mut gateway, READS + n, SegmentResult::Ok(BlockReply::Data(Vec::new())));
+        assert_eq!(out.len(), 1, "{out:?}");
+    }
+}
+
+#[test]
+fn a_failure_counts_only_when_no_later_owner_was_asked_since() {
+    let mut gateway = started();
+    let no_space = || SegmentResult::Failed(BlockError::NoSpace);
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    write(&mut gateway, 1);
+    gateway.route(Time(1), key(0), route(3, 2), &mut Vec::new());
+    assert!(answer(&mut gateway, 1, no_space()).is_empty());
+    assert_eq!(answer(&mut gateway, 1, SegmentResult::Ok(BlockReply::Done)).len(), 1);
+    // The next request has the next number: the one that failed is not repeated.
+    gateway.route(Time(2), key(0), route(2, 1), &mut Vec::new());
+    write(&mut gateway, 2);
+    let out = answer(&mut gateway, 2, no_space());
+    assert!(
+        matches!(out[..], [Action::Complete { tag: 2, result: Err(BlockError::NoSpace), .. }]),
+        "{out:?}"
+    );
+    assert_eq!(sent(&write(&mut gateway, 3)), [(2, 3, 3)]);
 }

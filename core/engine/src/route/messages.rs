@@ -5,7 +5,7 @@ use crate::{Engine, Work};
 use alloc::string::ToString;
 use bytes::Bytes;
 use holdfast_replication::{Message, SegmentReply, SegmentRequest, SegmentResult, wire};
-use holdfast_types::{NodeId, Time};
+use holdfast_types::{Epoch, NodeId, Time};
 
 impl Engine {
     /// A frame of a peer whose identity was verified.
@@ -56,8 +56,8 @@ impl Engine {
 
     fn deliver_request(&mut self, now: Time, from: NodeId, request: SegmentRequest, out: &mut Outputs) {
         if !self.copies.owners.contains_key(&request.segment) {
-            let reply =
-                SegmentReply { id: request.id, segment: request.segment, result: SegmentResult::NotOwner };
+            let (id, segment) = (request.id, request.segment);
+            let reply = SegmentReply { id, segment, epoch: Epoch(0), result: SegmentResult::NotOwner };
             return self.send(from, Message::Reply(reply), out);
         }
         self.follow.note(now, request.segment, from);

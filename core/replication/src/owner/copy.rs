@@ -1,5 +1,6 @@
 //! What the owner knows of each copy: how far its log is equal, what was sent to it, since when it is behind.
 
+use super::streams::APPEND_RECORDS;
 use crate::index::LogIndex;
 use holdfast_types::{Duration, Lsn, ReplicaRef, StoreRefusal, Time};
 
@@ -31,6 +32,14 @@ pub(crate) struct Copy {
     pub(crate) refused: Option<StoreRefusal>,
     /// What it needs is not in the log any more.
     pub(crate) too_far: bool,
+    /// The most records in one append to it.
+    pub(crate) batch: usize,
+    /// Its disk has no room for new data.
+    pub(crate) full: bool,
+    /// How many extents its disk had left for new data when it was asked last.
+    pub(crate) spare: u64,
+    /// It did not answer in time whether it has room; until it does it is not waited for.
+    pub(crate) silent: bool,
 }
 
 impl Copy {
@@ -52,6 +61,10 @@ impl Copy {
             regress_hints: 0,
             refused: None,
             too_far: false,
+            batch: APPEND_RECORDS,
+            full: false,
+            spare: 0,
+            silent: false,
         }
     }
 

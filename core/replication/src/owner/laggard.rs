@@ -134,7 +134,7 @@ impl Owner {
         } else if long(copy.away_since) {
             Some(DropReason::Unreachable)
         } else if long(copy.waiting_since) {
-            Some(DropReason::Stuck)
+            Some(if copy.full { DropReason::Full } else { DropReason::Stuck })
         } else {
             None
         }

@@ -7,7 +7,7 @@
 //! answer.
 //!
 //! This file routes. [`activation`]: from the grant to serving. [`requests`] and [`write`]: what waits, and how it
-//! becomes records. [`streams`]: records to the copies. [`commit`]: what w(S) have. [`read`] and [`lease`]: reads
+//! becomes records. [`room`]: room for new data. [`streams`]: records to the copies. [`commit`]: what w(S) have. [`read`] and [`lease`]: reads
 //! and their proof. [`laggard`]: who leaves S. [`resync`]: who enters it. [`repair`]: damaged blocks. [`check`]:
 //! all copies compared.
 
@@ -22,6 +22,7 @@ mod read;
 mod repair;
 mod requests;
 mod resync;
+mod room;
 mod status;
 mod streams;
 mod write;
@@ -46,6 +47,7 @@ use read::{BlockRead, Reads};
 use repair::Repairs;
 use requests::{Fences, Requests};
 use resync::Resync;
+use room::Rooms;
 use status::Counters;
 pub use status::{CopyRole, CopyStatus, OwnerStatus, ResyncStatus, WriteTimes};
 
@@ -137,6 +139,7 @@ pub struct Owner {
     commit_due: Option<Time>,
     repeats: RepeatTable,
     requests: Requests,
+    rooms: Rooms,
     fences: Fences,
     reads: Reads,
     leases: Leases,
@@ -187,6 +190,7 @@ impl Owner {
             commit_due: None,
             repeats: RepeatTable::default(),
             requests: Requests::default(),
+            rooms: Rooms::default(),
             fences: Fences::default(),
             reads: Reads::default(),
             leases: Leases::new(config.lease, config.drift_per_mille),
@@ -234,6 +238,9 @@ impl Owner {
             Body::DigestReply { number, at, blocks } => {
                 self.check_digest(now, copy, number, at, &blocks, out);
                 self.resync_digest(now, copy, number, at, blocks, out);
+            }
+            Body::RoomReply { number, refusal, spare } => {
+                self.room_replied(now, copy, number, refusal, spare, out);
             }
             Body::FinishReply => self.resync_finished(now, copy, out),
             // Messages to copies; `is_for_owner` keeps them away.
@@ -332,6 +339,7 @@ impl Owner {
         }
         self.activation_timer(now, out);
         self.streams_timer(now, out);
+        self.rooms_timer(now, out);
         self.reads_timer(now, out);
         self.repairs_timer(now, out);
         self.resyncs_timer(now, out);
@@ -350,6 +358,7 @@ impl Owner {
         let times = [
             self.activation_timer_at(),
             self.streams_timer_at(),
+            self.rooms_timer_at(),
             self.reads_timer_at(),
             self.repairs_timer_at(),
             self.resyncs_timer_at(),

@@ -3,6 +3,7 @@
 
 use super::{Owner, OwnerOutput};
 use crate::message::{SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
+use crate::repeats::WINDOW;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use holdfast_types::{
@@ -28,7 +29,12 @@ fn take_up_to<T>(waiting: &mut BTreeMap<Lsn, Vec<T>>, lsn: Lsn) -> Vec<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     queue: VecDeque<Waiting>,
+    /// Writes for which there is no room yet. Everything else passes them.
+    aside: VecDeque<Waiting>,
+    /// All of `queue` and `aside`.
     queued: BTreeSet<RequestId>,
+    /// Writes that failed for lack of room. A repeat that is on its way must not take effect after that was said.
+    failed: BTreeMap<GatewayId, BTreeSet<u64>>,
     bytes: usize,
     /// Answered when the record is committed.
     pending: BTreeMap<Lsn, Vec<(NodeId, RequestId)>>,
@@ -41,7 +47,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn len(&self) -> usize {
-        self.queue.len() + self.pending.values().map(Vec::len).sum::<usize>()
+        self.queue.len() + self.aside.len() + self.pending.values().map(Vec::len).sum::<usize>()
     }
     pub(crate) fn attach(&mut self, lsn: Lsn, to: NodeId, id: RequestId) {
         let waiting = self.pending.entry(lsn).or_default();
@@ -57,9 +63,50 @@ impl Requests {
     }
     pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.queue.pop_front()?;
+        self.left(&waiting);
+        Some(waiting)
+    }
+    fn left(&mut self, waiting: &Waiting) {
         self.queued.remove(&waiting.request.id);
         self.bytes -= waiting.request.op.data_bytes();
-        Some(waiting)
+    }
+    /// The first write of the queue waits for room.
+    fn set_aside(&mut self) {
+        self.aside.extend(self.queue.pop_front());
+    }
+    /// Brings back, before all others, what has room now.
+    pub(crate) fn readmit(&mut self, has_room: impl Fn(&Waiting) -> bool) {
+        let (back, aside) = core::mem::take(&mut self.aside).into_iter().partition(has_room);
+        self.aside = aside;
+        let later = core::mem::replace(&mut self.queue, back);
+        self.queue.extend(later);
+    }
+    /// Takes out what waits for room that does not come.
+    pub(crate) fn take_aside(&mut self, gone: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let (gone, aside): (VecDeque<_>, _) = core::mem::take(&mut self.aside).into_iter().partition(gone);
+        self.aside = aside;
+        gone.iter().for_each(|w| self.left(w));
+        gone.into()
+    }
+    /// The request is not in the log and will not be.
+    pub(crate) fn note_failed(&mut self, id: RequestId) {
+        let failed = self.failed.entry(id.gateway).or_default();
+        failed.insert(id.seq);
+        if failed.len() as u64 > WINDOW {
+            failed.pop_first();
+        }
+    }
+    fn has_failed(&self, id: RequestId) -> bool {
+        self.failed.get(&id.gateway).is_some_and(|f| f.contains(&id.seq))
+    }
+    /// No request below `low` is repeated.
+    fn forget_failed(&mut self, gateway: GatewayId, low: u64) {
+        if let Some(failed) = self.failed.get_mut(&gateway) {
+            *failed = failed.split_off(&low);
+            if failed.is_empty() {
+                self.failed.remove(&gateway);
+            }
+        }
     }
     fn push(&mut self, waiting: Waiting) {
         self.queued.insert(waiting.request.id);
@@ -72,7 +119,7 @@ impl Requests {
         if !self.queued.contains(&id) {
             return None;
         }
-        self.queue.iter_mut().find(|w| w.request.id == id)
+        self.queue.iter_mut().chain(&mut self.aside).find(|w| w.request.id == id)
     }
     /// Something was committed, or nothing waits.
     pub(crate) fn progress(&mut self, now: Time) {
@@ -102,7 +149,8 @@ impl Owner {
         result: SegmentResult,
         out: &mut Vec<OwnerOutput>,
     ) {
-        out.push(OwnerOutput::Reply { to, reply: SegmentReply { id, segment: self.key, result } });
+        let reply = SegmentReply { id, segment: self.key, epoch: self.epoch, result };
+        out.push(OwnerOutput::Reply { to, reply });
     }
 
     pub(super) fn take_request(
@@ -130,12 +178,16 @@ impl Owner {
             waiting.to = from;
             return;
         }
-        let full = self.requests.queue.len() >= self.config.queued_requests
+        if self.requests.has_failed(id) {
+            return self.reply(from, id, SegmentResult::Failed(BlockError::NoSpace), out);
+        }
+        let full = self.requests.queued.len() >= self.config.queued_requests
             || self.requests.bytes + request.op.data_bytes() > self.config.queued_bytes;
         if full {
             return self.reply(from, id, SegmentResult::Busy, out);
         }
         self.repeats.raise_low(id.gateway, request.low);
+        self.requests.forget_failed(id.gateway, request.low);
         let waiting = Waiting { to: from, request, since: now };
         let read = matches!(waiting.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. });
         if read && self.active() {
@@ -149,6 +201,7 @@ impl Owner {
     /// Turns what waits into records, in order, as far as it goes.
     pub(super) fn advance(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         while self.active() && self.requests.merge.is_none() {
+            self.readmit();
             let Some(front) = self.requests.front() else { break };
             if matches!(front.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. }) {
                 if let Some(waiting) = self.requests.pop() {
@@ -186,6 +239,11 @@ impl Owner {
             {
                 break;
             }
+            let needed = super::room::needs(&front.request.op);
+            if !self.has_room(now, needed, out) {
+                self.requests.set_aside();
+                continue;
+            }
             if !self.order_front(now, out) {
                 break;
             }
@@ -205,6 +263,7 @@ impl Owner {
         let position = LogPosition { epoch: self.epoch, lsn: self.log.last().lsn.next() };
         let record = Record { position, body, request };
         self.repeats.note(&record);
+        self.rooms.ordered(now, &record.body);
         self.log.push(now, record);
         position.lsn
     }
@@ -234,8 +293,9 @@ impl Owner {
             };
             // One that never wrote here has nothing that could come late but what waits in the queue or is on its
             // way: a session's fence is always recorded, a dead gateway's only where it was seen.
-            let seen =
-                session.is_some() || self.repeats.knows(gateway) || self.requests.queue.iter().any(waits);
+            let seen = session.is_some()
+                || self.repeats.knows(gateway)
+                || self.requests.queue.iter().chain(&self.requests.aside).any(waits);
             let lsn = match self.repeats.fenced(gateway, session) {
                 Some(lsn) => Some(lsn),
                 None if seen => Some(self.append_record(now, RecordBody::Fence { gateway, session }, None)),
@@ -254,6 +314,7 @@ impl Owner {
         while let Some(w) = self.requests.pop() {
             waiting.push((w.to, w.request.id));
         }
+        waiting.extend(self.requests.take_aside(|_| true).iter().map(|w| (w.to, w.request.id)));
         waiting.extend(self.requests.take_committed(Lsn(u64::MAX - 1)));
         waiting.extend(self.reads.take_all());
         self.requests.merge = None;

@@ -64,6 +64,8 @@ pub struct CopyStatus {
     pub matched: Lsn,
     /// Whether its node is reached.
     pub up: bool,
+    /// Whether its disk has no room for new data.
+    pub full: bool,
     /// Data that it does not have yet, as far as it is in memory.
     pub behind_bytes: usize,
     /// Its resync.
@@ -99,6 +101,7 @@ impl Owner {
             role: if c.counts { CopyRole::InSet } else { CopyRole::Learner },
             matched: c.matched,
             up: c.up,
+            full: c.full,
             behind_bytes: self.log.bytes_after(c.matched),
             resync: self.resyncs.get(&c.replica).map(super::Resync::status),
         };

@@ -12,7 +12,7 @@ use holdfast_types::{Lsn, ReplicaRef, StoreOrder, StoreOutcome, StoreRefusal, Ti
 /// The most data in one append.
 const APPEND_BYTES: usize = 4 << 20;
 /// The most records in one append.
-const APPEND_RECORDS: usize = 1024;
+pub(super) const APPEND_RECORDS: usize = 1024;
 /// How much is read from the own store at once for a copy that is behind.
 const LOAD_BYTES: usize = 2 << 20;
 /// A copy that this often in a row says that its log ends before what it acknowledged has lost it: one such answer
@@ -100,7 +100,7 @@ impl Owner {
                 c.next = None;
                 return self.seal(now, copy, out);
             };
-            let records = self.log.batch(next, APPEND_BYTES, APPEND_RECORDS);
+            let records = self.log.batch(next, APPEND_BYTES, c.batch);
             c.next = Some(Lsn(next.0 + records.len() as u64));
             c.asked(now);
             self.send_append(copy, prev, records, out);
@@ -132,7 +132,8 @@ impl Owner {
         if c.next != Some(next) {
             return;
         }
-        let StoreOutcome::Log { records } = outcome else { return };
+        let StoreOutcome::Log { mut records } = outcome else { return };
+        records.truncate(c.batch);
         let index = self.log.index();
         let wanted = records.iter().take_while(|r| index.has(r.position)).count();
         let follows = records.first().is_some_and(|r| r.position.lsn == next);
@@ -168,6 +169,9 @@ impl Owner {
         // A reply may have been overtaken: nothing falls.
         let before = c.matched;
         c.matched = before.max(matched);
+        if c.matched > before {
+            c.batch = (c.batch * 2).min(APPEND_RECORDS);
+        }
         c.committed = c.committed.max(committed.min(commit));
         if next <= c.matched {
             c.next = Some(c.matched.next());
@@ -227,12 +231,19 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         let max = self.config.resend_max;
+        if reason == StoreRefusal::Full {
+            self.note_full(copy, true, out);
+        }
         let Some(c) = self.copies.get_mut(&copy) else { return };
-        if c.refused != Some(reason) {
+        // That it is full is told once, that it can take no more at this moment not at all.
+        if c.refused != Some(reason) && matches!(reason, StoreRefusal::Failed | StoreRefusal::Unknown) {
             self.event(ReplicationEvent::StoreRefused { replica: copy, reason }, out);
         }
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.refused = Some(reason);
+        // An append is stored as a whole or not at all: in smaller ones a discard gets in that makes room for what
+        // follows it.
+        c.batch = (c.batch / 8).max(1);
         c.waiting_since.get_or_insert(now);
         c.next = c.next.map(|_| c.matched.next());
         c.back_off(now, max);
@@ -253,6 +264,7 @@ impl Owner {
         c.ask_step = step;
         c.refused = None;
         c.asked(now);
+        self.rooms_link(now);
         self.probe_copy(now, copy, out);
         self.begin_resyncs(now, out);
     }

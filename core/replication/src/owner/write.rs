@@ -176,7 +176,13 @@ fn zero_bodies(offset: u64, len: u64, blocks: &BTreeMap<BlockIndex, Bytes>) -> V
         let to = (end - start).min(BLOCK_BYTES as u64) as usize;
         let mut data = BytesMut::from(&content[..]);
         data[from..to].fill(0);
-        bodies.push(write_data(BlockRange::new(*block, 1), data.freeze()));
+        let range = BlockRange::new(*block, 1);
+        // What was absent stays so: a discard needs no room.
+        let body = match data.iter().all(|b| *b == 0) {
+            true => RecordBody::Zero(range),
+            false => write_data(range, data.freeze()),
+        };
+        bodies.push(body);
     }
     let whole: Vec<BlockIndex> = covered.blocks().filter(|b| !blocks.contains_key(b)).take(1).collect();
     if let Some(first) = whole.first() {

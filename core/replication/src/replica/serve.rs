@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BlockContent, BlockDigest, BlockIndex, BlockRange, ImageBlock, StoreOrder, StoreOutcome, Time,
+    BlockContent, BlockDigest, BlockIndex, BlockRange, ImageBlock, StoreOrder, StoreOutcome, StoreRefusal,
+    Time,
 };
 
 /// The most services under way at once; more are not answered, and asked for again.
@@ -44,6 +45,10 @@ pub(crate) enum Service {
         peer: Peer,
         number: u64,
     },
+    Room {
+        peer: Peer,
+        number: u64,
+    },
 }
 
 impl Service {
@@ -54,7 +59,8 @@ impl Service {
             | Service::ReadVersion { peer, .. }
             | Service::Heal { peer, .. }
             | Service::Image { peer, .. }
-            | Service::Digest { peer, .. } => *peer,
+            | Service::Digest { peer, .. }
+            | Service::Room { peer, .. } => *peer,
         }
     }
 }
@@ -100,6 +106,9 @@ impl Replica {
             Body::Digest { number, extent } => {
                 (Service::Digest { peer, number }, StoreOrder::Digest { extent })
             }
+            Body::Room { number, extent, after } => {
+                (Service::Room { peer, number }, StoreOrder::KeepRoom { extent, after })
+            }
             // Replies, which no copy gets, and what `receive` took.
             _ => return,
         };
@@ -135,11 +144,22 @@ impl Replica {
                 Body::HealReply { number, replaced: outcome == StoreOutcome::Healed { replaced: true } }
             }
             (Service::Image { number, .. }, outcome) => {
+                if let StoreOutcome::Refused(reason @ StoreRefusal::Full) = outcome {
+                    // The owner says so: a learner that lacks room would seem to be merely slow.
+                    self.send(peer, Body::Refused { reason }, out);
+                }
                 Body::ImageReply { number, installed: outcome == StoreOutcome::Installed }
             }
             (Service::Digest { number, .. }, StoreOutcome::Digest { at, blocks }) => {
                 Body::DigestReply { number, at, blocks }
             }
+            (Service::Room { number, .. }, StoreOutcome::RoomKept { spare }) => {
+                Body::RoomReply { number, refusal: None, spare }
+            }
+            (Service::Room { number, .. }, StoreOutcome::Refused(refusal)) => {
+                Body::RoomReply { number, refusal: Some(refusal), spare: 0 }
+            }
+            (Service::Room { .. }, _) => return,
             // Refused for now. The owner asks again.
             (Service::Digest { .. }, _) => return,
         };

@@ -74,6 +74,9 @@ fn bodies() -> Vec<Body> {
         Body::Need { index: seal.index },
         Body::Rejected { sealed: Epoch(9) },
         Body::Refused { reason: StoreRefusal::Full },
+        Body::Room { number: 5, extent: ExtentIndex(255), after: Lsn(9) },
+        Body::RoomReply { number: 5, refusal: None, spare: 3 },
+        Body::RoomReply { number: 5, refusal: Some(StoreRefusal::Later), spare: 0 },
         Body::Lease { number: 1 },
         Body::LeaseReply { number: 1, granted: true },
         Body::Probe { number: 2 },
@@ -142,7 +145,7 @@ fn every_request_and_reply_comes_back_the_same() {
         SegmentResult::Fenced,
     ];
     for result in results {
-        round_trip(&Message::Reply(SegmentReply { id, segment: key(), result }));
+        round_trip(&Message::Reply(SegmentReply { id, segment: key(), epoch: Epoch(6), result }));
     }
 }
 

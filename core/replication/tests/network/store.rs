@@ -155,6 +155,7 @@ impl Store {
                 commits.extend(new);
                 return None;
             }
+            StoreOrder::KeepRoom { .. } => StoreOutcome::RoomKept { spare: 1 },
             StoreOrder::Read { range } => self.read(range),
             StoreOrder::Status { range } => StoreOutcome::Status { runs: vec![(range.count, true)] },
             StoreOrder::ReadLog { after, .. } => {
