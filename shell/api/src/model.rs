@@ -135,6 +135,9 @@ pub struct Session {
     pub node: u16,
 }
 
+/// What helps against a full disk.
+pub const FULL_HELP: &str = "writes of new data fail with \"no space\" and go on by themselves once data on it is discarded (fstrim in the guest, blkdiscard) or a volume with copies there is deleted";
+
 /// State of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,8 +145,10 @@ pub enum DiskState {
     /// In use.
     #[default]
     Ok,
-    /// In use, and without room for new data.
+    /// In use, and without room for new data: it takes overwrites and discards.
     Full,
+    /// In use, with little room left: it takes no new volumes.
+    NearlyFull,
     /// A flush or its metadata failed; not in use.
     Failed,
     /// Not there, or its node is down.

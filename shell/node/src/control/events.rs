@@ -69,6 +69,28 @@ impl Events {
         );
     }
 
+    /// A disk has that much room for new data now. Only what crosses a line is an event.
+    pub fn disk_room(&self, disk: &holdfast_cluster::Disk, free: u64) {
+        let who = format!("disk {}", disk.path);
+        let nearly = disk.size / holdfast_cluster::FULL_FRACTION;
+        if free == 0 && disk.free > 0 {
+            let why = holdfast_api::model::FULL_HELP.into();
+            self.append(EventLevel::Error, &who, "disk-full", "full: it takes no new data".into(), why);
+        } else if free < nearly && disk.free >= nearly {
+            let what = format!("nearly full: {} left", holdfast_api::size::show(free));
+            self.append(
+                EventLevel::Warning,
+                &who,
+                "disk-nearly-full",
+                what,
+                "it takes no new volumes".into(),
+            );
+        } else if free > 0 && disk.free == 0 {
+            let what = format!("has room again: {}", holdfast_api::size::show(free));
+            self.append(EventLevel::Info, &who, "disk-has-room", what, String::new());
+        }
+    }
+
     /// What the director noticed or did.
     pub fn director(&self, event: &DirectorEvent) {
         match event {
@@ -109,12 +131,14 @@ impl Events {
                     ReplicationEvent::Unreadable { .. }
                     | ReplicationEvent::Regressed { .. }
                     | ReplicationEvent::Diverged { .. }
+                    | ReplicationEvent::NoRoom { .. }
                     | ReplicationEvent::OneCopyLeft { .. } => EventLevel::Error,
                     ReplicationEvent::Activated { .. }
                     | ReplicationEvent::Adding { .. }
                     | ReplicationEvent::ResyncStarted { .. }
                     | ReplicationEvent::ResyncFinished { .. }
                     | ReplicationEvent::Healed { .. }
+                    | ReplicationEvent::RoomAgain { .. }
                     | ReplicationEvent::Resumed => EventLevel::Info,
                     _ => EventLevel::Warning,
                 };

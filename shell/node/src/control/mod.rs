@@ -6,6 +6,7 @@ pub mod disks;
 pub mod events;
 pub mod heartbeat;
 pub mod metrics;
+pub mod room;
 pub mod rpc;
 pub mod sessions;
 pub mod view;
@@ -114,6 +115,7 @@ pub async fn run(
     tasks.spawn(pass_on_maps(shared.clone()));
     tasks.spawn(admit_voters(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
+    tasks.spawn(room::report(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
     tasks.spawn(start_up(shared.clone(), heartbeats));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

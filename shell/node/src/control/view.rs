@@ -47,7 +47,8 @@ pub fn disk(map: &ClusterMap, disk: &holdfast_cluster::Disk) -> model::Disk {
         path: disk.path.clone(),
         state: match disk.state {
             DiskState::Ok => model::DiskState::Ok,
-            DiskState::Full => model::DiskState::Full,
+            DiskState::Full if disk.free == 0 => model::DiskState::Full,
+            DiskState::Full => model::DiskState::NearlyFull,
             DiskState::Failed => model::DiskState::Failed,
             DiskState::Missing => model::DiskState::Missing,
         },
@@ -223,9 +224,13 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, quorum: bool) -> 
     for disk in map.disks.values() {
         let what = match disk.state {
             DiskState::Ok => continue,
-            DiskState::Full => "is nearly full",
-            DiskState::Failed => "has failed",
-            DiskState::Missing => "is not found or was refused",
+            DiskState::Full if disk.free == 0 => format!("is full: {}", model::FULL_HELP),
+            DiskState::Full => {
+                let free = holdfast_api::size::show(disk.free);
+                format!("is nearly full ({free} left): discard data before its writes fail")
+            }
+            DiskState::Failed => "has failed".into(),
+            DiskState::Missing => "is not found or was refused".into(),
         };
         problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
     }
