@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Requests that a client has under way at most.
 const DEPTH: usize = 3;
+/// NBD's "no space left on device".
+const NO_SPACE: u32 = 28;
 /// Cells of one request at most.
 const RUN_MOST: u64 = 4;
 
@@ -60,6 +62,8 @@ impl Layout {
 #[derive(Debug)]
 struct Request {
     tickets: Vec<Ticket>,
+    /// It lies in one extent, so that it takes effect as a whole or not at all.
+    whole: bool,
     size: usize,
 }
 
@@ -155,7 +159,9 @@ impl World {
         let Some(connection) = this.connection else { return };
         let cookie = this.next_cookie;
         this.next_cookie += 1;
-        this.requests.insert(cookie, Request { tickets, size });
+        let last = offset + u64::from(len).saturating_sub(1);
+        let whole = offset / EXTENT_BYTES as u64 == last / EXTENT_BYTES as u64;
+        this.requests.insert(cookie, Request { tickets, whole, size });
         let (offset, len) = if verb == Verb::Flush { (0, 0) } else { (offset, len) };
         let bytes = this.nbd.command(verb, cookie, offset, len, &data);
         let value = self.watch.values;
@@ -213,6 +219,14 @@ impl World {
         let Some(request) = self.clients[client].requests.remove(&cookie) else {
             return Err(fail("answered twice, or never sent".into()));
         };
+        if error == NO_SPACE && self.options.small_disks {
+            self.note(|| format!("client {client}: no space for {cookie}"));
+            self.watch.refused += 1;
+            // Of one that is not whole, a part may have taken effect: it stays open.
+            let refused = if request.whole { request.tickets } else { Vec::new() };
+            refused.into_iter().for_each(|ticket| self.history.refused(ticket));
+            return Ok(());
+        }
         if error != 0 {
             return Err(fail(format!("error {error}")));
         }

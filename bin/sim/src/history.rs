@@ -33,6 +33,8 @@ pub struct Operation {
     pub sent: u64,
     /// When it was answered.
     pub answered: Option<u64>,
+    /// It was refused: it never took effect and never will.
+    pub refused: bool,
     /// It was made after everything healed.
     pub last: bool,
 }
@@ -72,7 +74,14 @@ impl History {
     pub fn sent(&mut self, client: usize, cell: usize, action: Action, last: bool) -> Ticket {
         self.moments += 1;
         let operations = self.cells.entry(cell).or_default();
-        operations.push(Operation { client, action, sent: self.moments, answered: None, last });
+        operations.push(Operation {
+            client,
+            action,
+            sent: self.moments,
+            answered: None,
+            refused: false,
+            last,
+        });
         Ticket { cell, index: operations.len() - 1 }
     }
 
@@ -88,6 +97,12 @@ impl History {
         }
     }
 
+    /// An operation is refused.
+    pub fn refused(&mut self, ticket: Ticket) {
+        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
+        operation.into_iter().for_each(|o| o.refused = true);
+    }
+
     /// Whether every cell behaved as a register that held zero at first.
     pub fn check(&self) -> Result<(), Violation> {
         self.cells.iter().try_for_each(|(cell, operations)| check_cell(*cell, operations))
@@ -101,7 +116,8 @@ fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
         .collect();
     // An unanswered read says nothing; an unanswered write that nobody saw need not have happened.
     let matters = |o: &Operation| {
-        o.answered.is_some() || matches!(o.action, Action::Write(value) if seen.contains(&value))
+        !o.refused
+            && (o.answered.is_some() || matches!(o.action, Action::Write(value) if seen.contains(&value)))
     };
     let mut moments: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
     for (index, operation) in operations.iter().enumerate().filter(|(_, o)| matters(o)) {

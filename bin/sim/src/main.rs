@@ -5,7 +5,7 @@
 //! cargo run -p holdfast-sim -- --seeds A..B ...
 //! ```
 //! `--verbose` prints the trace as it happens; `--disks-lie` makes disks that acknowledge before they flush, which
-//! must fail. The exit status is 1 when a run failed and 2 when the command line is wrong.
+//! must fail; `--small-disks` makes disks that are full now and then. The exit status is 1 when a run failed and 2 when the command line is wrong.
 #![forbid(unsafe_code)]
 
 use holdfast_sim::{Options, options, run_seed};

@@ -57,6 +57,8 @@ pub struct Options {
     pub faults: BTreeSet<FaultKind>,
     /// The disks say "on stable storage" of what is not: the checkers must find out.
     pub disks_lie: bool,
+    /// The disks hold fewer extents than the clients use: writes of new data fail now and then.
+    pub small_disks: bool,
     /// Print the trace as it happens.
     pub verbose: bool,
 }
@@ -64,7 +66,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let faults = FaultKind::ALL.into_iter().filter(|f| *f != FaultKind::BitFlip).collect();
-        Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, verbose: false }
+        Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, small_disks: false, verbose: false }
     }
 }
 
@@ -105,6 +107,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<CommandLine,
         match option.as_str() {
             "--verbose" => options.verbose = true,
             "--disks-lie" => options.disks_lie = true,
+            "--small-disks" => options.small_disks = true,
             "--seed" | "--steps" | "--nodes" | "--faults" | "--seeds" => {
                 let value = arguments.next().ok_or_else(|| UsageError::NoValue(option.clone()))?;
                 set(&mut options, &mut end, &option, &value).ok_or(UsageError::BadValue { option, value })?;

@@ -17,6 +17,8 @@ const THINK_MOST_US: u64 = 200_000;
 pub struct Summary {
     /// Requests that were answered.
     pub answered: u64,
+    /// Writes that were refused because a disk was full.
+    pub refused: u64,
     /// Epochs that were activated.
     pub activations: u64,
     /// Copies that were resynced.
@@ -27,8 +29,11 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, activations, resyncs, simulated_ms } = self;
-        write!(f, "{answered} answers, {activations} activations, {resyncs} resyncs in {simulated_ms} ms")
+        let Summary { answered, refused, activations, resyncs, simulated_ms } = self;
+        write!(
+            f,
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs in {simulated_ms} ms"
+        )
     }
 }
 
@@ -62,6 +67,7 @@ impl World {
     pub fn summary(&self) -> Summary {
         Summary {
             answered: self.watch.answered,
+            refused: self.watch.refused,
             activations: self.watch.activations,
             resyncs: self.watch.resyncs,
             simulated_ms: self.queue.now().0 / 1_000_000,

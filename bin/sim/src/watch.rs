@@ -21,6 +21,8 @@ pub struct Watch {
     pub requests_left: u64,
     /// Requests that were answered.
     pub answered: u64,
+    /// Writes that were refused because a disk was full.
+    pub refused: u64,
     /// How long a client waits between two looks at most, in microseconds.
     pub think_us: u64,
     /// The last value that was written.

@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub const VOLUME: &str = "vol";
 const CLUSTER: ClusterId = ClusterId(0x51);
 const DISK_BYTES: u64 = 64 << 20;
+/// Extents of a small disk. The cells lie in more.
+const SMALL_DISK_EXTENTS: u32 = 4;
 const POOL: &str = "default";
 /// How large control believes the disks to be: volumes are thin, the simulated disks are small.
 const CLAIMED_BYTES: u64 = 1 << 40;
@@ -105,6 +107,10 @@ impl World {
     fn bootstrap(&mut self) -> Result<(), Failure> {
         let mut commands = Vec::new();
         let config = self.engine_config();
+        let extents =
+            |size: &u64| holdfast_store::layout(*size, &config.store).map_or(0, |l| l.extent_count());
+        let small = (0..DISK_BYTES).step_by(1 << 20).find(|size| extents(size) == SMALL_DISK_EXTENTS);
+        let disk_bytes = small.filter(|_| self.options.small_disks).unwrap_or(DISK_BYTES);
         for n in 1..=self.options.nodes {
             let node = NodeId(n);
             let (name, address) = (format!("node{n}"), format!("10.0.0.{n}:1"));
@@ -129,7 +135,7 @@ impl World {
                 Node {
                     id: node,
                     config: EngineConfig { node, ..config.clone() },
-                    disk: Disk::new(DISK_BYTES, seed),
+                    disk: Disk::new(disk_bytes, seed),
                     disk_id: disk,
                     openings: Openings::default(),
                     format: Some(DiskIdentity {

@@ -45,6 +45,19 @@ fn a_disk_that_flips_bits_serves_no_wrong_data() {
 }
 
 #[test]
+fn full_disks_refuse_new_data_and_lose_nothing() {
+    let mut refused = 0;
+    for seed in 6000..6030 {
+        let options = Options { seed, small_disks: true, ..Options::default() };
+        match run_seed(&options) {
+            Ok(summary) => refused += summary.refused,
+            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
+        }
+    }
+    assert!(refused > 30, "the disks were never full: {refused}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { seed: 7, ..Options::default() };
     let run = || {
