@@ -102,24 +102,19 @@ fn a_disk_of_another_cluster_is_refused_by_name() {
 }
 
 #[test]
-#[ignore = "known wrong: a write that waits for space holds up the reads behind it"]
 fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
     let mut options = Options::new(1);
     options.volume = "2G".to_owned();
     let cluster = Cluster::with(options);
     let mut client = Client::connect(cluster.address(1), VOLUME, WAITS).expect("the export opens");
-    let (mut written, step) = (0, 256 * BLOCK as u64);
-    // Either the write is refused as "no space" or it waits; both end here with what was acknowledged known.
-    let full = loop {
-        let data: Vec<u8> = (0..256).flat_map(|b| content(written / BLOCK as u64 + b, 1)).collect();
-        match client.write(written, &data) {
-            Ok(()) => written += step,
-            Err(error) => break error,
-        }
-        assert!(written < 2 << 30, "a disk of 1 GiB took 2 GiB");
-    };
+    let (written, full) = fill(&mut client);
     println!("full after {} MiB: {full}", written >> 20);
     assert!(written > 256 << 20, "a disk of 1 GiB was full after {written} bytes");
+    // It is a state with a name, for people and for machines.
+    let state = || cluster.json(1, &["disk", "ls"])[0]["state"].as_str().map(str::to_owned);
+    until("`disk ls` says that it is full", LIMIT, || state().as_deref() == Some("full"));
+    assert!(cluster.cli(1, &["status"]).contains("is full: writes of new data fail"));
+    assert_eq!(cluster.events("disk-full").len(), 1);
     // What was acknowledged is there, also while writes wait; and room that is given back is used.
     verify(&cluster, written);
     let freed = 128 << 20;
@@ -132,6 +127,50 @@ fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
     });
     assert_eq!(version_of(0, &client.read(0, BLOCK).expect("a read")), Ok(0));
     verify(&cluster, written);
+    until("`disk ls` says that it has room", LIMIT, || state().as_deref() == Some("ok"));
+}
+
+/// Writes until it is refused or not answered; how much was acknowledged, and what ended it.
+fn fill(client: &mut Client) -> (u64, std::io::Error) {
+    let (mut written, step) = (0, 256 * BLOCK as u64);
+    // Either the write is refused as "no space" or it waits; both end here with what was acknowledged known.
+    let full = loop {
+        let data: Vec<u8> = (0..256).flat_map(|b| content(written / BLOCK as u64 + b, 1)).collect();
+        match client.write(written, &data) {
+            Ok(()) => written += step,
+            Err(error) => break error,
+        }
+        assert!(written < 2 << 30, "a disk of 1 GiB took 2 GiB");
+    };
+    (written, full)
+}
+
+#[test]
+fn three_full_disks_lose_nothing_when_all_nodes_are_killed() {
+    let mut options = Options::new(3);
+    options.volume = "2G".to_owned();
+    let mut cluster = Cluster::with(options);
+    let mut client = Client::connect(cluster.address(1), VOLUME, WAITS).expect("the export opens");
+    let (written, full) = fill(&mut client);
+    println!("full after {} MiB: {full}", written >> 20);
+    // Overwrites go on; one of every hundred blocks gets another version.
+    for block in (0..written / BLOCK as u64).step_by(100) {
+        client.write(block * BLOCK as u64, &content(block, 2)).expect("an overwrite needs no room");
+    }
+    drop(client);
+    cluster.kill_all();
+    (1..=3).for_each(|n| cluster.spawn(n));
+    (1..=3).for_each(|n| cluster.wait_answers(n));
+    cluster.wait_healthy();
+    let mut client = Client::connect(cluster.address(2), VOLUME, LIMIT).expect("the export opens");
+    for block in (0..written / BLOCK as u64).step_by(50) {
+        let read = client.read(block * BLOCK as u64, BLOCK).expect("a read");
+        assert_eq!(version_of(block, &read), Ok(if block % 100 == 0 { 2 } else { 1 }), "block {block}");
+    }
+    client.trim(0, 64 << 20).expect("a discard needs no room");
+    let data = content(written / BLOCK as u64, 1);
+    until("writes go on", LIMIT, || client.write(written, &data).is_ok());
+    cluster.assert_copies_equal();
 }
 
 /// Blocks spread over what was written and not discarded.
