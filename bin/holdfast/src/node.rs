@@ -24,7 +24,7 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
     },
-    /// Hand over what a node owns, then stop its daemon; nobody waits for more than a second
+    /// Hand over what a node owns and leads, then stop its daemon; nobody waits for more than a second
     #[command(after_help = "Examples:
   holdfast node stop
   holdfast node stop beta --node 192.0.2.1 --token-file admin.token")]
@@ -62,7 +62,7 @@ impl Node {
                 let done = context.ask(|c| async move { c.stop_node(&asked).await })?;
                 match context.json() {
                     true => output::json(&done),
-                    false => output::line(&format!("Node {name} handed over what it owned and stops.")),
+                    false => output::line(&format!("Node {name} hands over what it owns, then stops.")),
                 }
             }
             Node::Ls => {

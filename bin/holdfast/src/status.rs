@@ -11,7 +11,10 @@ use holdfast_api::model;
 #[command(after_help = "Examples:
   holdfast status
   holdfast status --node 192.0.2.1 --token-file admin.token
-  holdfast --json status | jq -r .health")]
+  holdfast --json status | jq -r .health
+
+The exit code is 0 when a node answered, whatever it said, and 1 when none did. Without a majority of control the
+node that answers tells what it last knew, how old that is (map_age_ms) and which nodes it does not hear (silent).")]
 pub struct Status {}
 
 impl Status {
@@ -29,7 +32,8 @@ impl Status {
 fn text(status: &model::Status) -> String {
     let leader = match status.leader {
         Some(node) => format!("led by node {node}"),
-        None => "without a leader; I/O goes on, changes wait".to_owned(),
+        None if status.control_quorum => "between two leaders".to_owned(),
+        None => "without a majority; I/O goes on, changes wait".to_owned(),
     };
     let s = status.segments;
     let mut text = format!(

@@ -23,7 +23,7 @@ pub enum Command {
     NodeStarted { node: NodeId, boot_nonce: u64, address: String },
     /// The node's gateway was fenced and goes on under a new number. -> `Incarnation`
     GatewayRenewed { node: NodeId, incarnation: ProcessIncarnation },
-    /// This run of the node does not answer.
+    /// This run of the node does not answer, or says itself that it is about to end.
     NodeDown { node: NodeId, incarnation: ProcessIncarnation },
     /// This run of the node answers after all.
     NodeUp { node: NodeId, incarnation: ProcessIncarnation },

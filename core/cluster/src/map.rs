@@ -75,6 +75,18 @@ pub enum NodeState {
     Down,
     /// It answers and is about to stop: it hands over what it owns and gets nothing new.
     Stopping,
+    /// It does not answer, as it was asked to stop.
+    Stopped,
+}
+
+impl NodeState {
+    /// Whether it answers as far as control knows.
+    pub fn answers(self) -> bool {
+        match self {
+            NodeState::Up | NodeState::Stopping => true,
+            NodeState::Down | NodeState::Stopped => false,
+        }
+    }
 }
 
 /// A disk of a node.
@@ -225,12 +237,13 @@ impl ClusterMap {
         Exports {
             volumes: self.volumes.values().map(|v| (v.name.clone(), export(v))).collect(),
             chap: self.chap.as_ref().map(|c| ChapSecret { user: c.user.clone(), secret: c.secret.clone() }),
+            not_joined: false,
         }
     }
     /// Whether the copy can answer as far as control knows: its node is not down, its disk serves, and in that
     /// incarnation.
     pub fn reachable(&self, copy: &ReplicaRef) -> bool {
-        let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state != NodeState::Down);
+        let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state.answers());
         node_up && self.intact(copy)
     }
     /// Whether the copy exists, be its node up or down: its disk is not lost and in that incarnation.

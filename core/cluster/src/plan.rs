@@ -74,7 +74,7 @@ fn standing(map: &ClusterMap, info: &SegmentInfo, stuck: bool) -> Standing {
         granted: info.granted.set.clone(),
         owner: info.granted.owner,
         owner_lives: owner
-            .is_some_and(|n| n.state != NodeState::Down && n.incarnation == info.granted.owner_incarnation),
+            .is_some_and(|n| n.state.answers() && n.incarnation == info.granted.owner_incarnation),
         activated: info.active.epoch == info.granted.epoch,
         stuck,
     }

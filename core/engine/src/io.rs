@@ -42,6 +42,8 @@ pub enum Input {
     Started(ProcessIncarnation),
     /// Control gave this node's gateway a new number, as [`Output::RenewGateway`] asked.
     GatewayRenewed(ProcessIncarnation),
+    /// This node was never let into its cluster: its control has no log.
+    NotJoined,
     /// A newer cluster map.
     Map(Arc<ClusterMap>),
     /// What became of a proposal.

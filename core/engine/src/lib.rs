@@ -3,7 +3,8 @@
 //! disks. Time and facts come in through [`Engine::handle`]; orders come out; the shell carries them.
 //!
 //! Nothing here waits, sleeps, draws a number or asks for the time, thus the simulator runs the very engine that
-//! the daemon runs. A route is a file: [`route::sessions`] (initiators), [`route::messages`] (peers),
+//! the daemon runs. A route is a file: [`route::sessions`] (initiators), [`route::early`] (those that
+//! come before the map), [`route::messages`] (peers),
 //! [`route::copies`] (owners, replicas), [`route::disks`] (stores), [`route::map`] (what control says),
 //! [`route::follow`] (ownership follows the I/O).
 //!
@@ -30,6 +31,7 @@ use holdfast_types::{BlockResult, Exports, NodeId, ProcessIncarnation, SegmentKe
 pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Output, Outputs, Registration};
 use route::copies::Copies;
 use route::disks::Disks;
+use route::early::Early;
 use route::follow::Follow;
 use route::sessions::Sessions;
 use timers::{Machine, Timers};
@@ -60,6 +62,7 @@ pub struct Engine {
     copies: Copies,
     gateway: Gateway,
     sessions: Sessions,
+    early: Early,
     follow: Follow,
     timers: Timers,
     /// What one part of this node has for another; empty between calls.
@@ -79,7 +82,7 @@ enum Work {
 }
 
 impl Engine {
-    /// An engine that knows nothing yet. Sessions are served from the start; their requests wait.
+    /// An engine that knows nothing yet. Whoever connects waits until it does.
     pub fn new(config: EngineConfig) -> Self {
         Self {
             incarnation: None,
@@ -90,6 +93,7 @@ impl Engine {
             copies: Copies::default(),
             gateway: Gateway::new(config.node),
             sessions: Sessions::default(),
+            early: Early::default(),
             follow: Follow::default(),
             timers: Timers::default(),
             work: VecDeque::new(),
@@ -104,6 +108,7 @@ impl Engine {
         match input {
             Input::Started(incarnation) => self.started(now, incarnation, out),
             Input::GatewayRenewed(run) => self.gateway_renewed(now, run, out),
+            Input::NotJoined => self.not_joined(now, out),
             Input::Map(map) => self.map_changed(now, map, out),
             Input::Proposed { number, result } => self.proposed(now, number, result, out),
             Input::DiskAttached { disk, size, open } => self.disk_attached(now, disk, size, open, out),

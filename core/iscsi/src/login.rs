@@ -46,6 +46,7 @@ pub(crate) enum Refusal {
     SessionTypeNotSupported = 0x0209,
     SessionDoesNotExist = 0x020a,
     InvalidDuringLogin = 0x020b,
+    ServiceUnavailable = 0x0301,
 }
 
 impl Refusal {
@@ -53,6 +54,7 @@ impl Refusal {
         match self {
             Refusal::AuthenticationFailed => CloseReason::AuthenticationFailed,
             Refusal::NotFound => CloseReason::NoSuchTarget,
+            Refusal::ServiceUnavailable => CloseReason::NotReady,
             Refusal::InitiatorError => CloseReason::Protocol("login request is not valid"),
             Refusal::UnsupportedVersion => CloseReason::Protocol("iSCSI version is not supported"),
             Refusal::MissingParameter => CloseReason::Protocol("login lacks a parameter"),
@@ -187,6 +189,9 @@ impl Login {
         //= RFC 7143 11.12.4
         if pdu.header.0[3] != 0 {
             return Err(Refusal::UnsupportedVersion);
+        }
+        if exports.not_joined {
+            return Err(Refusal::ServiceUnavailable);
         }
         if self.text.len() + pdu.header.data_bytes() > MAX_TEXT_BYTES {
             return Err(Refusal::InitiatorError);

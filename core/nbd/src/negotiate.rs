@@ -7,7 +7,7 @@ use crate::{
 };
 use alloc::{string::String, vec::Vec};
 use bytes::{BufMut, Bytes};
-use holdfast_types::{CloseReason, Export, Exports, SessionOutput, VolumeId};
+use holdfast_types::{CloseReason, Export, Exports, NOT_JOINED, SessionOutput, VolumeId};
 
 /// What has been agreed so far.
 #[derive(Debug, Default)]
@@ -65,6 +65,17 @@ impl Negotiation {
     ) -> Step {
         let mut answer = |kind| out.push(option_reply(number, kind, &[]));
         match number {
+            option::EXPORT_NAME if exports.not_joined => return Step::Close(CloseReason::NotReady),
+            option::LIST
+            | option::INFO
+            | option::GO
+            | option::LIST_META_CONTEXT
+            | option::SET_META_CONTEXT
+                if exports.not_joined =>
+            {
+                // Not "unknown": of the export nothing is known here.
+                out.push(option_reply(number, answer::ERR_POLICY, NOT_JOINED.as_bytes()));
+            }
             option::EXPORT_NAME => return self.export_name(&data, exports, out),
             option::ABORT => {
                 answer(answer::ACK);

@@ -51,6 +51,7 @@ pub(crate) mod answer {
     const ERROR: u32 = 1 << 31;
     pub(crate) const ERR_UNSUP: u32 = ERROR | 1;
     pub(crate) const ERR_INVALID: u32 = ERROR | 3;
+    pub(crate) const ERR_POLICY: u32 = ERROR | 2;
     pub(crate) const ERR_UNKNOWN: u32 = ERROR | 6;
 }
 

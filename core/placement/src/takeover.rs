@@ -113,12 +113,15 @@ fn next_set(active: &[Copy], reachable: &[Copy]) -> Vec<ReplicaRef> {
 }
 
 /// The node of the old owner when it may own again (its caches are warm, and clients talk to it), else the one
-/// that owns least. A stuck owner is only taken again when it is the only one.
+/// that owns least. After a stuck owner it is the next node's turn, round and round, so that each gets a try; the
+/// stuck one is only taken again when it is the only one.
 fn choose_owner(segment: &Standing, owners: &[NodeId], owned: &BTreeMap<NodeId, u64>) -> NodeId {
     if !segment.stuck && owners.contains(&segment.owner) {
         return segment.owner;
     }
-    let key = |n: &&NodeId| (segment.stuck && **n == segment.owner, owned.get(n).copied().unwrap_or(0), **n);
+    let share = |n: &NodeId| if segment.stuck { 0 } else { owned.get(n).copied().unwrap_or(0) };
+    let later = |n: &NodeId| segment.stuck && *n > segment.owner;
+    let key = |n: &&NodeId| (segment.stuck && **n == segment.owner, !later(n), share(n), **n);
     // The caller made sure that there is one.
     *owners.iter().min_by_key(key).expect("a node may own")
 }

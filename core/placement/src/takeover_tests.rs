@@ -83,7 +83,21 @@ fn a_grant_that_can_be_activated_is_left_alone_until_it_is_stuck() {
     standing.activated = false;
     assert_eq!(drawn(&standing), "keep");
     standing.stuck = true;
-    assert_eq!(drawn(&standing), "Takeover 3 {1,2,3}");
+    assert_eq!(drawn(&standing), "Takeover 2 {1,2,3}");
+}
+
+#[test]
+fn after_a_stuck_owner_every_node_gets_its_turn() {
+    let stuck = |states: &str, owner| {
+        let mut standing = active(states, owner, true);
+        (standing.activated, standing.stuck) = (false, true);
+        drawn(&standing)
+    };
+    assert_eq!(stuck("uuu", 1), "Takeover 2 {1,2,3}");
+    assert_eq!(stuck("uuu", 2), "Takeover 3 {1,2,3}");
+    assert_eq!(stuck("uuu", 3), "Takeover 1 {1,2,3}");
+    assert_eq!(stuck("udu", 1), "Takeover 3 {1,2,3}");
+    assert_eq!(stuck("udu", 3), "Takeover 1 {1,2,3}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct OwnerConfig {
     pub drop_after: Duration,
     /// The same where no quorum is possible without it: every write waits for that.
     pub drop_after_blocking: Duration,
+    /// A phase of an activation that lasts for longer is stuck: a copy is left out, or another node is to own.
+    pub activation_patience: Duration,
     /// What is unanswered is sent again after this, then at growing intervals.
     pub resend: Duration,
     /// The longest of those intervals.
@@ -72,6 +74,7 @@ impl Default for OwnerConfig {
             retained_bytes: 32 << 20,
             drop_after: Duration::from_secs(10),
             drop_after_blocking: Duration::from_millis(1500),
+            activation_patience: Duration::from_millis(750),
             resend: Duration::from_millis(100),
             resend_max: Duration::from_secs(1),
             commit_heartbeat: Duration::from_millis(50),

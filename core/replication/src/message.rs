@@ -196,6 +196,11 @@ pub enum Body {
     },
     /// The copy counts as complete, durably.
     FinishReply,
+    /// The owner reads under no lease any more that was asked for by this number or an earlier one.
+    Release {
+        /// The last number that it asked with.
+        number: u64,
+    },
     /// Records that follow `prev`. Carried with the data in the payload.
     #[serde(skip)]
     Append {
@@ -270,7 +275,8 @@ impl Body {
             | Body::Image { .. }
             | Body::Digest { .. }
             | Body::Room { .. }
-            | Body::Finish { .. } => false,
+            | Body::Finish { .. }
+            | Body::Release { .. } => false,
         }
     }
 }

@@ -37,7 +37,12 @@ pub struct Exports {
     pub volumes: BTreeMap<String, Export>,
     /// When set, an iSCSI login must pass CHAP with it.
     pub chap: Option<ChapSecret>,
+    /// The node was never let into its cluster: there is nothing to serve, which says nothing of any volume.
+    pub not_joined: bool,
 }
+
+/// What an initiator is told by a node that was never let into its cluster.
+pub const NOT_JOINED: &str = "this node has not joined its cluster yet; `holdfast status` on a node of the cluster says whether it can";
 
 impl Exports {
     /// The volume of that id.

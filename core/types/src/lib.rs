@@ -19,7 +19,7 @@ pub mod time;
 pub mod unit;
 
 pub use block::{BlockError, BlockReply, BlockRequest, BlockResult, StatusRange};
-pub use export::{ChapSecret, Export, Exports};
+pub use export::{ChapSecret, Export, Exports, NOT_JOINED};
 pub use id::*;
 pub use order::*;
 pub use position::{Epoch, LogPosition, Lsn};

@@ -52,6 +52,8 @@ pub enum CloseReason {
     AuthenticationFailed,
     /// The peer asked for a volume that does not exist.
     NoSuchTarget,
+    /// The node does not know yet what there is to serve.
+    NotReady,
     /// The peer did not finish its login in time.
     Timeout,
     /// The volume was deleted.
@@ -67,6 +69,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Protocol(what) => write!(f, "protocol error: {what}"),
             CloseReason::AuthenticationFailed => f.write_str("authentication failed"),
             CloseReason::NoSuchTarget => f.write_str("no such target"),
+            CloseReason::NotReady => f.write_str("this node does not know the volumes yet"),
             CloseReason::Timeout => f.write_str("login timed out"),
             CloseReason::VolumeGone => f.write_str("the volume was deleted"),
             CloseReason::PeerClosed => f.write_str("the peer closed the connection"),

@@ -218,6 +218,8 @@ impl Backend for Fake {
             leader: Some(1),
             control_quorum: true,
             map_version: 12,
+            map_age_ms: None,
+            silent: Vec::new(),
             health: Health::Degraded,
             problems: vec!["node 2 (beta) is down since 03:04:05".into()],
             nodes: self.some_nodes(),

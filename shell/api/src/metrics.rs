@@ -1,6 +1,7 @@
 //! The metrics page: Prometheus text on a port of its own, for local scrapers. Every metric has a help text
 //! and names its unit. The parts of the node register theirs; this module adds what is true of any process.
 
+use futures::future::BoxFuture;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -13,29 +14,36 @@ use std::sync::{Arc, Mutex};
 /// The content type of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Brings what the metrics read up to date. Called for each page, so that nothing is done while nobody looks.
+pub type Refresh = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// Every metric of the process. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics(Arc<Mutex<Registry>>);
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    refresh: Refresh,
+}
 
 impl Metrics {
     /// The metrics of the process itself; names start with `holdfast_`.
-    pub fn new(version: &str) -> Self {
+    pub fn new(version: &str, refresh: Refresh) -> Self {
         let mut registry = Registry::with_prefix("holdfast");
         let info = Info::new(vec![("version", version.to_owned())]);
         registry.register("build", "The version of the daemon", info);
         registry.register_collector(Box::new(Process));
-        Self(Arc::new(Mutex::new(registry)))
+        Self { registry: Arc::new(Mutex::new(registry)), refresh }
     }
 
     /// Lets the caller register metrics.
     pub fn register<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(|e| e.into_inner()))
+        with(&mut self.registry.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
-    /// The page.
-    pub fn page(&self) -> Result<String, fmt::Error> {
+    /// The page, of now.
+    pub async fn page(&self) -> Result<String, fmt::Error> {
+        (self.refresh)().await;
         let mut text = String::new();
-        let registry = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let registry = self.registry.lock().unwrap_or_else(|e| e.into_inner());
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
@@ -93,15 +101,20 @@ mod tests {
     use super::*;
     use prometheus_client::metrics::counter::Counter;
 
-    #[test]
-    fn the_page_has_help_and_unit_for_what_was_registered_and_for_the_process() {
-        let metrics = Metrics::new("0.1.0");
+    #[tokio::test]
+    async fn the_page_is_brought_up_to_date_when_it_is_asked_for_and_has_help_and_unit() {
         let counter: Counter = Counter::default();
+        let refreshed = counter.clone();
+        let refresh: Refresh = Arc::new(move || {
+            refreshed.inc_by(4096);
+            Box::pin(async {})
+        });
+        let metrics = Metrics::new("0.1.0", refresh);
         metrics.register(|r| {
             r.register_with_unit("written", "Bytes that initiators wrote", Unit::Bytes, counter.clone());
         });
-        counter.inc_by(4096);
-        let page = metrics.page().unwrap();
+        assert_eq!(counter.get(), 0, "nothing is done before somebody looks");
+        let page = metrics.page().await.unwrap();
         assert!(page.contains("# HELP holdfast_written_bytes Bytes that initiators wrote"), "{page}");
         assert!(page.contains("holdfast_written_bytes_total 4096"), "{page}");
         assert!(page.contains("# UNIT holdfast_process_resident_memory_bytes bytes"), "{page}");

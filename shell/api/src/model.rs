@@ -39,6 +39,12 @@ pub struct Status {
     pub control_quorum: bool,
     /// How many commands the map has seen.
     pub map_version: u64,
+    /// Without a majority: for how long no majority has been heard, in milliseconds. What else is said here is at
+    /// least that old, except which nodes are silent. None with a majority, and when none was heard since this
+    /// daemon started.
+    pub map_age_ms: Option<u64>,
+    /// Without a majority: the nodes that this node does not hear now.
+    pub silent: Vec<u16>,
     /// In one word.
     pub health: Health,
     /// What is missing, one line each, the gravest first.
@@ -79,6 +85,8 @@ pub enum NodeState {
     Down,
     /// Hands over what it owns, to stop then.
     Stopping,
+    /// It was stopped, as it was asked to be.
+    Stopped,
 }
 
 /// A node.
@@ -309,6 +317,11 @@ pub enum CheckStep {
         segments_total: u32,
         /// Bytes compared.
         bytes: u64,
+    },
+    /// Copies on these nodes, which are up, take no part yet: they are asked again.
+    Waiting {
+        /// Their numbers.
+        nodes: Vec<u16>,
     },
     /// All segments are done.
     Report(CheckReport),

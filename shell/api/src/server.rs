@@ -65,7 +65,7 @@ pub fn router(backend: Arc<dyn Backend>, access: Access) -> Router {
 /// The metrics page, at `/metrics`.
 pub fn metrics_router(metrics: Metrics) -> Router {
     let page = |State(metrics): State<Metrics>| async move {
-        match metrics.page() {
+        match metrics.page().await {
             Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }

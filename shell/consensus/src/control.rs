@@ -144,8 +144,8 @@ pub struct ControlMetrics {
 #[derive(Clone)]
 pub struct Control {
     node: NodeId,
-    raft: Raft,
-    peers: Peers,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
     timings: Timings,
 }
 
@@ -197,6 +197,12 @@ impl Control {
     pub(crate) async fn elect(&self) {
         // Only a stopped group refuses.
         let _ = self.raft.trigger().elect().await;
+    }
+
+    /// Whether this node was ever let into a group: whether it has a log.
+    pub async fn has_joined(&self) -> bool {
+        // A group that has stopped had one.
+        self.raft.is_initialized().await.unwrap_or(true)
     }
 
     /// The terms.
@@ -350,7 +356,7 @@ impl Control {
         Some(())
     }
 
-    fn listed_address(&self, node: NodeId) -> String {
+    pub(crate) fn listed_address(&self, node: NodeId) -> String {
         let metrics = self.raft.metrics();
         let m = metrics.borrow();
         let listed = m.membership_config.membership().get_node(&raft_id(node));
@@ -384,6 +390,11 @@ impl Control {
                 }
                 Err(RaftError::Fatal(_)) => stopped(),
             },
+            Request::Elect => {
+                // Whoever asks can only lose by it; what decides is the votes.
+                self.elect().await;
+                Response::Electing
+            }
             for_leader => self.lead(for_leader).await,
         }
     }
@@ -417,7 +428,9 @@ impl Control {
                 };
                 member_answer(result.map(|_| ()))
             }
-            Request::Append(_) | Request::Vote(_) | Request::Snapshot(_) => Response::Fault(Fault::Malformed),
+            Request::Append(_) | Request::Vote(_) | Request::Snapshot(_) | Request::Elect => {
+                Response::Fault(Fault::Malformed)
+            }
         }
     }
 

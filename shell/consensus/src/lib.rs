@@ -12,6 +12,7 @@
 mod codec;
 mod control;
 mod director;
+mod lead;
 mod machine;
 mod network;
 mod raft_types;

@@ -41,6 +41,8 @@ pub(crate) enum Request {
     RemoveMember {
         node: u64,
     },
+    /// From the leader, which is about to stop: ask for an election, my lease has run out.
+    Elect,
 }
 
 impl Request {
@@ -69,6 +71,8 @@ pub(crate) enum Response {
     /// It may have been done or not.
     Unknown,
     Fault(Fault),
+    /// An election is asked for.
+    Electing,
 }
 
 /// Why a request was not even tried.

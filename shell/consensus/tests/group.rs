@@ -83,6 +83,41 @@ fn a_killed_leader_is_replaced_and_nothing_answered_is_lost() {
 }
 
 #[test]
+fn a_leader_that_is_to_stop_hands_the_lead_over_and_changes_go_on_at_once() {
+    let mut cluster = Cluster::new(3, timings());
+    for n in 1..=3 {
+        // The lead goes to a node that is up.
+        cluster.propose(n, address(n, 7)).expect("a start");
+    }
+    let leader = cluster.leader();
+    let node = &cluster.nodes[&NodeId(leader)];
+    assert!(node.runtime.block_on(node.control.hand_over_lead()), "nobody took the lead");
+    assert!(!node.control.is_leader());
+    let other = if leader == 1 { 2 } else { 1 };
+    cluster.kill(leader);
+    let started = Instant::now();
+    cluster.propose(other, address(other, 78)).expect("another node leads");
+    let took = started.elapsed();
+    println!("after the lead was handed over, a change took {took:?}");
+    // A leader that is lost costs its lease at least.
+    assert!(took < timings().election_max, "{took:?}");
+}
+
+#[test]
+fn a_node_that_does_not_lead_or_is_alone_hands_no_lead_over() {
+    let cluster = Cluster::new(2, timings());
+    let leader = cluster.leader();
+    let hands_over = |n: u16| {
+        let node = &cluster.nodes[&NodeId(n)];
+        node.runtime.block_on(node.control.hand_over_lead())
+    };
+    assert!(!hands_over(3 - leader));
+    // The other one is not known to be up.
+    assert!(!hands_over(leader));
+    assert_eq!(cluster.propose(1, pool("after")), Ok(CommandResult::Done));
+}
+
+#[test]
 fn all_nodes_killed_at_once_come_back_with_everything_answered() {
     let mut cluster = Cluster::new(3, timings());
     for i in 0..10 {

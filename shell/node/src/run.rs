@@ -68,6 +68,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     let caller = Caller::new(identity.clone());
     let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default() };
     let control = Control::start(control_config, Arc::new(caller.clone())).await?;
+    let heartbeats = control::heartbeat::Heartbeats::new(identity.clone());
     let shared = Arc::new(Shared {
         node,
         config,
@@ -75,6 +76,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         identity,
         control,
         caller,
+        heartbeats,
         data,
         events,
         checks: Mutex::default(),

@@ -19,6 +19,10 @@ pub fn run(context: &Context, name: &str) -> Result<(), Failure> {
                 CheckStep::Progress { segments_done, segments_total, bytes } => {
                     show_progress(&bar, segments_done, segments_total, bytes);
                 }
+                CheckStep::Waiting { nodes } => {
+                    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+                    bar.set_message(format!("waiting for the copies on node {}", nodes.join(", ")));
+                }
                 CheckStep::Report(report) => return Ok(report),
                 CheckStep::Failed(error) => return Err(error.into()),
             }

@@ -95,13 +95,15 @@ pub(super) fn gateway_renewed(
 }
 
 pub(super) fn down(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
-    set_state(map, node, incarnation, NodeState::Down)
+    // One that was asked to stop, or that says itself that it has: nothing is wrong with it.
+    let planned = matches!(current(map, node, incarnation)?.state, NodeState::Stopping | NodeState::Stopped);
+    set_state(map, node, incarnation, if planned { NodeState::Stopped } else { NodeState::Down })
 }
 
 pub(super) fn up(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
     let n = current(map, node, incarnation)?;
     // It answers; that does not take back its wish to stop.
-    if n.state == NodeState::Stopping {
+    if matches!(n.state, NodeState::Stopping | NodeState::Stopped) {
         return Ok((CommandResult::Done, Changed::No));
     }
     set_state(map, node, incarnation, NodeState::Up)

@@ -452,3 +452,19 @@ fn the_map_survives_being_written_and_read() {
     let bytes = postcard::to_allocvec(&map).expect("it can be written");
     assert_eq!(postcard::from_bytes::<ClusterMap>(&bytes), Ok(map));
 }
+
+#[test]
+fn a_node_that_was_asked_to_stop_is_stopped_and_not_missing_until_it_starts_again() {
+    let mut map = cluster(3);
+    let incarnation = ProcessIncarnation(1);
+    let node = NodeId(2);
+    ok(&mut map, Command::NodeStopping { node, incarnation });
+    ok(&mut map, Command::NodeDown { node, incarnation });
+    assert_eq!(map.nodes[&node].state, NodeState::Stopped);
+    // It still answers for a moment; the failure detector notices later that it does not.
+    ok(&mut map, Command::NodeUp { node, incarnation });
+    ok(&mut map, Command::NodeDown { node, incarnation });
+    assert_eq!(map.nodes[&node].state, NodeState::Stopped);
+    ok(&mut map, started(2, 77));
+    assert_eq!(map.nodes[&node].state, NodeState::Up);
+}

@@ -7,9 +7,10 @@ use crate::io::{EngineEvent, Output, Outputs};
 use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use holdfast_cluster::NodeState;
 use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
 use holdfast_types::{
-    DiskId, Epoch, GatewayId, GrantReason, OrderSource, OrderToken, SegmentCommandResult, SegmentKey,
+    DiskId, Epoch, GatewayId, GrantReason, NodeId, OrderSource, OrderToken, SegmentCommandResult, SegmentKey,
     SessionId, StoreOrder, StoreOutcome, Time,
 };
 
@@ -80,6 +81,14 @@ impl Engine {
                 self.next_proposal += 1;
                 self.proposals.insert(proposal, (segment, number));
                 out.push(Output::Propose { number: proposal, command });
+            }
+            OwnerOutput::PassOn { nodes } => {
+                let to = nodes.into_iter().find(|n| self.may_own(*n));
+                let Some(node) = to.and_then(|n| self.map.nodes.get(&n)) else { return };
+                let (id, incarnation) = (node.id, node.incarnation);
+                self.with_owner(now, segment, out, |owner, o| {
+                    owner.propose_takeover(now, id, incarnation, o)
+                });
             }
             OwnerOutput::CheckProgress { .. } => {}
             OwnerOutput::Fenced { number } => {
@@ -170,6 +179,11 @@ impl Engine {
         }
     }
 
+    /// Whether this node has told control that it ends.
+    fn ends(&self) -> bool {
+        self.map.nodes.get(&self.config.node).is_some_and(|n| n.state == NodeState::Stopped)
+    }
+
     /// Calls the gateway and carries out what it wants.
     pub(crate) fn with_gateway(
         &mut self,
@@ -180,6 +194,8 @@ impl Engine {
         call(&mut self.gateway, &mut actions);
         for action in actions {
             match action {
+                // A node that is about to end is fenced for good: what it has still goes on at another one.
+                Action::Renew if self.ends() => {}
                 Action::Renew => out.push(Output::RenewGateway),
                 Action::Send { to, request } => self.send(to, Message::Request(request), out),
                 Action::Complete { session, tag, result } => {
@@ -216,14 +232,21 @@ impl Engine {
         }
     }
 
-    /// Proposes another owner for everything that this node owns: a live node that holds a copy of S.
+    /// Proposes another owner for everything that this node owns: of the live nodes that hold a copy of S, the one
+    /// that owns least.
     pub(crate) fn hand_over(&mut self, now: Time, out: &mut Outputs) {
         let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
+        let mut load: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for info in self.map.segments.values() {
+            *load.entry(info.granted.owner).or_default() += 1;
+        }
         for segment in owned {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
-            let to = info.granted.set.iter().map(|r| r.node).find(|n| self.may_own(*n));
+            let able = info.granted.set.iter().map(|r| r.node).filter(|n| self.may_own(*n));
+            let to = able.min_by_key(|n| (load.get(n).copied().unwrap_or(0), *n));
             let Some(to) = to else { continue };
             let Some(incarnation) = self.map.nodes.get(&to).map(|n| n.incarnation) else { continue };
+            *load.entry(to).or_default() += 1;
             self.with_owner(now, segment, out, |owner, o| {
                 owner.propose_owner(now, to, incarnation, GrantReason::Handover, o);
             });

@@ -18,6 +18,7 @@ impl Engine {
         self.incarnation = Some(incarnation);
         self.gateway_renewed(now, incarnation, out);
         self.refresh(now, out);
+        self.open_early(now, out);
     }
 
     /// Control gave this node's gateway a new number.
@@ -30,7 +31,7 @@ impl Engine {
 
     /// A newer map. An older one, which a follower may offer after a restart of its leader, is passed over.
     pub(crate) fn map_changed(&mut self, now: Time, map: Arc<ClusterMap>, out: &mut Outputs) {
-        if map.version <= self.map.version && self.map.version != 0 {
+        if map.version <= self.map.version {
             return;
         }
         let before = core::mem::replace(&mut self.map, map);
@@ -157,7 +158,7 @@ impl Engine {
         let mut gateways = Vec::new();
         for node in map.nodes.values() {
             let run = node.runs;
-            if node.state == NodeState::Down && run > 0 {
+            if !node.state.answers() && run > 0 {
                 gateways.push(dead(node.id, run));
             }
             if run > 1 {

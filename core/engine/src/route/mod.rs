@@ -2,6 +2,7 @@
 
 pub mod copies;
 pub mod disks;
+pub mod early;
 pub mod follow;
 pub mod map;
 pub mod messages;

@@ -103,7 +103,7 @@ pub struct SessionStatus {
 }
 
 impl Engine {
-    pub(crate) fn session_opened(
+    pub(crate) fn open_session(
         &mut self,
         now: Time,
         connection: ConnectionId,
@@ -112,7 +112,9 @@ impl Engine {
         entropy: [u8; 32],
         out: &mut Outputs,
     ) {
-        if kind == FrontEndKind::Iscsi && self.config.iscsi_needs_chap && self.exports.chap.is_none() {
+        let no_account =
+            self.config.iscsi_needs_chap && self.exports.chap.is_none() && !self.exports.not_joined;
+        if kind == FrontEndKind::Iscsi && no_account {
             return out.push(Output::SessionClose { connection, reason: CloseReason::AuthenticationFailed });
         }
         let id = SessionId(connection.0);
@@ -140,7 +142,11 @@ impl Engine {
         bytes: Bytes,
         out: &mut Outputs,
     ) {
-        self.with_session(now, connection, out, |front, exports, o| front.received(now, bytes, exports, o));
+        if !self.early.keep(connection, &bytes) {
+            self.with_session(now, connection, out, |front, exports, o| {
+                front.received(now, bytes, exports, o)
+            });
+        }
     }
 
     pub(crate) fn session_timer(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
@@ -172,6 +178,7 @@ impl Engine {
 
     /// The connection is gone, or is about to be.
     pub(crate) fn session_closed(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
+        self.early.forget(connection);
         if let Some(closed) = self.sessions.open.remove(&connection) {
             self.timers.set(Machine::Session(connection), None);
             let session = SessionId(connection.0);

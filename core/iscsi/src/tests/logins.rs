@@ -52,6 +52,16 @@ fn the_matrix_of_logins_is_as_recorded() {
 }
 
 #[test]
+fn a_node_that_never_joined_is_out_of_service_and_not_without_the_target() {
+    for text in [[INITIATOR, TARGET].concat(), format!("{INITIATOR}SessionType=Discovery\0")] {
+        let mut client = Client::connect(Exports { not_joined: true, ..Exports::default() });
+        client.login(NORMAL, &text);
+        assert_eq!(client.hear().header.u16(36), 0x0301, "service unavailable");
+        assert_eq!(client.closed, Some(CloseReason::NotReady));
+    }
+}
+
+#[test]
 fn the_nexus_is_the_initiator_and_its_isid() {
     let client = Client::logged_in("");
     let login = client.login.expect("logged in");

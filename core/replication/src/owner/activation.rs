@@ -10,10 +10,12 @@ use super::{Owner, OwnerOutput};
 use crate::event::ReplicationEvent;
 use crate::index::LogIndex;
 use crate::message::{Body, SealState};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_checksum::crc32c;
-use holdfast_types::{BLOCK_BYTES, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time};
+use holdfast_types::{
+    BLOCK_BYTES, Duration, LogPosition, Record, RecordBody, ReplicaRef, SegmentCommand, Time,
+};
 
 /// How much of a log is asked for at once.
 const FETCH_BYTES: u32 = 4 << 20;
@@ -53,6 +55,12 @@ pub(crate) struct Fetch {
     asked: Option<(u64, Time)>,
 }
 
+impl Fetch {
+    pub(super) fn source(&self) -> ReplicaRef {
+        self.from
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Activation {
     began: Time,
@@ -63,12 +71,31 @@ pub(crate) struct Activation {
     pub(crate) start: LogPosition,
     /// Said once that the own copy is too old.
     complained: bool,
+    /// When to look whether this phase goes on.
+    pub(super) look_at: Time,
+    /// Copies that sealed and did not give their log: not fetched from again where the others suffice.
+    pub(super) mute: BTreeSet<ReplicaRef>,
 }
 
 impl Activation {
-    pub(crate) fn new(now: Time) -> Self {
-        let start = LogPosition::ZERO;
-        Self { began: now, seals: BTreeMap::new(), lease_until: now, start, complained: false }
+    pub(crate) fn new(now: Time, patience: Duration) -> Self {
+        Self {
+            began: now,
+            seals: BTreeMap::new(),
+            lease_until: now,
+            start: LogPosition::ZERO,
+            complained: false,
+            look_at: now + patience,
+            mute: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn has_sealed(&self, copy: ReplicaRef) -> bool {
+        self.seals.contains_key(&copy)
+    }
+
+    pub(super) fn own_is_too_old(&self) -> bool {
+        self.complained
     }
 }
 
@@ -105,7 +132,7 @@ impl Owner {
             // A lease is measured here from the reply on, longer by what the clocks may differ.
             if self.base.set.contains(&copy) {
                 let drift = state.lease_left.0 / 1000 * self.config.drift_per_mille;
-                let until = now + state.lease_left + holdfast_types::Duration(drift);
+                let until = now + state.lease_left + Duration(drift);
                 self.activation.lease_until = self.activation.lease_until.max(until);
             }
             self.activation.seals.insert(copy, state);
@@ -124,7 +151,11 @@ impl Owner {
     fn try_adopt(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         let seals = &self.activation.seals;
         let complete = |r: &&ReplicaRef| seals.get(r).is_some_and(|s| s.incomplete_since.is_none());
-        let counted: Vec<ReplicaRef> = self.base.set.iter().filter(complete).copied().collect();
+        let mut counted: Vec<ReplicaRef> = self.base.set.iter().filter(complete).copied().collect();
+        let heard = |r: &ReplicaRef| !self.activation.mute.contains(r);
+        if counted.iter().filter(|r| heard(r)).count() >= self.r_base() {
+            counted.retain(heard);
+        }
         let Some(own) = seals.get(&self.own) else { return };
         let Some(best) = counted.iter().copied().max_by_key(|r| seals.get(r).map(|s| s.index.last())) else {
             return;
@@ -151,14 +182,15 @@ impl Owner {
         if best_index.last() <= self.log.last() {
             return self.start(now, out);
         }
-        self.phase(Phase::Fetching(Fetch { from: best, index: best_index, asked: None }), out);
+        self.phase(now, Phase::Fetching(Fetch { from: best, index: best_index, asked: None }), out);
         // The own copy takes what is fetched at once.
         self.place_known(now, out);
         self.fetch_more(now, out);
     }
 
-    fn phase(&mut self, phase: Phase, out: &mut Vec<OwnerOutput>) {
+    fn phase(&mut self, now: Time, phase: Phase, out: &mut Vec<OwnerOutput>) {
         self.phase = phase;
+        self.activation.look_at = now + self.config.activation_patience;
         self.event(ReplicationEvent::Phase { epoch: self.epoch, phase: self.phase.name() }, out);
     }
 
@@ -220,20 +252,21 @@ impl Owner {
         if empty {
             return self.reseal(now, out);
         }
+        self.activation.look_at = now + self.config.activation_patience;
         if done {
             self.start(now, out);
         }
     }
 
     /// Back to step 2: the copy whose log was to be adopted does not give it.
-    fn reseal(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn reseal(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         self.activation.seals.clear();
         for copy in self.copies.values_mut() {
             (copy.next, copy.matched) = (None, holdfast_types::Lsn(0));
             copy.answered(now, true, self.config.resend_max);
             copy.ask_at = Some(now + self.config.resend_max);
         }
-        self.phase(Phase::Sealing, out);
+        self.phase(now, Phase::Sealing, out);
     }
 
     /// The START record: the tail of this epoch outranks every older one from here on (H2).
@@ -241,7 +274,7 @@ impl Owner {
         let position = LogPosition { epoch: self.epoch, lsn: self.log.last().lsn.next() };
         self.log.push(now, Record { position, body: RecordBody::Start, request: None });
         self.activation.start = position;
-        self.phase(Phase::Equalising, out);
+        self.phase(now, Phase::Equalising, out);
         self.place_known(now, out);
         // Who did not answer yet is asked on.
         let rest: Vec<ReplicaRef> =
@@ -260,13 +293,13 @@ impl Owner {
             if have < self.w() {
                 return;
             }
-            self.phase(Phase::Leases, out);
+            self.phase(now, Phase::Leases, out);
         }
         if let Phase::Leases = self.phase {
             if now < self.activation.lease_until {
                 return;
             }
-            self.phase(Phase::Recording, out);
+            self.phase(now, Phase::Recording, out);
             self.propose_activated(now, out);
         }
     }
@@ -279,7 +312,7 @@ impl Owner {
     }
 
     pub(super) fn activated(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
-        self.phase(Phase::Active, out);
+        self.phase(now, Phase::Active, out);
         self.activation.seals.clear();
         let took = now.since(self.activation.began);
         self.event(ReplicationEvent::Activated { epoch: self.epoch, tail: self.activation.start, took }, out);

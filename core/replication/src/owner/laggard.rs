@@ -13,6 +13,10 @@ use holdfast_types::{
 
 /// Between attempts of a proposal that brought nothing.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long reads wait for control's answer to a hand-over before a stop. Control is asked for many at once.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(1);
+/// The same when ownership follows the I/O: that is for speed, and control may be without a majority.
+const FOLLOW_WAIT: Duration = Duration::from_millis(200);
 /// Between looks at a drop that would leave too few to seal S.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A proposal without an answer for so long is made again. Each is a compare-and-set.
@@ -26,10 +30,26 @@ pub(crate) struct Proposals {
     again: Vec<(SegmentCommand, Time)>,
     /// A drop was due and not possible: not before then.
     next_look: Option<Time>,
+    /// Another node is proposed as the owner: leases are given up, and none is asked for until then or until
+    /// control has refused.
+    hand_over_until: Option<Time>,
 }
 
 impl Proposals {
-    fn grant_pending(&self) -> bool {
+    pub(super) fn hands_over(&self, now: Time) -> bool {
+        self.hand_over_until.is_some_and(|until| now < until)
+    }
+
+    /// Control takes long: reads go on under new leases.
+    pub(super) fn end_hand_over(&mut self, now: Time) {
+        self.hand_over_until = self.hand_over_until.filter(|until| *until > now);
+    }
+
+    pub(super) fn hands_over_until(&self) -> Option<Time> {
+        self.hand_over_until
+    }
+
+    pub(super) fn grant_pending(&self) -> bool {
         let pending = self.pending.values().chain(&self.again);
         pending.clone().any(|(c, _)| matches!(c, SegmentCommand::Grant { .. }))
     }
@@ -83,8 +103,32 @@ impl Owner {
                 self.proposals.again.push((command, now + AGAIN))
             }
             // A grant that brought nothing is considered anew from what is true then.
-            (_, _) => self.proposals.next_look = Some(now + AGAIN),
+            (_, _) => {
+                self.proposals.next_look = Some(now + AGAIN);
+                self.proposals.hand_over_until = None;
+                self.ask_leases(now, out);
+            }
         }
+    }
+
+    /// Proposes to give the segment to another node, which must hold a copy of S. Writes go on until then; reads
+    /// wait for control's answer, as the leases are given up for it, but no longer than a moment.
+    pub fn propose_owner(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        incarnation: ProcessIncarnation,
+        reason: GrantReason,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        let possible = self.active() && !self.proposals.grant_pending();
+        if !possible || !self.set.iter().any(|r| r.node == node) {
+            return;
+        }
+        let wait = if reason == GrantReason::Handover { HAND_OVER_WAIT } else { FOLLOW_WAIT };
+        self.proposals.hand_over_until = Some(now + wait);
+        self.release_leases(out);
+        self.propose_grant(now, node, incarnation, self.set.clone(), reason, out);
     }
 
     pub(super) fn proposals_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {

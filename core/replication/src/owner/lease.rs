@@ -60,6 +60,15 @@ impl Leases {
         self.last_asked.map(|at| at + RETRY)
     }
 
+    /// Gives every lease up, those included that are asked for and not granted yet. The last number that does not
+    /// count any more.
+    pub(crate) fn release(&mut self) -> u64 {
+        self.until.clear();
+        self.asked.clear();
+        self.last_asked = None;
+        self.next - 1
+    }
+
     pub(crate) fn granted(&mut self, from: ReplicaRef, number: u64) {
         if let Some(sent) = self.asked.get(&number) {
             let until = self.until.entry(from).or_default();
@@ -114,6 +123,22 @@ mod tests {
         leases.granted(copy(2), number);
         assert!(leases.valid(Time(0) + Duration::from_millis(989), 2));
         assert!(!leases.valid(Time(0) + Duration::from_millis(990), 2));
+    }
+
+    #[test]
+    fn after_a_release_nothing_that_was_asked_before_counts() {
+        let mut leases = Leases::new(Duration::from_secs(1), 10);
+        let (first, second) = (leases.ask(Time(0)), leases.ask(Time(0)));
+        leases.granted(copy(1), first);
+        leases.granted(copy(2), first);
+        assert_eq!(leases.release(), second);
+        leases.granted(copy(1), second);
+        leases.granted(copy(2), second);
+        assert!(!leases.valid(Time(1), 2), "the answer was on its way");
+        let third = leases.ask(Time(1));
+        leases.granted(copy(1), third);
+        leases.granted(copy(2), third);
+        assert!(leases.valid(Time(2), 2) && third > second);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! answered and not applied again. It never waits for one slow copy of three, and never for control while w(S)
 //! answer.
 //!
-//! This file routes. [`activation`]: from the grant to serving. [`requests`] and [`write`]: what waits, and how it
-//! becomes records. [`room`]: room for new data. [`streams`]: records to the copies. [`commit`]: what w(S) have. [`read`] and [`lease`]: reads
+//! This file routes. [`activation`]: from the grant to serving; [`stuck`]: when that does not go on. [`requests`] and
+//! [`write`]: what waits, and how it becomes records. [`room`]: room for new data. [`streams`]: records to the copies.
+//! [`commit`]: what w(S) have. [`read`] and [`lease`]: reads
 //! and their proof. [`laggard`]: who leaves S. [`resync`]: who enters it. [`repair`]: damaged blocks. [`check`]:
 //! all copies compared.
 
@@ -25,6 +26,7 @@ mod resync;
 mod room;
 mod status;
 mod streams;
+mod stuck;
 mod write;
 
 use crate::config::OwnerConfig;
@@ -37,8 +39,8 @@ use alloc::vec::Vec;
 pub use check::{CheckDifference, CheckReport, DifferenceKind};
 use copy::Copy;
 use holdfast_types::{
-    ActiveConfig, Epoch, GrantReason, Lsn, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand,
-    SegmentCommandResult, SegmentInfo, SegmentKey, StoreOrder, StoreOutcome, Time, seal_quorum, write_quorum,
+    ActiveConfig, Epoch, Lsn, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand, SegmentCommandResult,
+    SegmentInfo, SegmentKey, StoreOrder, StoreOutcome, Time, seal_quorum, write_quorum,
 };
 use laggard::Proposals;
 use lease::Leases;
@@ -81,6 +83,11 @@ pub enum OwnerOutput {
         number: u64,
         /// What.
         command: SegmentCommand,
+    },
+    /// This node cannot activate the segment and these can: have one of them granted it ([`Owner::propose_takeover`]).
+    PassOn {
+        /// Whose copies answered.
+        nodes: Vec<NodeId>,
     },
     /// The fence is committed.
     Fenced {
@@ -184,7 +191,7 @@ impl Owner {
             links: links.clone(),
             copies: BTreeMap::new(),
             phase: Phase::Sealing,
-            activation: Activation::new(now),
+            activation: Activation::new(now, config.activation_patience),
             log: Log::default(),
             commit: Lsn(0),
             commit_due: None,
@@ -338,6 +345,7 @@ impl Owner {
             return;
         }
         self.activation_timer(now, out);
+        self.stuck_timer(now, out);
         self.streams_timer(now, out);
         self.rooms_timer(now, out);
         self.reads_timer(now, out);
@@ -357,6 +365,7 @@ impl Owner {
         }
         let times = [
             self.activation_timer_at(),
+            self.stuck_timer_at(),
             self.streams_timer_at(),
             self.rooms_timer_at(),
             self.reads_timer_at(),
@@ -368,20 +377,6 @@ impl Owner {
             self.proposals_timer_at(),
         ];
         times.into_iter().flatten().min()
-    }
-
-    /// Proposes to give the segment to another node, which must hold a copy of S. Requests go on until then.
-    pub fn propose_owner(
-        &mut self,
-        now: Time,
-        node: NodeId,
-        incarnation: ProcessIncarnation,
-        reason: GrantReason,
-        out: &mut Vec<OwnerOutput>,
-    ) {
-        if !self.ended() && self.set.iter().any(|r| r.node == node) {
-            self.propose_grant(now, node, incarnation, self.set.clone(), reason, out);
-        }
     }
 
     fn w(&self) -> usize {

@@ -208,8 +208,18 @@ impl Owner {
         }
     }
 
-    fn ask_leases(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
-        if !self.reads.busy() || !self.leases.wants(now, self.w()) {
+    /// Before another node is proposed as the owner: what is read from now on waits until control has decided, and
+    /// that node need not wait until the leases have run out.
+    pub(super) fn release_leases(&mut self, out: &mut Vec<OwnerOutput>) {
+        let number = self.leases.release();
+        for copy in self.set.clone() {
+            self.send(copy, Body::Release { number }, out);
+        }
+    }
+
+    pub(super) fn ask_leases(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let handing_over = self.proposals.hands_over(now);
+        if handing_over || !self.reads.busy() || !self.leases.wants(now, self.w()) {
             return;
         }
         let number = self.leases.ask(now);
@@ -279,6 +289,7 @@ impl Owner {
     }
 
     pub(super) fn reads_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        self.proposals.end_hand_over(now);
         if self.reads.proving.is_empty() || !self.active() {
             return;
         }
@@ -292,7 +303,11 @@ impl Owner {
     }
 
     pub(super) fn reads_timer_at(&self) -> Option<Time> {
-        if self.reads.proving.is_empty() { None } else { self.leases.retry_at() }
+        if self.reads.proving.is_empty() {
+            return None;
+        }
+        let waits = self.proposals.hands_over_until();
+        waits.or(self.leases.retry_at())
     }
 }
 

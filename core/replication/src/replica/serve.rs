@@ -75,9 +75,10 @@ impl Replica {
         }
         let (service, order) = match body {
             Body::Lease { number } => {
-                let granted = self.lease.grant(now, peer.node);
+                let granted = self.lease.grant(now, peer.node, (peer.epoch, number));
                 return self.send(peer, Body::LeaseReply { number, granted }, out);
             }
+            Body::Release { number } => return self.lease.release(now, peer.node, (peer.epoch, number)),
             Body::Probe { number } => return self.send(peer, Body::ProbeReply { number }, out),
             Body::Fetch { number, after, max_bytes } => {
                 let order = StoreOrder::ReadLog { after, max_bytes: max_bytes as usize };

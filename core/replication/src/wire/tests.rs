@@ -104,6 +104,7 @@ fn bodies() -> Vec<Body> {
         },
         Body::Finish { repeats: RepeatState::default() },
         Body::FinishReply,
+        Body::Release { number: 8 },
     ]
 }
 

@@ -319,6 +319,18 @@ impl World {
         (0..self.nodes.len()).for_each(|n| self.learn(n));
     }
 
+    /// An owner gives its segment, and its leases, to another node.
+    fn hand_over(&mut self) {
+        if !(self.faults && self.rng.chance(3)) {
+            return;
+        }
+        let now = self.now;
+        let (from, to) = (usize::from(self.info.granted.owner.0) - 1, self.rng.of(self.nodes.len() as u64));
+        let run = ProcessIncarnation(self.nodes[to as usize].life);
+        let to = NodeId(to as u16 + 1);
+        self.owner(from, |o, out| o.propose_owner(now, to, run, GrantReason::Handover, out));
+    }
+
     fn stored(&mut self, n: usize) {
         let now = self.now;
         let Some((own, number, epoch, order)) = self.nodes[n].orders.pop_front() else { return };
@@ -413,6 +425,7 @@ impl World {
             }
         }
         self.takeover();
+        self.hand_over();
         self.client();
         if self.faults && self.rng.chance(2) {
             let n = self.rng.of(self.nodes.len() as u64) as usize;

@@ -224,7 +224,10 @@ async fn garbage_and_silent_connections_on_the_tls_port_keep_nobody_out() {
 async fn the_metrics_page_is_served_in_plain_text() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(serve_plain(listener, metrics_router(Metrics::new("0.1.0"))));
+    let task = tokio::spawn(serve_plain(
+        listener,
+        metrics_router(Metrics::new("0.1.0", Arc::new(|| Box::pin(async {})))),
+    ));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();

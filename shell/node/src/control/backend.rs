@@ -1,26 +1,21 @@
 //! What the API can be asked, answered: from the map, by proposals, and by asking the nodes concerned. Any node
 //! answers; proposals go to the leader by themselves.
 
+use super::check::{self, Checked};
 use super::rpc::Kind;
 use super::{Shared, unix_seconds, view};
 use crate::config::LocalDisk;
 use crate::setup::{DiskSpec, new_disk_id};
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
 use holdfast_api::backend::{Answer, CheckStream, EventStream};
 use holdfast_api::server::{self, Access};
 use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
 use holdfast_api::{ApiError, Backend, ErrorKind, model};
-use holdfast_cluster::{
-    Chap, Command, CommandError, CommandResult, FenceTarget, NodeState, TokenHash, UnixSeconds,
-};
+use holdfast_cluster::{Chap, Command, CommandError, CommandResult, FenceTarget, TokenHash, UnixSeconds};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{
-    BLOCK_BYTES, BlockContent, DiskId, GatewayId, NodeId, SegmentInfo, SegmentKey, SessionId,
-};
+use holdfast_types::{DiskId, GatewayId, NodeId, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +24,7 @@ use tokio::sync::oneshot;
 
 /// What one node's API asks of another node. As JSON: both ends may be of different versions for a while.
 #[derive(Debug, Serialize, Deserialize)]
-enum NodeRequest {
+pub(super) enum NodeRequest {
     /// Its sessions and resyncs.
     Report,
     /// To check a segment that it owns.
@@ -41,7 +36,7 @@ enum NodeRequest {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum NodeAnswer {
+pub(super) enum NodeAnswer {
     Report(NodeReport),
     /// None: it does not own the segment.
     Checked(Option<Checked>),
@@ -52,30 +47,22 @@ enum NodeAnswer {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct NodeReport {
+pub(super) struct NodeReport {
     sessions: Vec<model::Session>,
     resyncs: Vec<Resync>,
 }
 
 /// A resync that a node's owner drives.
 #[derive(Debug, Serialize, Deserialize)]
-struct Resync {
+pub(super) struct Resync {
     segment: SegmentKey,
     disk: String,
     progress: model::ResyncProgress,
 }
 
-/// What the check of a segment found.
-#[derive(Debug, Serialize, Deserialize)]
-struct Checked {
-    bytes: u64,
-    skipped: Vec<String>,
-    findings: Vec<model::CheckFinding>,
-}
-
 /// The API's answers on this node.
 #[derive(Clone)]
-pub struct NodeBackend(Arc<Shared>);
+pub struct NodeBackend(pub(super) Arc<Shared>);
 
 /// Serves the API on its socket and over TLS, and the metrics page.
 pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
@@ -101,7 +88,7 @@ pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
 pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
     let answer = match serde_json::from_slice(&request) {
         Ok(NodeRequest::Report) => NodeAnswer::Report(report(shared).await),
-        Ok(NodeRequest::Check(segment)) => NodeAnswer::Checked(check_here(shared, segment).await),
+        Ok(NodeRequest::Check(segment)) => NodeAnswer::Checked(check::check_here(shared, segment).await),
         Ok(NodeRequest::Fence { segment, gateway, session }) => {
             NodeAnswer::Fenced(fence_here(shared, segment, gateway, session).await)
         }
@@ -161,46 +148,14 @@ async fn fence_here(shared: &Shared, segment: SegmentKey, gateway: GatewayId, se
     wait.await.unwrap_or(false)
 }
 
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
-async fn check_here(shared: &Shared, segment: SegmentKey) -> Option<Checked> {
-    let (answer, wait) = oneshot::channel();
-    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    shared.checks.lock().unwrap_or_else(|e| e.into_inner()).insert(number, answer);
-    shared.data.input(Input::Check { number, segment });
-    let report = wait.await.ok()??;
-    let start = u64::from(segment.segment.index) * holdfast_types::SEGMENT_BYTES;
-    let mut findings = Vec::new();
-    for difference in &report.differences {
-        let majority = difference.majority();
-        for (replica, digest) in &difference.copies {
-            let what = match digest.content {
-                BlockContent::Bad(_) => "wrong checksum",
-                _ if majority.is_some_and(|m| m != *digest) => "differs from the other copies",
-                _ if majority.is_none() => "copies differ and none has a majority",
-                _ => continue,
-            };
-            findings.push(model::CheckFinding {
-                segment: segment.segment.index,
-                offset: start + difference.block.byte_offset(),
-                len: BLOCK_BYTES as u64,
-                node: replica.node.0,
-                disk: replica.disk.to_string(),
-                what: what.into(),
-                healed: difference.healed.contains(replica),
-            });
-        }
-    }
-    let skipped = report.skipped.iter().map(|r| format!("node {} did not answer", r.node)).collect();
-    Some(Checked { bytes: report.bytes, skipped, findings })
-}
+pub(super) static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl NodeBackend {
     async fn propose(&self, command: Command) -> Result<CommandResult, ApiError> {
         self.0.control.propose(command).await.map_err(api_error)
     }
 
-    async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {
+    pub(super) async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {
         let body: Bytes = serde_json::to_vec(request).unwrap_or_default().into();
         let answer = if node == self.0.node {
             answer_node(&self.0, body).await
@@ -217,7 +172,7 @@ impl NodeBackend {
 
     async fn reports(&self) -> Vec<NodeReport> {
         let map = self.0.map();
-        let up = map.nodes.values().filter(|n| n.state != NodeState::Down).map(|n| n.id);
+        let up = map.nodes.values().filter(|n| n.state.answers()).map(|n| n.id);
         let asked = up.map(|node| async move {
             match self.ask(node, &NodeRequest::Report).await {
                 Ok(NodeAnswer::Report(report)) => Some(report),
@@ -293,50 +248,6 @@ impl NodeBackend {
         let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
         map.disks.get(&disk.id).map(|d| view::disk(&map, d)).ok_or_else(odd_answer)
     }
-
-    /// Checks one segment where it is owned. An owner that moves meanwhile is followed a few times.
-    async fn check_segment(&self, info: &SegmentInfo) -> Result<Checked, ApiError> {
-        for _ in 0..5 {
-            let owner = self.0.map().segments.get(&info.key.segment).map(|s| s.granted.owner);
-            let owner = owner
-                .ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the volume was deleted meanwhile"))?;
-            match self.ask(owner, &NodeRequest::Check(info.key)).await? {
-                NodeAnswer::Checked(Some(checked)) => return Ok(checked),
-                _ => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
-            }
-        }
-        let what = format!("segment {} has no owner that can check it now", info.key.segment.index);
-        Err(ApiError::new(ErrorKind::Unavailable, what).hint("`holdfast status` says what is missing"))
-    }
-
-    fn check_steps(&self, volume: holdfast_cluster::Volume) -> BoxStream<'static, model::CheckStep> {
-        let segments: Vec<_> = self.0.map().segments_of(volume.id).cloned().collect();
-        let total = segments.len() as u32;
-        let report = model::CheckReport { volume: volume.name, segments: total, ..Default::default() };
-        let start = (self.clone(), segments.into_iter(), Some(report), 0_u32);
-        let steps = stream::unfold(start, move |(backend, mut segments, report, done)| async move {
-            let mut report = report?;
-            let Some(info) = segments.next() else {
-                return Some((model::CheckStep::Report(report), (backend, segments, None, done)));
-            };
-            match backend.check_segment(&info).await {
-                Ok(checked) => {
-                    report.bytes += checked.bytes;
-                    report.skipped.extend(checked.skipped);
-                    report.findings.extend(checked.findings);
-                    let done = done + 1;
-                    let step = model::CheckStep::Progress {
-                        segments_done: done,
-                        segments_total: total,
-                        bytes: report.bytes,
-                    };
-                    Some((step, (backend, segments, Some(report), done)))
-                }
-                Err(error) => Some((model::CheckStep::Failed(error), (backend, segments, None, done))),
-            }
-        });
-        steps.boxed()
-    }
 }
 
 fn odd_answer() -> ApiError {
@@ -381,9 +292,8 @@ impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, model::Status> {
         Box::pin(async move {
             let fresh = self.0.control.linearizable_map().await;
-            let quorum = fresh.is_some();
-            let map = fresh.unwrap_or_else(|| self.0.map());
-            Ok(view::status(&map, &self.0.control.metrics(), quorum, self.0.node))
+            let Some(map) = fresh else { return Ok(view::without_majority(&self.0)) };
+            Ok(view::status(&map, &self.0.control.metrics(), None, self.0.node))
         })
     }
     fn nodes(&self) -> Answer<'_, Vec<model::Node>> {
@@ -495,7 +405,7 @@ impl Backend for NodeBackend {
         })
     }
     fn check_volume(&self, name: String) -> Answer<'_, CheckStream> {
-        Box::pin(async move { Ok(self.check_steps(self.find_volume(&name)?)) })
+        Box::pin(async move { Ok(check::steps(self.clone(), self.find_volume(&name)?)) })
     }
     fn add_disk(&self, request: model::AddDisk) -> Answer<'_, model::Disk> {
         Box::pin(self.add_local_disk(request))

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Facts that may wait for the director.
 const FACTS: usize = 1024;
@@ -22,6 +23,8 @@ pub struct Heartbeats {
     peers: Mutex<BTreeMap<NodeId, (SocketAddr, mpsc::Sender<Bytes>)>>,
     facts: mpsc::Sender<HeartbeatFact>,
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
+    /// When each node's last beat came.
+    heard: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
 impl Heartbeats {
@@ -33,13 +36,20 @@ impl Heartbeats {
             peers: Mutex::default(),
             facts,
             received: tokio::sync::Mutex::new(received),
+            heard: Mutex::default(),
         })
+    }
+
+    /// When each node was heard last, of those that were in this run.
+    pub fn heard(&self) -> BTreeMap<NodeId, Instant> {
+        self.heard.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// Takes the beats of a peer that dialled, until its connection ends.
     pub async fn serve(self: Arc<Self>, from: NodeId, stream: NodeStream) {
         let mut reader = FrameReader::new(stream);
         while let Ok(Some(frame)) = reader.read().await {
+            self.heard.lock().unwrap_or_else(|e| e.into_inner()).insert(from, Instant::now());
             // With the director behind by so much, a beat more or less says nothing.
             let _ = self.facts.try_send(HeartbeatFact::Beat { from, beat: frame.payload });
         }

@@ -1,8 +1,8 @@
-//! This node's metrics: where the time of a write goes, how full disks and queues are, what consensus does. Read
-//! from the last look at the engine, which a scrape's page is at most a second older than.
+//! This node's metrics: where the time of a write goes, how full disks and queues are, what consensus does. The
+//! engine is looked at for each page and never else: a cluster that nobody asks anything of does nothing.
 
 use super::Shared;
-use holdfast_api::Metrics;
+use holdfast_api::{Metrics, metrics::Refresh};
 use holdfast_engine::{route::disks::Phase, status::EngineStatus};
 use holdfast_replication::{CopyRole, OwnerStatus};
 use prometheus_client::collector::Collector;
@@ -15,28 +15,25 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Between looks at the engine.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A page waits so long for the engine, and shows what it said last time otherwise.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 type Last = Arc<Mutex<Option<EngineStatus>>>;
 
-/// The metrics of this node, with a task that keeps them fresh.
+/// The metrics of this node.
 pub fn make(shared: &Arc<Shared>) -> Metrics {
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let last = Last::default();
-    metrics.register(|registry| registry.register_collector(Box::new(NodeMetrics { last: last.clone() })));
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        loop {
-            let status = shared.data.status().await;
-            let ended = status.is_none();
-            *last.lock().unwrap_or_else(|e| e.into_inner()) = status;
-            if ended {
-                return;
+    let (data, fresh) = (shared.data.clone(), last.clone());
+    let refresh: Refresh = Arc::new(move || {
+        let (data, fresh) = (data.clone(), fresh.clone());
+        Box::pin(async move {
+            if let Ok(Some(status)) = tokio::time::timeout(LOOK_WITHIN, data.status()).await {
+                *fresh.lock().unwrap_or_else(|e| e.into_inner()) = Some(status);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        })
     });
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), refresh);
+    metrics.register(|registry| registry.register_collector(Box::new(NodeMetrics { last: last.clone() })));
     metrics
 }
 

@@ -2,13 +2,16 @@
 //! thread's engine asks of control. One current-thread runtime; nothing here is on the way of an I/O.
 
 pub mod backend;
+pub mod check;
 pub mod disks;
 pub mod events;
 pub mod heartbeat;
 pub mod metrics;
+pub mod proposals;
 pub mod room;
 pub mod rpc;
 pub mod sessions;
+pub mod stop;
 pub mod view;
 
 use crate::config::{Bootstrap, Config, DataDir, Start};
@@ -23,7 +26,7 @@ use holdfast_cluster::{ClusterMap, Command, CommandResult, TokenHash, UnixSecond
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, Input};
 use holdfast_net::{Identity, Listener, Purpose};
-use holdfast_types::{DiskId, NodeId, SegmentCommandResult};
+use holdfast_types::{DiskId, NodeId};
 use rpc::{Caller, Kind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,6 +65,8 @@ pub struct Shared {
     pub control: Control,
     /// The way to other nodes.
     pub caller: Caller,
+    /// Heartbeats to other nodes, and theirs.
+    pub heartbeats: Arc<Heartbeats>,
     /// The way to the engine.
     pub data: DataHandle,
     /// The event log.
@@ -108,10 +113,13 @@ pub async fn run(
     reports: mpsc::UnboundedReceiver<Report>,
     listener: Listener,
 ) -> anyhow::Result<()> {
-    let heartbeats = Heartbeats::new(shared.identity.clone());
+    let heartbeats = shared.heartbeats.clone();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(accept(shared.clone(), heartbeats.clone(), listener));
-    tasks.spawn(handle_reports(shared.clone(), reports));
+    // Bounded by what the owners have under way: each has one grant or activation.
+    let (propose, to_propose) = mpsc::unbounded_channel();
+    tasks.spawn(proposals::run(shared.clone(), to_propose));
+    tasks.spawn(handle_reports(shared.clone(), reports, propose));
     tasks.spawn(pass_on_maps(shared.clone()));
     tasks.spawn(admit_voters(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
@@ -136,7 +144,7 @@ pub async fn run(
         }
     };
     if result.is_ok() {
-        stop(&shared).await;
+        stop::stop(&shared).await;
     }
     result
 }
@@ -144,8 +152,12 @@ pub async fn run(
 /// Registers this run, opens the disks, and then takes part in failure detection.
 async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::Result<()> {
     let bootstrap = shared.dir.load_bootstrap()?;
-    if let Some(bootstrap) = &bootstrap {
-        first_run(&shared, bootstrap).await?;
+    match &bootstrap {
+        Some(bootstrap) if matches!(bootstrap.start, Start::Init { .. }) => {
+            first_run(&shared, bootstrap).await?
+        }
+        _ if !shared.control.has_joined().await => shared.data.input(Input::NotJoined),
+        _ => {}
     }
     let mut nonce = [0; 8];
     holdfast_net::pin::random(&mut nonce);
@@ -157,8 +169,14 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
     let CommandResult::Incarnation(incarnation) = shared.propose_until_done(command).await? else {
         anyhow::bail!("control answered something else than a run");
     };
-    // The engine needs the cluster's id from the map to open a disk.
-    let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
+    // The engine needs the cluster's id from the map to open a disk, and every volume that there is to serve: a map of
+    // before would have it refuse one that was made meanwhile.
+    let map = loop {
+        match shared.control.linearizable_map().await {
+            Some(map) => break map,
+            None => tokio::time::sleep(TRY_AGAIN).await,
+        }
+    };
     shared.data.input(Input::Map(map));
     shared.data.input(Input::Started(incarnation));
     tracing::info!(node = shared.node.0, incarnation = incarnation.0, "started");
@@ -333,23 +351,13 @@ async fn renew_certificate(shared: Arc<Shared>) -> anyhow::Result<()> {
 async fn handle_reports(
     shared: Arc<Shared>,
     mut reports: mpsc::UnboundedReceiver<Report>,
+    proposals: mpsc::UnboundedSender<proposals::Proposal>,
 ) -> anyhow::Result<()> {
     while let Some(report) = reports.recv().await {
         match report {
             Report::Propose { number, command } => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    let result = match shared.control.propose(Command::Segment(command)).await {
-                        Ok(CommandResult::Segment(result)) => result,
-                        Ok(_) | Err(ProposeError::Rejected(_) | ProposeError::TooLong { .. }) => {
-                            SegmentCommandResult::Refused
-                        }
-                        Err(ProposeError::Unavailable | ProposeError::Unknown) => {
-                            SegmentCommandResult::Unknown
-                        }
-                    };
-                    shared.data.input(Input::Proposed { number, result });
-                });
+                // Its task runs for as long as this one.
+                let _ = proposals.send((number, command));
             }
             Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
             Report::RegisterSession { connection, registration, renewed_from } => {
@@ -418,44 +426,5 @@ async fn disk_failed(shared: Arc<Shared>, disk: DiskId) {
         if let Err(error) = shared.propose_until_done(command).await {
             tracing::warn!(%error, "control does not know that the disk has failed");
         }
-    }
-}
-
-/// How long a clean stop may take before it becomes an unclean one, which loses nothing either.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Between looks at how much is still owned.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// Hands over what this node owns, writes everything back, and leaves consensus in order.
-async fn stop(shared: &Shared) {
-    let clean = async {
-        let map = shared.map();
-        if let Some(node) = map.nodes.get(&shared.node) {
-            let command = Command::NodeStopping { node: shared.node, incarnation: node.incarnation };
-            let others =
-                map.nodes.values().any(|n| n.id != shared.node && n.state == holdfast_cluster::NodeState::Up);
-            if others && shared.control.propose(command).await.is_ok() {
-                shared.data.input(Input::HandOver);
-                let mut left = usize::MAX;
-                for _ in 0..100 {
-                    let owned = shared.data.status().await.map_or(0, |s| s.owned.len());
-                    if owned == 0 {
-                        break;
-                    }
-                    if owned < left {
-                        left = owned;
-                    } else {
-                        shared.data.input(Input::HandOver);
-                    }
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-            }
-        }
-        shared.data.checkpoint().await;
-        shared.events.stopped();
-        shared.control.stop().await;
-    };
-    if tokio::time::timeout(STOP_WITHIN, clean).await.is_err() {
-        tracing::warn!("the clean stop took too long; stopping as it is");
     }
 }

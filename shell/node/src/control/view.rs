@@ -1,18 +1,25 @@
 //! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
 
+use super::Shared;
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, NodeState};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A node that was not heard for so long is silent. Ten heartbeats, as for the failure detector.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 fn node_state(state: NodeState) -> model::NodeState {
     match state {
         NodeState::Up => model::NodeState::Up,
         NodeState::Down => model::NodeState::Down,
         NodeState::Stopping => model::NodeState::Stopping,
+        NodeState::Stopped => model::NodeState::Stopped,
     }
 }
 
@@ -109,7 +116,7 @@ pub fn segment_health(map: &ClusterMap, info: &SegmentInfo, copies: u8) -> Healt
     let set = &info.active.set;
     let reachable = set.iter().filter(|r| map.reachable(r)).count();
     let active = info.active.epoch == info.granted.epoch;
-    let owner_up = map.nodes.get(&info.granted.owner).is_some_and(|n| n.state != NodeState::Down);
+    let owner_up = map.nodes.get(&info.granted.owner).is_some_and(|n| n.state.answers());
     if reachable < write_quorum(set.len()) || set.len() < usize::from(info.min_copies) || !active || !owner_up
     {
         Health::Stalled
@@ -162,13 +169,57 @@ pub fn urls(map: &ClusterMap, name: &str, ports: Ports) -> Vec<model::VolumeUrls
     map.nodes.values().map(url).collect()
 }
 
-/// The whole.
+/// What a node knows that can reach no majority.
+pub struct Alone {
+    /// For how long it has heard none. None: never in this run.
+    pub age: Option<Duration>,
+    /// The nodes that it does not hear.
+    pub silent: Vec<NodeId>,
+    /// How many voters it hears, itself included, of how many.
+    pub voters: (usize, usize),
+}
+
+/// The whole as a node sees it that can reach no majority: its last map, and in it who is not heard now as away. Who
+/// is away cannot be recorded; that must not make it look well.
+pub fn without_majority(shared: &Shared) -> model::Status {
+    let (mut map, control) = (ClusterMap::clone(&shared.map()), shared.control.metrics());
+    let heard = shared.heartbeats.heard();
+    let now = Instant::now();
+    let hears = |n: &NodeId| {
+        *n == shared.node || heard.get(n).is_some_and(|at| now.duration_since(*at) < SILENT_AFTER)
+    };
+    let silent: Vec<NodeId> = map.nodes.keys().filter(|n| !hears(n)).copied().collect();
+    let voters = (control.voters.iter().filter(|n| hears(n)).count(), control.voters.len());
+    let age = majority_heard(&control.voters, shared.node, &heard, now).map(|at| now.duration_since(at));
+    for node in &silent {
+        if let Some(node) = map.nodes.get_mut(node).filter(|n| n.state.answers()) {
+            node.state = NodeState::Down;
+        }
+    }
+    status(&map, &control, Some(&Alone { age, silent, voters }), shared.node)
+}
+
+/// When a majority of the voters was heard last.
+fn majority_heard(
+    voters: &[NodeId],
+    me: NodeId,
+    heard: &BTreeMap<NodeId, Instant>,
+    now: Instant,
+) -> Option<Instant> {
+    let at = |n: &NodeId| if *n == me { Some(now) } else { heard.get(n).copied() };
+    let mut times: Vec<Instant> = voters.iter().filter_map(at).collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.get(voters.len() / 2).copied()
+}
+
+/// The whole. `alone`: this node can reach no majority.
 pub fn status(
-    map: &Arc<ClusterMap>,
+    map: &ClusterMap,
     control: &ControlMetrics,
-    quorum: bool,
+    alone: Option<&Alone>,
     answered_by: NodeId,
 ) -> model::Status {
+    let quorum = alone.is_none();
     let mut segments = model::SegmentCounts::default();
     for info in map.segments.values() {
         let copies =
@@ -197,8 +248,10 @@ pub fn status(
         leader: leader.map(|n| n.0),
         control_quorum: quorum,
         map_version: map.version,
+        map_age_ms: alone.and_then(|a| a.age).map(|age| age.as_millis() as u64),
+        silent: alone.map_or_else(Vec::new, |a| a.silent.iter().map(|n| n.0).collect()),
         health,
-        problems: problems(map, &segments, quorum),
+        problems: problems(map, &segments, alone),
         nodes: nodes(map, leader),
         pools: pools(map),
         volumes: map.volumes.values().map(|v| volume(map, v)).collect(),
@@ -206,18 +259,31 @@ pub fn status(
     }
 }
 
-fn problems(map: &ClusterMap, segments: &model::SegmentCounts, quorum: bool) -> Vec<String> {
+fn no_majority(alone: &Alone) -> String {
+    let (heard, of) = alone.voters;
+    let age = match alone.age {
+        Some(age) => format!("for {} s", age.as_secs()),
+        None => "since this daemon started".to_owned(),
+    };
+    format!(
+        "the control plane has no majority: {heard} of its {of} members answer, too few {age}; what is said here is as \
+         of then; I/O goes on where enough copies answer, changes wait"
+    )
+}
+
+fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Alone>) -> Vec<String> {
     let mut problems = Vec::new();
+    problems.extend(alone.map(no_majority));
     if segments.stalled > 0 {
         problems.push(format!("{} segments wait: too few of their copies are in reach", segments.stalled));
-    }
-    if !quorum {
-        problems.push("the control plane has no majority; I/O goes on, changes wait".into());
     }
     for node in map.nodes.values() {
         match node.state {
             NodeState::Down => problems.push(format!("node {} ({}) does not answer", node.id, node.name)),
             NodeState::Stopping => problems.push(format!("node {} ({}) is stopping", node.id, node.name)),
+            NodeState::Stopped => {
+                problems.push(format!("node {} ({}) is stopped, as it was asked to be", node.id, node.name));
+            }
             NodeState::Up => {}
         }
     }
@@ -238,4 +304,30 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, quorum: bool) -> 
         problems.push(format!("{} segments have fewer copies than they should", segments.degraded));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_was_last_heard_when_its_last_member_was() {
+        let now = Instant::now();
+        let ago = |s| now.checked_sub(Duration::from_secs(s)).expect("the machine runs for longer");
+        let voters: Vec<NodeId> = (1..=5).map(NodeId).collect();
+        let heard = BTreeMap::from([(2, 7), (3, 0), (4, 9)].map(|(n, s)| (NodeId(n), ago(s))));
+        assert_eq!(majority_heard(&voters, NodeId(1), &heard, now), Some(ago(7)));
+        // This node has no vote: three others are needed, and the third was heard nine seconds ago.
+        assert_eq!(majority_heard(&voters, NodeId(9), &heard, now), Some(ago(9)));
+        assert_eq!(majority_heard(&voters, NodeId(1), &BTreeMap::new(), now), None);
+        assert_eq!(majority_heard(&[NodeId(1)], NodeId(1), &BTreeMap::new(), now), Some(now));
+    }
+
+    #[test]
+    fn without_a_majority_the_first_line_says_how_old_the_rest_is() {
+        let alone = |age| Alone { age, silent: vec![NodeId(2)], voters: (1, 3) };
+        let said = no_majority(&alone(Some(Duration::from_secs(12))));
+        assert!(said.contains("1 of its 3 members answer, too few for 12 s"), "{said}");
+        assert!(no_majority(&alone(None)).contains("since this daemon started"));
+    }
 }

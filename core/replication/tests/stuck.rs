@@ -1,0 +1,270 @@
+//! An owner whose activation does not go on, and one that hands its segment over: each against copies of which some
+//! are silent although their hosts answer. Messages and stores take no time; only waiting does.
+
+#[allow(dead_code, reason = "the network of the other tests trims logs as well")]
+#[path = "network/store.rs"]
+mod store;
+
+use holdfast_replication::*;
+use holdfast_types::*;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use store::Store;
+
+fn key() -> SegmentKey {
+    SegmentKey { segment: SegmentId { volume: VolumeId(1), index: 0 }, incarnation: SegmentIncarnation(0) }
+}
+fn copy(node: u16) -> ReplicaRef {
+    ReplicaRef { node: NodeId(node), disk: DiskId(node.into()), incarnation: DiskIncarnation(1) }
+}
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+struct Rig {
+    now: Time,
+    info: SegmentInfo,
+    owner: Owner,
+    copies: BTreeMap<NodeId, (Replica, Store)>,
+    /// Nodes whose disk takes no order any more.
+    hung: BTreeSet<NodeId>,
+    proposals: Vec<(u64, SegmentCommand)>,
+    passed_on: Vec<NodeId>,
+    replies: Vec<SegmentResult>,
+}
+
+impl Rig {
+    /// Copies on nodes 1 to `count`, granted to node 1 for the first time.
+    fn new(count: u16, hung: &[u16]) -> Rig {
+        let members: Vec<ReplicaRef> = (1..=count).map(copy).collect();
+        let (owner, owner_incarnation) = (NodeId(1), ProcessIncarnation(1));
+        let granted = Grant { epoch: Epoch(1), owner, owner_incarnation, set: members.clone() };
+        let active = ActiveConfig { set: members.clone(), ..ActiveConfig::default() };
+        let info = SegmentInfo { key: key(), active, granted, members: members.clone(), min_copies: 1 };
+        let new = |r: &ReplicaRef| {
+            let store = Store::default();
+            let replica = Replica::new(Time(1), key(), *r, store.state(), ReplicaConfig::default());
+            (r.node, (replica, store))
+        };
+        let copies = members.iter().map(new).collect();
+        let hung = hung.iter().map(|n| NodeId(*n)).collect();
+        Rig::with(Time(1), info, copies, hung)
+    }
+
+    fn with(
+        now: Time,
+        info: SegmentInfo,
+        copies: BTreeMap<NodeId, (Replica, Store)>,
+        hung: BTreeSet<NodeId>,
+    ) -> Rig {
+        let links: BTreeSet<NodeId> = copies.keys().copied().collect();
+        let mut out = Vec::new();
+        let owner = Owner::new(now, info.granted.owner, &info, &links, OwnerConfig::default(), &mut out);
+        let (proposals, passed_on, replies) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rig = Rig { now, info, owner, copies, hung, proposals, passed_on, replies };
+        rig.carry_out(out);
+        rig
+    }
+
+    /// The next owner, after control granted it what was proposed last.
+    fn granted(mut self) -> Rig {
+        let Some((_, SegmentCommand::Grant { expect, owner, owner_incarnation, set, .. })) =
+            self.proposals.pop()
+        else {
+            panic!("no grant was proposed");
+        };
+        assert_eq!(expect, self.info.granted.epoch);
+        self.info.granted = Grant { epoch: Epoch(expect.0 + 1), owner, owner_incarnation, set };
+        Rig::with(self.now, self.info, self.copies, self.hung)
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Owner, Time, &mut Vec<OwnerOutput>)) {
+        let mut out = Vec::new();
+        call(&mut self.owner, self.now, &mut out);
+        self.owner.pump(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, out: Vec<OwnerOutput>) {
+        let (now, me) = (self.now, self.info.granted.owner);
+        let mut work: VecDeque<OwnerOutput> = out.into();
+        while let Some(order) = work.pop_front() {
+            let mut more = Vec::new();
+            match order {
+                OwnerOutput::Send { to, message } => {
+                    for answer in self.say(me, to, message) {
+                        self.owner.receive(now, to, answer, &mut more);
+                    }
+                }
+                OwnerOutput::Store { number, order } if !self.hung.contains(&me) => {
+                    let (_, store) = self.copies.get_mut(&me).expect("the owner has a copy");
+                    if let Some(outcome) = store.order(order, &mut Vec::new()) {
+                        self.owner.stored(now, number, outcome, &mut more);
+                    }
+                }
+                OwnerOutput::Propose { number, command } => self.proposals.push((number, command)),
+                OwnerOutput::PassOn { nodes } => self.passed_on = nodes,
+                OwnerOutput::Reply { reply, .. } => self.replies.push(reply.result),
+                _ => {}
+            }
+            self.owner.pump(now, &mut more);
+            work.extend(more);
+        }
+    }
+
+    /// A message to a copy, and what the copy answers.
+    fn say(&mut self, from: NodeId, to: NodeId, message: Envelope) -> Vec<Envelope> {
+        let (now, hung) = (self.now, self.hung.contains(&to));
+        let (replica, store) = self.copies.get_mut(&to).expect("only members are spoken to");
+        let (mut out, mut answers) = (Vec::new(), Vec::new());
+        replica.receive(now, from, message, &mut out);
+        while !out.is_empty() {
+            for order in std::mem::take(&mut out) {
+                match order {
+                    ReplicaOutput::Send { message, .. } => answers.push(message),
+                    ReplicaOutput::Store { number, order } if !hung => {
+                        if let Some(outcome) = store.order(order, &mut Vec::new()) {
+                            replica.stored(now, number, outcome, &mut out);
+                        }
+                    }
+                    ReplicaOutput::Store { .. } | ReplicaOutput::Event(_) => {}
+                }
+            }
+        }
+        answers
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.owner.next_timer().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.call(|owner, now, out| owner.timer(now, out));
+        }
+        self.now = end;
+    }
+
+    /// Control records what was proposed last.
+    fn activate(&mut self) {
+        let (number, command) = self.proposals.pop().expect("an activation was proposed");
+        let SegmentCommand::Activated { epoch, tail, .. } = command else { panic!("{command:?}") };
+        self.info.active = ActiveConfig { epoch, set: self.info.granted.set.clone(), tail };
+        self.call(|owner, now, out| owner.control(now, number, SegmentCommandResult::Done, out));
+    }
+
+    fn read(&mut self, seq: u64) {
+        let gateway = GatewayId { node: NodeId(9), incarnation: ProcessIncarnation(1) };
+        let op = SegmentOp::Read { offset: 0, len: BLOCK_BYTES as u32 };
+        let id = RequestId { gateway, seq };
+        let request = SegmentRequest { id, session: SessionId(1), low: 0, segment: key(), op };
+        self.call(|owner, now, out| owner.request(now, NodeId(9), request, out));
+    }
+
+    fn sets(&self) -> Vec<(NodeId, Vec<u16>)> {
+        let of = |c: &SegmentCommand| match c {
+            SegmentCommand::Grant { owner, set, .. } => {
+                Some((*owner, set.iter().map(|r| r.node.0).collect()))
+            }
+            SegmentCommand::Activated { .. } => None,
+        };
+        self.proposals.iter().filter_map(|(_, c)| of(c)).collect()
+    }
+}
+
+#[test]
+fn of_two_copies_one_with_a_hung_disk_is_left_out_of_the_activation_in_under_a_second() {
+    let mut rig = Rig::new(2, &[2]);
+    rig.pass(ms(700));
+    assert!(rig.proposals.is_empty(), "a slow disk gets its time");
+    rig.pass(ms(200));
+    assert_eq!(rig.sets(), [(NodeId(1), vec![1])]);
+    let mut rig = rig.granted();
+    rig.activate();
+    rig.read(1);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn an_owner_whose_own_disk_hangs_passes_the_segment_on_to_a_node_that_answers() {
+    let mut rig = Rig::new(3, &[1]);
+    rig.pass(ms(900));
+    assert_eq!(rig.passed_on, [NodeId(2), NodeId(3)]);
+    rig.call(|owner, now, out| owner.propose_takeover(now, NodeId(2), ProcessIncarnation(1), out));
+    assert_eq!(rig.sets(), [(NodeId(2), vec![1, 2, 3])]);
+    let mut rig = rig.granted();
+    rig.activate();
+    rig.read(1);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn of_three_copies_no_two_are_left_out() {
+    let mut rig = Rig::new(3, &[2, 3]);
+    rig.pass(Duration::from_secs(10));
+    assert!(rig.proposals.is_empty() && rig.passed_on.is_empty(), "{:?}", rig.proposals);
+}
+
+#[test]
+fn one_silent_copy_of_three_keeps_nobody_waiting() {
+    let mut rig = Rig::new(3, &[3]);
+    assert_eq!(rig.now, Time(1));
+    rig.activate();
+    rig.read(1);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn after_a_hand_over_the_next_owner_does_not_wait_for_leases() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.read(1);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+    rig.call(|o, now, out| {
+        o.propose_owner(now, NodeId(2), ProcessIncarnation(1), GrantReason::Handover, out)
+    });
+    // What is read from here on waits: there is no lease to read under.
+    rig.read(2);
+    assert_eq!(rig.replies.len(), 1);
+    let mut rig = rig.granted();
+    rig.activate();
+    rig.read(2);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn a_takeover_without_a_hand_over_waits_for_the_leases() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.read(1);
+    let (owner, owner_incarnation) = (NodeId(2), ProcessIncarnation(1));
+    rig.info.granted = Grant { epoch: Epoch(2), owner, owner_incarnation, set: rig.info.granted.set.clone() };
+    let mut rig = Rig::with(rig.now, rig.info, rig.copies, rig.hung);
+    rig.pass(ms(900));
+    assert!(rig.proposals.is_empty(), "the old owner may still read");
+    rig.pass(ms(200));
+    rig.activate();
+}
+
+#[test]
+fn a_hand_over_that_control_does_not_answer_lets_reads_go_on() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.call(|o, now, out| {
+        o.propose_owner(now, NodeId(2), ProcessIncarnation(1), GrantReason::FollowIo, out)
+    });
+    rig.read(1);
+    assert!(rig.replies.is_empty());
+    rig.pass(ms(250));
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn a_hand_over_that_control_refuses_lets_reads_go_on_at_once() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.call(|o, now, out| {
+        o.propose_owner(now, NodeId(2), ProcessIncarnation(1), GrantReason::Handover, out)
+    });
+    rig.read(1);
+    let (number, _) = rig.proposals.pop().expect("a grant was proposed");
+    rig.call(|owner, now, out| owner.control(now, number, SegmentCommandResult::Refused, out));
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
