@@ -237,6 +237,16 @@ impl Report {
         later.map(|(_, wait)| *wait).max().unwrap_or_default()
     }
 
+    /// The ten longest waits of requests that were answered after `moment`, each with when it began after that.
+    pub fn longest_waits(&self, moment: Instant) -> Vec<(Duration, Duration)> {
+        let later = self.waits.iter().filter(|(start, wait)| *start + *wait >= moment);
+        let mut waits: Vec<_> =
+            later.map(|(start, wait)| (start.saturating_duration_since(moment), *wait)).collect();
+        waits.sort_unstable_by_key(|(_, wait)| std::cmp::Reverse(*wait));
+        waits.truncate(10);
+        waits
+    }
+
     /// Answers per second outside of the longest wait.
     pub fn rate_otherwise(&self) -> f64 {
         let end = self.waits.iter().map(|(start, wait)| *start + *wait).max().unwrap_or(self.start);

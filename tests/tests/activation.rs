@@ -5,8 +5,9 @@ use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
 use holdfast_tests::process::binary;
 use holdfast_tests::succeed;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging");
@@ -34,7 +35,6 @@ impl Drop for Activated {
 }
 
 #[test]
-#[ignore = "known wrong: a client that is there before the daemon has its map is told that the export does not exist"]
 fn a_daemon_takes_the_sockets_that_systemd_listens_on() {
     let mut cluster = Cluster::start(1);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
@@ -49,6 +49,24 @@ fn a_daemon_takes_the_sockets_that_systemd_listens_on() {
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     assert_eq!(version_of(0, &client.read(0, BLOCK).expect("a read")), Ok(1));
     succeed("iscsi-inq", &[&cluster.iscsi(1)]);
+}
+
+#[test]
+fn clients_wait_for_a_restarted_node_without_a_majority_and_are_told_nothing_untrue() {
+    let mut cluster = Cluster::start(3);
+    (1..=3).for_each(|n| cluster.kill(n));
+    cluster.spawn(1);
+    holdfast_tests::until("it listens", LIMIT, || TcpStream::connect((cluster.address(1), 10809)).is_ok());
+    let address = cluster.address(1).to_owned();
+    let asked = Instant::now();
+    let client =
+        std::thread::spawn(move || Client::connect(&address, VOLUME, LIMIT).map(|_| asked.elapsed()));
+    // Long after it read what it remembers from its disk.
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!client.is_finished(), "a node that cannot know answered: {:?}", client.join());
+    cluster.spawn(2);
+    let waited = client.join().expect("no panic").expect("it is served once there is a majority");
+    println!("a client waited {waited:?} for the majority");
 }
 
 #[test]

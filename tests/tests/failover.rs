@@ -1,8 +1,10 @@
 //! A host dies. Whoever writes through another node sees no error and a short stall; whoever wrote through the
 //! dead one goes on when it is back, or through another one.
 
-use holdfast_tests::cluster::Cluster;
+use holdfast_tests::cluster::{Cluster, Options};
+use holdfast_tests::pattern::BLOCK;
 use holdfast_tests::qemu_io::QemuIo;
+use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
 use std::time::{Duration, Instant};
 
@@ -135,21 +137,103 @@ fn libiscsi_with_its_reconnect_survives_the_death_of_its_own_node() {
 }
 
 #[test]
-#[ignore = "known wrong: the stall was 0.77 s and 1.05 s in two runs: the hand-over is not fast enough yet"]
+fn an_iscsi_client_with_both_nodes_addresses_goes_on_over_the_other_one() {
+    let mut cluster = Cluster::start(3);
+    let owner = cluster.owner(0);
+    let other = another(&[owner]);
+    let mut io = QemuIo::open(&cluster.iscsi(owner));
+    for i in 0..20 {
+        io.run(&format!("write -P {} {}k 4k", i + 1, i * 4), LIMIT).expect("a write before");
+    }
+    cluster.kill(owner);
+    drop(io);
+    let moment = Instant::now();
+    let mut io = QemuIo::open(&cluster.iscsi(other));
+    io.run("write -P 0x77 1M 64k", LIMIT).expect("it goes on over the other node");
+    println!(
+        "SIGKILL of the iSCSI client's own node, which owned: on the other one after {:?}",
+        moment.elapsed()
+    );
+    assert!(moment.elapsed() <= OWNER_GOAL * TOLERANCE);
+    for i in 0..20 {
+        io.run(&format!("read -P {} {}k 4k", i + 1, i * 4), LIMIT).expect("everything acknowledged is there");
+    }
+}
+
+const SEGMENT_BYTES: u64 = 1 << 30;
+
+/// What a planned stop is to cost, and the most that it may.
+const PLANNED_GOAL: Duration = Duration::from_millis(200);
+const PLANNED_MOST: Duration = Duration::from_secs(1);
+
+/// Stops `node` in good order under writers through another node, each from its own first block on, starts it again,
+/// and judges what the writers saw.
+fn planned_restart(cluster: &mut Cluster, node: usize, what: &str, firsts: &[u64]) {
+    let through = another(&[node]);
+    let plan = |first: &u64| Plan { first: *first, ..Plan::through(cluster, through) };
+    let writers: Vec<Writer> = firsts.iter().map(plan).map(Writer::start).collect();
+    let wait_more = |count| writers.iter().for_each(|w| w.wait_more(count, LIMIT));
+    wait_more(1000);
+    let moment = Instant::now();
+    cluster.cli(node, &["node", "stop"]);
+    cluster.wait_ended(node);
+    let ended = moment.elapsed();
+    wait_more(1000);
+    until("control knows that it was stopped", LIMIT, || {
+        cluster.json(through, &["node", "show", &node.to_string()])["state"] == "stopped"
+    });
+    let said = cluster.cli(through, &["status"]);
+    assert!(
+        said.contains("is stopped, as it was asked to be") && !said.contains("does not answer"),
+        "{said}"
+    );
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    let reports: Vec<_> = writers.into_iter().map(Writer::stop).collect();
+    let stall = reports.iter().map(|r| r.longest_wait_since(moment)).max().unwrap_or_default();
+    println!(
+        "holdfast node stop of {what}: longest stall {stall:.3?} (goal {PLANNED_GOAL:?}), ended after {ended:.3?}"
+    );
+    if stall > PLANNED_GOAL {
+        // What took it: activations, what the director did, the stop itself.
+        for kind in ["replication", "directed", "stopped", "started", "liveness"] {
+            cluster.events(kind).iter().for_each(|event| println!("{event}"));
+        }
+        println!(
+            "asked to stop {:?} ago, longest waits: {:?}",
+            moment.elapsed(),
+            reports[0].longest_waits(moment)
+        );
+    }
+    reports.iter().for_each(|r| r.assert_kept(cluster, &[1, 2, 3]));
+    assert!(stall <= PLANNED_MOST, "a planned restart stalled requests for {stall:?}");
+}
+
+#[test]
 fn a_planned_stop_hands_over_first_and_stalls_nobody_for_more_than_a_second() {
     let mut cluster = Cluster::start(3);
     let owner = cluster.owner(0);
-    let writer = Writer::start(Plan::through(&cluster, another(&[owner])));
-    writer.wait_more(1000, LIMIT);
-    let moment = Instant::now();
-    cluster.cli(owner, &["node", "stop"]);
-    cluster.wait_ended(owner);
-    writer.wait_more(1000, LIMIT);
-    cluster.start_node(owner);
-    cluster.wait_healthy();
-    let report = writer.stop();
-    let stall = report.longest_wait_since(moment);
-    println!("holdfast node stop of the owner: longest stall {stall:.3?} (goal 1 s)");
-    report.assert_kept(&cluster, &[1, 2, 3]);
-    assert!(stall <= Duration::from_secs(1), "a planned restart stalled writes for {stall:?}");
+    planned_restart(&mut cluster, owner, "the owner", &[0]);
+    // The lead goes to another node as well, whoever it is.
+    let leader = cluster.leader();
+    planned_restart(&mut cluster, leader, "the control leader", &[1 << 16]);
+}
+
+#[test]
+fn a_planned_stop_of_the_owner_of_many_segments_stalls_nobody_for_more_than_a_second() {
+    let mut options = Options::new(3);
+    (options.disk, options.volume) = ("2G".into(), "18G".into());
+    let mut cluster = Cluster::with(options);
+    let owner = cluster.owner(0);
+    let blocks = SEGMENT_BYTES / BLOCK as u64;
+    planned_restart(&mut cluster, owner, "an owner among 18 segments", &[0, 4 * blocks, 11 * blocks]);
+}
+
+#[test]
+fn a_planned_stop_with_two_copies_stalls_nobody_for_more_than_a_second() {
+    let mut options = Options::new(3);
+    options.copies = Some(2);
+    let mut cluster = Cluster::with(options);
+    let owner = cluster.owner(0);
+    planned_restart(&mut cluster, owner, "the owner of two copies", &[0]);
 }

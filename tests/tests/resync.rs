@@ -181,3 +181,32 @@ fn stop_cleanly(cluster: &mut Cluster, node: usize) {
     cluster.cli(node, &["node", "stop"]);
     cluster.wait_ended(node);
 }
+
+#[test]
+fn a_check_right_after_a_node_came_back_waits_for_its_copy_and_one_that_is_away_is_named() {
+    let mut cluster = Cluster::start(3);
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    (0..16).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
+    let away = cluster.owner(0) % 3 + 1;
+    let asked = away % 3 + 1;
+    cluster.kill(away);
+    until("control knows that it is away", LIMIT, || {
+        cluster.json(asked, &["node", "show", &away.to_string()])["state"] == "down"
+    });
+    let skipped = cluster.check()["skipped"].clone();
+    let named = format!("node {away} ");
+    let said =
+        skipped.as_array().expect("a list").iter().map(|s| s.as_str().unwrap_or("")).collect::<Vec<_>>();
+    assert!(
+        matches!(said[..], [one] if one.starts_with(&named) && one.ends_with("start its daemon and check again")),
+        "{said:?}"
+    );
+    cluster.spawn(away);
+    until("it is up again", LIMIT, || {
+        cluster.json(asked, &["node", "show", &away.to_string()])["state"] == "up"
+    });
+    // At this moment neither its disk nor the owner's link to it need be there.
+    let report = cluster.check();
+    assert_eq!(report["skipped"], serde_json::json!([]), "{report:#}");
+    assert_eq!(report["findings"], serde_json::json!([]), "{report:#}");
+}
