@@ -1,5 +1,7 @@
 //! How the owner knows, after it has read, that no newer owner may have acknowledged a write in the meantime:
 //! leases of w(S) copies, or a question to w(S) copies asked after the read came (replication.md H9, H10).
+//! A copy that cannot give a lease yet, as it has only just started and may have given one before, still answers the
+//! question for one, and that answer is as good as a probe's: reads go on, one question for each burst of them.
 //! Leases are taken when a read needs one and renewed only while reads come, thus an idle segment costs nothing.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -7,6 +9,8 @@ use holdfast_types::{Duration, ReplicaRef, Time};
 
 /// Asked again when no answer came for this long.
 const RETRY: Duration = Duration::from_millis(50);
+/// Questions whose answers are still counted.
+const PROBES_MOST: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Leases {
@@ -53,6 +57,8 @@ impl Leases {
         self.asked.retain(|_, at| now.since(*at) < self.length);
         self.asked.insert(number, now);
         self.last_asked = Some(now);
+        // A copy answers only in the epoch that it promised: refused or not, the answer proves what a probe's would.
+        self.await_probe(number);
         number
     }
 
@@ -90,11 +96,15 @@ impl Leases {
         let number = self.next;
         self.next += 1;
         self.last_asked = Some(now);
+        self.await_probe(number);
+        number
+    }
+
+    fn await_probe(&mut self, number: u64) {
         self.probes.insert(number, BTreeSet::new());
-        while self.probes.len() > 64 {
+        while self.probes.len() > PROBES_MOST {
             self.probes.pop_first();
         }
-        number
     }
 
     pub(crate) fn probed(&mut self, from: ReplicaRef, number: u64, quorum: usize) {

@@ -196,7 +196,7 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         let proved = match self.config.reads {
-            ReadCheck::Lease => self.leases.valid(now, self.w()),
+            ReadCheck::Lease => self.leases.valid(now, self.w()) || self.leases.proved(probe),
             ReadCheck::Quorum => self.leases.proved(probe),
         };
         if proved {
@@ -257,8 +257,12 @@ impl Owner {
         granted: bool,
         out: &mut Vec<OwnerOutput>,
     ) {
-        if granted && self.set.contains(&copy) {
-            self.leases.granted(copy, number);
+        if self.set.contains(&copy) {
+            let quorum = self.w();
+            if granted {
+                self.leases.granted(copy, number);
+            }
+            self.leases.probed(copy, number, quorum);
             self.answer_proved(now, out);
         }
     }
@@ -281,7 +285,7 @@ impl Owner {
         let all = self.config.reads == ReadCheck::Lease && self.leases.valid(now, self.w());
         let (proved, rest): (Vec<_>, Vec<_>) = core::mem::take(&mut self.reads.proving)
             .into_iter()
-            .partition(|p| all || (self.config.reads == ReadCheck::Quorum && self.leases.proved(p.probe)));
+            .partition(|p| all || self.leases.proved(p.probe));
         self.reads.proving = rest;
         for p in proved {
             self.reply(p.to, p.id, p.result, out);
