@@ -15,6 +15,8 @@ unsafe extern "C" {
     fn iscsi_create_context(initiator: *const c_char) -> *mut c_void;
     fn iscsi_destroy_context(iscsi: *mut c_void) -> c_int;
     fn iscsi_set_targetname(iscsi: *mut c_void, name: *const c_char) -> c_int;
+    fn iscsi_set_isid_random(iscsi: *mut c_void, random: u32, qualifier: u32) -> c_int;
+    fn iscsi_set_noautoreconnect(iscsi: *mut c_void, state: c_int);
     fn iscsi_set_session_type(iscsi: *mut c_void, kind: c_int) -> c_int;
     fn iscsi_full_connect_sync(iscsi: *mut c_void, portal: *const c_char, lun: c_int) -> c_int;
     fn iscsi_logout_sync(iscsi: *mut c_void) -> c_int;
@@ -56,6 +58,7 @@ unsafe extern "C" {
 
 const SESSION_NORMAL: c_int = 2;
 const SECTOR: u64 = 512;
+const BOTH: libc::c_short = libc::POLLIN | libc::POLLOUT;
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +110,16 @@ extern "C" fn finished(_: *mut c_void, status: c_int, task: *mut c_void, slot: *
 impl Session {
     /// Logs in to logical unit 0 of a target.
     pub fn login(portal: &str, target: &str) -> Result<Session, String> {
+        Self::login_with(portal, target, None)
+    }
+
+    /// The same under a given ISID, thus as the nexus that another session with it had. It does not connect anew by
+    /// itself.
+    pub fn login_as(portal: &str, target: &str, isid: u32) -> Result<Session, String> {
+        Self::login_with(portal, target, Some(isid))
+    }
+
+    fn login_with(portal: &str, target: &str, isid: Option<u32>) -> Result<Session, String> {
         let text = |s: &str| CString::new(s).map_err(|e| e.to_string());
         let (initiator, portal, target) =
             (text("iqn.2026-11.io.holdfast.bench:1")?, text(portal)?, text(target)?);
@@ -118,6 +131,10 @@ impl Session {
         let session = Session { context, slots: Vec::new(), data: Vec::new() };
         // SAFETY: the context is not null, and each string lives over the calls.
         let failed = unsafe {
+            if let Some(isid) = isid {
+                iscsi_set_isid_random(context, isid, 0);
+                iscsi_set_noautoreconnect(context, 1);
+            }
             iscsi_set_targetname(context, target.as_ptr()) != 0
                 || iscsi_set_session_type(context, SESSION_NORMAL) != 0
                 || iscsi_full_connect_sync(context, portal.as_ptr(), 0) != 0
@@ -163,7 +180,44 @@ impl Session {
             if flying == 0 && !going {
                 return Ok(times);
             }
-            self.serve()?;
+            self.serve(BOTH, 1000)?;
+        }
+    }
+
+    /// Writes, and waits for the answer.
+    pub fn write(&mut self, offset: u64, data: &[u8], limit: Duration) -> Result<(), String> {
+        self.begin_write(offset, data)?;
+        self.end_write(limit)
+    }
+
+    /// Sends a write, as far as the socket takes it.
+    pub fn begin_write(&mut self, offset: u64, data: &[u8]) -> Result<(), String> {
+        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
+            return Err("the session failed before, or an answer is not taken".to_owned());
+        }
+        self.data = data.to_vec();
+        self.slots = vec![Slot::Idle];
+        let (bytes, span) = (data.len() as u32, data.len() as u64);
+        let load = Load { write: true, random: false, bytes, depth: 1, span, time: Duration::ZERO };
+        self.submit(load, offset / SECTOR, 0)?;
+        self.send_queued()
+    }
+
+    /// Waits for the answer to the write that was begun.
+    pub fn end_write(&mut self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.slots[..] {
+                [Slot::Done { status: 0, .. }] => {
+                    self.slots.clear();
+                    return Ok(());
+                }
+                [Slot::Done { status, .. }] => {
+                    return Err(format!("SCSI status {status:#x}: {}", self.error()));
+                }
+                _ if Instant::now() >= end => return Err(format!("no answer within {limit:?}")),
+                _ => self.serve(BOTH, 20)?,
+            }
         }
     }
 
@@ -198,14 +252,50 @@ impl Session {
         if task.is_null() { Err(self.error()) } else { Ok(()) }
     }
 
+    /// Asks for the first bytes of the unit, many times at once, and takes no answer.
+    pub fn begin_reads(&mut self, count: usize, bytes: u32) -> Result<(), String> {
+        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
+            return Err("the session failed before, or an answer is not taken".to_owned());
+        }
+        self.slots = vec![Slot::Idle; count];
+        let (depth, span) = (count, u64::from(bytes));
+        let load = Load { write: false, random: false, bytes, depth, span, time: Duration::ZERO };
+        (0..count).try_for_each(|slot| self.submit(load, 0, slot))?;
+        self.send_queued()
+    }
+
+    /// Takes the answers to the reads that were begun. Each must come within the limit.
+    pub fn end_reads(&mut self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        while self.slots.iter().any(|s| matches!(s, Slot::Flying { .. })) {
+            if Instant::now() >= end {
+                return Err(format!("no answer within {limit:?}"));
+            }
+            self.serve(BOTH, 20)?;
+        }
+        let failed = self.slots.iter().any(|s| !matches!(s, Slot::Done { status: 0, .. }));
+        self.slots.clear();
+        if failed { Err(self.error()) } else { Ok(()) }
+    }
+
+    /// Gives the socket what waits to be sent, and reads nothing.
+    fn send_queued(&mut self) -> Result<(), String> {
+        // SAFETY: the context is not null.
+        while unsafe { iscsi_which_events(self.context) } & c_int::from(libc::POLLOUT) != 0 {
+            self.serve(libc::POLLOUT, 1000)?;
+        }
+        Ok(())
+    }
+
     /// Waits for the socket and lets libiscsi work.
-    fn serve(&mut self) -> Result<(), String> {
+    fn serve(&mut self, wanted: libc::c_short, milliseconds: c_int) -> Result<(), String> {
         // SAFETY: the context is not null; poll gets one valid entry.
         let failed = unsafe {
-            let events = iscsi_which_events(self.context) as i16;
+            let events = iscsi_which_events(self.context) as libc::c_short & wanted;
             let mut wait = libc::pollfd { fd: iscsi_get_fd(self.context), events, revents: 0 };
-            libc::poll(&raw mut wait, 1, 1000);
-            iscsi_service(self.context, c_int::from(wait.revents)) != 0
+            libc::poll(&raw mut wait, 1, milliseconds);
+            iscsi_service(self.context, c_int::from(wait.revents & (wanted | libc::POLLERR | libc::POLLHUP)))
+                != 0
         };
         if failed { Err(self.error()) } else { Ok(()) }
     }

@@ -134,6 +134,21 @@ impl Client {
         Ok(data)
     }
 
+    /// Takes the replies to so many reads of `len` bytes, in any order.
+    pub fn take_any(&mut self, count: usize, len: usize) -> io::Result<()> {
+        let mut data = vec![0; len];
+        for _ in 0..count {
+            let mut head = [0; 16];
+            self.stream.read_exact(&mut head)?;
+            match (be32(&head), be32(&head[4..])) {
+                (REPLY_MAGIC, 0) => self.stream.read_exact(&mut data)?,
+                (REPLY_MAGIC, error) => return Err(io::Error::other(Refused(error))),
+                _ => return Err(io::Error::other("this is no reply")),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads.
     pub fn read(&mut self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let cookie = self.send(Command::Read, offset, len as u32, &[])?;

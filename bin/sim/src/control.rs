@@ -7,7 +7,9 @@ use crate::event::Event;
 use crate::failure::{Checker, Failure};
 use crate::node::Openings;
 use crate::world::World;
-use holdfast_cluster::{ClusterMap, Command, CommandResult, NodeState, apply, plan_grants};
+use holdfast_cluster::{
+    ClusterMap, Command, CommandOf, CommandResult, NodeState, Single, apply, plan_grants,
+};
 use holdfast_engine::{DiskOpen, Input};
 use holdfast_store::{DiskIdentity, OpenReport};
 use holdfast_types::{Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
@@ -77,7 +79,10 @@ pub struct Control {
 
 impl Control {
     /// Changes the map at once.
-    pub fn apply(&mut self, command: Command) -> Result<CommandResult, holdfast_cluster::CommandError> {
+    pub fn apply<B: Into<Vec<Single>>>(
+        &mut self,
+        command: CommandOf<B>,
+    ) -> Result<CommandResult, holdfast_cluster::CommandError> {
         apply(Arc::make_mut(&mut self.map), command)
     }
 

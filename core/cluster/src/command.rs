@@ -11,10 +11,29 @@ use holdfast_types::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A change of the cluster map.
+/// A change of the cluster map, or several at once.
+pub type Command = CommandOf<Vec<Single>>;
+/// One change of the cluster map: no batch. That a batch holds these is what bounds the depth of what is decoded.
+pub type Single = CommandOf<NoBatch>;
+/// What a command came to.
+pub type CommandResult = ResultOf<Vec<Result<SingleResult, crate::CommandError>>>;
+/// What a single command came to.
+pub type SingleResult = ResultOf<NoBatch>;
+
+/// Stands where a batch may not be: there is no value of it, and none is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoBatch {}
+
+impl From<NoBatch> for Vec<Single> {
+    fn from(never: NoBatch) -> Self {
+        match never {}
+    }
+}
+
+/// The commands; `B` is what a batch is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "fields are named as in the map, where they are explained")]
-pub enum Command {
+pub enum CommandOf<B> {
     /// Names the cluster and admits its first node; makes the pool `default`. -> `Node`
     Bootstrap { cluster: ClusterId, name: String, node_name: String, address: String },
     /// Admits a node without a token. A repeat with name and address of a node gets that node. -> `Node`
@@ -60,8 +79,9 @@ pub enum Command {
     CreateToken { hash: TokenHash, expires: UnixSeconds },
     /// Admits a node by a token. A repeat with the same name and address gets the same node. -> `Node`
     UseToken { hash: TokenHash, now: UnixSeconds, name: String, address: String },
-    /// A nexus writes to a volume through this gateway from now on. -> `Fence`
-    RegisterSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId },
+    /// A nexus that logged in when its gateway knew the map of version `seen` writes to a volume through this
+    /// gateway from now on. -> `Fence`
+    RegisterSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId, seen: u64 },
     /// The earlier sessions that `RegisterSession` named are fenced in the logs.
     SessionFenced { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId },
     /// The nexus logged out in good order.
@@ -69,21 +89,19 @@ pub enum Command {
     /// Sets or clears the CHAP account.
     SetChap { chap: Option<Chap> },
     /// Several at once: each succeeds or is refused on its own. -> `Batch`
-    Batch(Vec<Command>),
+    Batch(B),
 }
 
-impl Command {
+impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {
     /// Whether a repeat, after an answer that was lost, brings the same answer or at least does no harm. The
     /// others would report their own first success as an error.
     pub fn is_repeatable(&self) -> bool {
         match self {
-            Command::RemoveNode { .. }
-            | Command::CreatePool { .. }
-            | Command::CreateVolume { .. }
-            | Command::DeleteVolume { .. } => false,
-            Command::Batch(commands) => {
-                commands.iter().all(|c| !matches!(c, Command::Batch(_)) && c.is_repeatable())
-            }
+            CommandOf::RemoveNode { .. }
+            | CommandOf::CreatePool { .. }
+            | CommandOf::CreateVolume { .. }
+            | CommandOf::DeleteVolume { .. } => false,
+            CommandOf::Batch(commands) => commands.clone().into().iter().all(Single::is_repeatable),
             _ => true,
         }
     }
@@ -98,9 +116,9 @@ pub struct FenceTarget {
     pub session: SessionId,
 }
 
-/// What a command came to.
+/// What commands came to; `B` is the answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CommandResult {
+pub enum ResultOf<B> {
     /// Done, or so already.
     Done,
     /// The node of that number was admitted.
@@ -116,5 +134,43 @@ pub enum CommandResult {
     /// These must be fenced before the session writes.
     Fence(Vec<FenceTarget>),
     /// What each command of a batch came to.
-    Batch(Vec<Result<CommandResult, crate::CommandError>>),
+    Batch(B),
+}
+
+impl From<SingleResult> for CommandResult {
+    fn from(result: SingleResult) -> Self {
+        match result {
+            SingleResult::Done => Self::Done,
+            SingleResult::Node(node) => Self::Node(node),
+            SingleResult::Incarnation(run) => Self::Incarnation(run),
+            SingleResult::DiskIncarnation(incarnation) => Self::DiskIncarnation(incarnation),
+            SingleResult::Volume(volume) => Self::Volume(volume),
+            SingleResult::Segment(result) => Self::Segment(result),
+            SingleResult::Fence(targets) => Self::Fence(targets),
+            SingleResult::Batch(never) => match never {},
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn a_batch_in_a_batch_is_not_decoded_however_deep_it_claims_to_be() {
+        let done = SingleResult::Done;
+        let batch = Command::Batch(vec![Single::RemoveNode { node: NodeId(1) }]);
+        let bytes = postcard::to_allocvec(&batch).expect("it can be written");
+        assert_eq!(postcard::from_bytes::<Command>(&bytes), Ok(batch));
+        // A batch of one batch of one batch ...: the number of the variant, then a length of one.
+        let nested = bytes[..2].repeat(1 << 20);
+        assert!(postcard::from_bytes::<Command>(&nested).is_err());
+        let result = CommandResult::Batch(vec![Ok(done)]);
+        let bytes = postcard::to_allocvec(&result).expect("it can be written");
+        assert_eq!(postcard::from_bytes::<CommandResult>(&bytes), Ok(result));
+        // Here each is also marked as a success.
+        let nested = bytes[..3].repeat(1 << 20);
+        assert!(postcard::from_bytes::<CommandResult>(&nested).is_err());
+    }
 }

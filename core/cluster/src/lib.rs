@@ -20,7 +20,7 @@ mod map;
 mod plan;
 
 pub use apply::apply;
-pub use command::{Command, CommandResult, FenceTarget};
+pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, ResultOf, Single, SingleResult};
 pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
 pub use error::{CommandError, NameFault};
 pub use limits::*;

@@ -19,6 +19,8 @@ pub const MAX_POOLS: usize = 256;
 pub const MAX_TOKENS: usize = 256;
 /// The most initiator sessions that are registered at a time.
 pub const MAX_SESSIONS: usize = 65_536;
+/// The most sessions that ended and are remembered, so that a login that was delayed is told from a new one.
+pub const MAX_ENDED_SESSIONS: usize = 256;
 /// The most predecessors of a session that wait to be fenced.
 pub const MAX_FENCES_PER_SESSION: usize = 64;
 /// The longest name of an initiator's nexus, in bytes (an iSCSI name has at most 223, then the ISID).

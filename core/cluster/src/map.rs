@@ -35,6 +35,8 @@ pub struct ClusterMap {
     pub tokens: BTreeMap<TokenHash, Token>,
     /// Initiator sessions: through which gateway each nexus writes to each volume now.
     pub sessions: BTreeMap<SessionKey, Session>,
+    /// The newest registration that was forgotten: a login that knew no later map may be older than it.
+    pub sessions_forgotten: u64,
     /// When set, iSCSI logins must pass CHAP with it.
     pub chap: Option<Chap>,
     /// The number of the node that is admitted next. Never reused.
@@ -193,6 +195,10 @@ pub struct Session {
     pub gateway: GatewayId,
     /// The session on it.
     pub session: SessionId,
+    /// The version of the map that this registration made: a login that knew only an earlier one came before it.
+    pub registered: u64,
+    /// It logged out with nothing under way. What is kept of it is only that it came after others.
+    pub ended: bool,
     /// Earlier sessions that must be in every touched segment's log as fenced before this one writes.
     pub unfenced: Vec<crate::FenceTarget>,
 }

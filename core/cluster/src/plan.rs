@@ -1,7 +1,7 @@
 //! What control's leader proposes when owners are gone: the map in, commands out. The decision for one segment
 //! is holdfast-placement's; this file tells it where each segment stands.
 
-use crate::{ClusterMap, Command, NodeState};
+use crate::{ClusterMap, NodeState, Single};
 use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use holdfast_placement::{Copy, NextGrant, Standing, next_grant};
 use holdfast_types::{NodeId, ReplicaRef, SegmentCommand, SegmentId, SegmentInfo, SegmentKey};
@@ -10,7 +10,7 @@ use holdfast_types::{NodeId, ReplicaRef, SegmentCommand, SegmentId, SegmentInfo,
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlPlan {
     /// To be proposed, each a compare-and-set.
-    pub grants: Vec<Command>,
+    pub grants: Vec<Single>,
     /// Segments with too few copies in reach.
     pub waiting: Vec<Waiting>,
 }
@@ -47,7 +47,7 @@ pub fn plan_grants(map: &ClusterMap, stuck: &BTreeSet<SegmentId>) -> ControlPlan
                     *count -= 1;
                 }
                 *owned.entry(owner).or_default() += 1;
-                plan.grants.push(Command::Segment(SegmentCommand::Grant {
+                plan.grants.push(Single::Segment(SegmentCommand::Grant {
                     segment: info.key,
                     expect: info.granted.epoch,
                     owner,

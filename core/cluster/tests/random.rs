@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn fresh() -> ClusterMap {
     let mut map = ClusterMap::default();
-    let first = Command::Bootstrap {
+    let first = Single::Bootstrap {
         cluster: ClusterId(1),
         name: "c".into(),
         node_name: "n1".into(),
@@ -64,8 +64,7 @@ fn fresh() -> ClusterMap {
     };
     apply(&mut map, first).expect("a new map");
     for n in 2..=5 {
-        apply(&mut map, Command::AddNode { name: format!("n{n}"), address: format!("a{n}") })
-            .expect("a node");
+        apply(&mut map, Single::AddNode { name: format!("n{n}"), address: format!("a{n}") }).expect("a node");
     }
     for n in 1..=5 {
         for command in [commands(&map, &Step::Start(n, 1)), commands(&map, &Step::Disk(n))].concat() {
@@ -85,18 +84,18 @@ fn volume(map: &ClusterMap, n: u8) -> VolumeId {
     map.volumes.keys().nth(usize::from(n) % count).copied().unwrap_or(VolumeId(99))
 }
 
-fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
+fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
     let run = |n: u16| map.nodes[&NodeId(n)].incarnation;
     let disk = |n: u16| DiskId(u128::from(n));
     let generation = |n: u16| map.disks.get(&disk(n)).map_or(DiskIncarnation(0), |d| d.incarnation);
     let one = match *step {
         Step::Start(n, nonce) => {
-            Command::NodeStarted { node: NodeId(n), boot_nonce: nonce, address: format!("a{n}") }
+            Single::NodeStarted { node: NodeId(n), boot_nonce: nonce, address: format!("a{n}") }
         }
-        Step::Down(n) => Command::NodeDown { node: NodeId(n), incarnation: run(n) },
-        Step::Up(n) => Command::NodeUp { node: NodeId(n), incarnation: run(n) },
-        Step::Stopping(n) => Command::NodeStopping { node: NodeId(n), incarnation: run(n) },
-        Step::Disk(n) => Command::AddDisk {
+        Step::Down(n) => Single::NodeDown { node: NodeId(n), incarnation: run(n) },
+        Step::Up(n) => Single::NodeUp { node: NodeId(n), incarnation: run(n) },
+        Step::Stopping(n) => Single::NodeStopping { node: NodeId(n), incarnation: run(n) },
+        Step::Disk(n) => Single::AddDisk {
             disk: disk(n),
             node: NodeId(n),
             size: 10 << 30,
@@ -107,14 +106,14 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
         Step::Open(n, knows) => {
             let nonce = map.disks.get(&disk(n)).map_or(0, |d| d.boot_nonce);
             let expect_nonce = if knows { nonce } else { nonce.wrapping_sub(1) };
-            Command::DiskOpened { disk: disk(n), expect_nonce, new_nonce: nonce + 1 }
+            Single::DiskOpened { disk: disk(n), expect_nonce, new_nonce: nonce + 1 }
         }
-        Step::Fail(n) => Command::DiskFailed { disk: disk(n), incarnation: generation(n) },
-        Step::Wipe(n) => Command::NewDiskIncarnation { disk: disk(n), expect: generation(n), boot_nonce: 7 },
+        Step::Fail(n) => Single::DiskFailed { disk: disk(n), incarnation: generation(n) },
+        Step::Wipe(n) => Single::NewDiskIncarnation { disk: disk(n), expect: generation(n), boot_nonce: 7 },
         Step::Full(n, full) => {
-            Command::DiskFree { disk: disk(n), size: 10 << 30, free: if full { 0 } else { 9 << 30 } }
+            Single::DiskFree { disk: disk(n), size: 10 << 30, free: if full { 0 } else { 9 << 30 } }
         }
-        Step::Create(segments, copies) => Command::CreateVolume {
+        Step::Create(segments, copies) => Single::CreateVolume {
             name: format!("v{}", map.next_volume),
             size: u64::from(segments) << 30,
             copies,
@@ -124,9 +123,9 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
         Step::Grow(n) => {
             let id = volume(map, n);
             let size = map.volumes.get(&id).map_or(4096, |v| v.size + (1 << 29));
-            Command::ResizeVolume { volume: id, size }
+            Single::ResizeVolume { volume: id, size }
         }
-        Step::Delete(n) => Command::DeleteVolume { volume: volume(map, n) },
+        Step::Delete(n) => Single::DeleteVolume { volume: volume(map, n) },
         Step::Grant { segment, owner, mask, reason, late } => {
             let Some(info) = pick(map, segment) else { return vec![] };
             let all: BTreeSet<_> = info.members.iter().chain(&info.active.set).copied().collect();
@@ -140,7 +139,7 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
                 GrantReason::Handover,
                 GrantReason::Create,
             ];
-            Command::Segment(SegmentCommand::Grant {
+            Single::Segment(SegmentCommand::Grant {
                 segment: info.key,
                 expect: Epoch(info.granted.epoch.0 - u64::from(late)),
                 owner: NodeId(owner),
@@ -153,19 +152,20 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Command> {
             let Some(info) = pick(map, n) else { return vec![] };
             let epoch = info.granted.epoch;
             let tail = LogPosition::new(epoch, info.active.tail.lsn.next());
-            Command::Segment(SegmentCommand::Activated { segment: info.key, epoch, tail })
+            Single::Segment(SegmentCommand::Activated { segment: info.key, epoch, tail })
         }
         Step::Freed(n, node) => {
             let count = map.tombstones.len().max(1);
             let Some(key) = map.tombstones.keys().nth(usize::from(n) % count) else { return vec![] };
-            Command::SegmentFreed { segment: *key, disk: disk(node) }
+            Single::SegmentFreed { segment: *key, disk: disk(node) }
         }
         Step::Plan => return plan_grants(map, &BTreeSet::new()).grants,
-        Step::Session(nexus, n, session) => Command::RegisterSession {
+        Step::Session(nexus, n, session) => Single::RegisterSession {
             nexus: format!("x{nexus}"),
             gateway: GatewayId { node: NodeId(n), incarnation: run(n) },
             session: SessionId(u64::from(session)),
             volume: volume(map, session),
+            seen: map.version.saturating_sub(u64::from(session) % 3),
         },
     };
     vec![one]

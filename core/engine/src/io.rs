@@ -100,6 +100,13 @@ pub enum Input {
         /// Any piece of its stream.
         bytes: Bytes,
     },
+    /// Whether an initiator takes what it is sent: false when too much waits for it, true when that is gone.
+    SessionTakes {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it does.
+        takes: bool,
+    },
     /// An initiator's connection is gone.
     SessionClosed(ConnectionId),
     /// Control knows of a session, and every earlier session of its nexus is fenced: it may write.
@@ -152,6 +159,9 @@ pub struct Registration {
     pub gateway: GatewayId,
     /// The session on it.
     pub session: SessionId,
+    /// The version of the map that this node knew when the initiator logged in: what was registered later is not
+    /// superseded by this.
+    pub seen: u64,
 }
 
 /// An order.
@@ -201,8 +211,6 @@ pub enum Output {
         connection: ConnectionId,
         /// What.
         registration: Registration,
-        /// It was registered under this run, which was fenced since.
-        renewed_from: Option<GatewayId>,
     },
     /// The session ended with nothing under way: control may forget it.
     EndSession(Registration),

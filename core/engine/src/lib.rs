@@ -27,7 +27,9 @@ use gateway::Gateway;
 use holdfast_cluster::ClusterMap;
 use holdfast_replication::{Message, OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
-use holdfast_types::{BlockResult, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time};
+use holdfast_types::{
+    BlockResult, ConnectionId, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time,
+};
 pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Output, Outputs, Registration};
 use route::copies::Copies;
 use route::disks::Disks;
@@ -77,6 +79,8 @@ pub struct Engine {
 enum Work {
     /// A message from this node to itself.
     Message(Message),
+    /// A session's initiator goes on elsewhere.
+    Moved(SessionId),
     /// A request of a session is answered.
     Complete { session: SessionId, tag: u64, result: BlockResult },
 }
@@ -120,6 +124,7 @@ impl Engine {
                 self.session_opened(now, connection, kind, portal, entropy, out);
             }
             Input::SessionBytes { connection, bytes } => self.session_bytes(now, connection, bytes, out),
+            Input::SessionTakes { connection, takes } => self.session_takes(now, connection, takes, out),
             Input::SessionClosed(connection) => self.session_closed(now, connection, out),
             Input::SessionRegistered(connection) => self.session_registered(now, connection, out),
             Input::SessionMoved(connection) => self.session_moved(now, connection, out),
@@ -162,6 +167,7 @@ impl Engine {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Message(message) => self.deliver(now, self.config.node, message, out),
+                Work::Moved(session) => self.session_moved(now, ConnectionId(session.0), out),
                 Work::Complete { session, tag, result } => {
                     self.session_completed(now, session, tag, result, out)
                 }

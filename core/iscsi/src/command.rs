@@ -89,6 +89,8 @@ pub(crate) struct Tasks {
     pub(crate) soliciting: usize,
     pub(crate) next_transfer_tag: u32,
     in_flight: usize,
+    /// The initiator does not take what it was sent: nothing is started that would add to it.
+    pub(crate) deaf: bool,
 }
 
 impl Tasks {
@@ -110,7 +112,7 @@ impl Tasks {
     /// Whether `bytes` more may be under way.
     fn admits(&self, bytes: usize) -> bool {
         let idle = self.requests.is_empty() && self.soliciting == 0;
-        idle || self.in_flight + bytes <= MAX_IN_FLIGHT_BYTES
+        !self.deaf && (idle || self.in_flight + bytes <= MAX_IN_FLIGHT_BYTES)
     }
     pub(crate) fn wait(&mut self, tag: u32) {
         self.waiting.push_back(tag);

@@ -114,6 +114,15 @@ impl Session {
         }
     }
 
+    /// Whether the initiator takes what it is sent. While it does not, commands that wait are not started, so that
+    /// what piles up for it is bounded.
+    pub fn peer_takes(&mut self, takes: bool, exports: &Exports, out: &mut Vec<SessionOutput>) {
+        if let Phase::FullFeature(full) = &mut self.phase {
+            full.tasks.deaf = !takes;
+            full.pump(exports, out);
+        }
+    }
+
     /// A volume was made, resized or deleted.
     pub fn exports_changed(&mut self, _now: Time, exports: &Exports, out: &mut Vec<SessionOutput>) {
         if let Phase::FullFeature(full) = &mut self.phase

@@ -64,11 +64,13 @@ pub(crate) struct Transmission {
     last_tag: u64,
     /// The client said goodbye; what is in flight is still answered.
     leaving: bool,
+    /// The client does not take what it was sent: nothing is started that would add to it.
+    pub(crate) deaf: bool,
 }
 
 impl Transmission {
     pub(crate) fn new(agreed: Agreement) -> Self {
-        Self { agreed, pending: BTreeMap::new(), pending_bytes: 0, last_tag: 0, leaving: false }
+        Self { agreed, pending: BTreeMap::new(), pending_bytes: 0, last_tag: 0, leaving: false, deaf: false }
     }
 
     pub(crate) fn volume(&self) -> VolumeId {
@@ -78,6 +80,7 @@ impl Transmission {
     /// Whether the next command may be taken now.
     pub(crate) fn has_room(&self) -> bool {
         !self.leaving
+            && !self.deaf
             && self.pending_bytes < IN_FLIGHT_BYTES_MAX
             && self.pending.len() < IN_FLIGHT_COMMANDS_MAX
     }

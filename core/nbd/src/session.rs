@@ -100,6 +100,15 @@ impl Session {
         self.read(exports, out);
     }
 
+    /// Whether the client takes what it is sent. While it does not, no further command is begun, so that what piles
+    /// up for it is bounded.
+    pub fn peer_takes(&mut self, takes: bool, exports: &Exports, out: &mut Vec<SessionOutput>) {
+        if let Phase::Commands(transmission) = &mut self.phase {
+            transmission.deaf = !takes;
+            self.read(exports, out);
+        }
+    }
+
     /// Volumes came, went or changed their size. A client of a deleted one is sent away once nothing of it is
     /// in flight; a new size counts from the next command on.
     pub fn exports_changed(&mut self, _now: Time, exports: &Exports, out: &mut Vec<SessionOutput>) {

@@ -397,6 +397,7 @@ pub enum SegmentResult {
     NotOwner,
     /// Too much waits here already. Ask again a little later.
     Busy,
-    /// The gateway or its session is fenced: the request is not in the log and never will be.
+    /// The gateway's run is fenced: the request is not in the log and never will be under this id. (That its
+    /// session is fenced is an answer to the initiator, if there still is one: [`BlockError::Fenced`].)
     Fenced,
 }

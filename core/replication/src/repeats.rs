@@ -16,6 +16,15 @@ use serde::{Deserialize, Serialize};
 /// How far a gateway's numbers may reach above its `low`.
 pub const WINDOW: u64 = 1024;
 
+/// A fence that the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Its record.
+    pub lsn: Lsn,
+    /// It is against everything of the gateway, not against one session.
+    pub whole_gateway: bool,
+}
+
 /// The repeats of a whole log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepeatTable {
@@ -118,15 +127,18 @@ impl RepeatTable {
         self.gateways.get(&id.gateway)?.done.get(&id.seq).copied()
     }
 
-    /// The record that fenced the session or its whole gateway.
-    pub fn fenced(&self, gateway: GatewayId, session: Option<SessionId>) -> Option<Lsn> {
+    /// The record that fenced the session or its whole gateway. The session's own counts first: its initiator is
+    /// known to go on elsewhere.
+    pub fn fenced(&self, gateway: GatewayId, session: Option<SessionId>) -> Option<Fence> {
         let entry = self.gateways.get(&gateway)?;
-        entry.fenced.or_else(|| entry.sessions.get(&session?).copied())
+        let own = session.and_then(|s| entry.sessions.get(&s)).map(|lsn| (*lsn, false));
+        let (lsn, whole_gateway) = own.or(entry.fenced.map(|lsn| (lsn, true)))?;
+        Some(Fence { lsn, whole_gateway })
     }
 
-    /// Whether anything of this gateway is known.
-    pub fn knows(&self, gateway: GatewayId) -> bool {
-        self.gateways.contains_key(&gateway)
+    /// Every gateway of which something is known.
+    pub fn gateways(&self) -> impl Iterator<Item = GatewayId> {
+        self.gateways.keys().copied()
     }
 
     /// The part up to `lsn`, as a store keeps it.

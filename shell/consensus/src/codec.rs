@@ -1,13 +1,13 @@
 //! How control's values are written, on disk and between nodes: one byte of version, the crc32c of the rest,
 //! then postcard. Postcard is not self-describing: enums only grow at their end, and any other change is a new
-//! version here.
+//! version here. Version 2 knows which of two logins of an initiator is the later one.
 
 use holdfast_checksum::crc32c;
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-/// The version that is written. Version 1 is the first.
-pub(crate) const VERSION: u8 = 1;
+/// The version that is written, the only one that is read.
+pub(crate) const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 5;
 
 /// Why bytes could not be read.

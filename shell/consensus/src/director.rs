@@ -8,8 +8,8 @@ use crate::control::{Control, ProposeError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
-    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Waiting, apply,
-    plan_grants,
+    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Single, SingleResult,
+    Waiting, apply, plan_grants,
 };
 use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentId, Time};
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,7 @@ type Proposal = BoxFuture<'static, (Directive, Duration, Result<CommandResult, P
 struct Directive {
     down: Vec<NodeId>,
     up: Vec<NodeId>,
-    commands: Vec<Command>,
+    commands: Vec<Single>,
 }
 
 /// Runs the failure detector and, on the leader's node, acts on it.
@@ -305,11 +305,11 @@ impl Director {
             match node.state {
                 NodeState::Up | NodeState::Stopping if dead => {
                     directive.down.push(node.id);
-                    directive.commands.push(Command::NodeDown { node: node.id, incarnation });
+                    directive.commands.push(Single::NodeDown { node: node.id, incarnation });
                 }
                 NodeState::Down if lives => {
                     directive.up.push(node.id);
-                    directive.commands.push(Command::NodeUp { node: node.id, incarnation });
+                    directive.commands.push(Single::NodeUp { node: node.id, incarnation });
                 }
                 _ => {}
             }
@@ -350,11 +350,11 @@ impl Director {
     }
 }
 
-fn accepted_grants(commands: &[Command], result: &CommandResult) -> usize {
+fn accepted_grants(commands: &[Single], result: &CommandResult) -> usize {
     let CommandResult::Batch(results) = result else { return 0 };
-    let accepted = |(command, result): &(&Command, &Result<CommandResult, _>)| {
-        let done = CommandResult::Segment(holdfast_types::SegmentCommandResult::Done);
-        matches!(command, Command::Segment(_)) && result.as_ref().is_ok_and(|r| *r == done)
+    let accepted = |(command, result): &(&Single, &Result<SingleResult, _>)| {
+        let done = SingleResult::Segment(holdfast_types::SegmentCommandResult::Done);
+        matches!(command, Single::Segment(_)) && result.as_ref().is_ok_and(|r| *r == done)
     };
     commands.iter().zip(results).filter(accepted).count()
 }

@@ -2,7 +2,7 @@
 //! segments, as a copy to be resynced; it is in no S until a grant lists it (replication.md H5, H20, H21).
 
 use super::{Changed, Outcome, check_limit, check_path};
-use crate::{ClusterMap, CommandError, CommandResult, Disk, DiskState, FULL_FRACTION, MAX_DISKS};
+use crate::{ClusterMap, CommandError, Disk, DiskState, FULL_FRACTION, MAX_DISKS, SingleResult};
 use alloc::{string::String, sync::Arc};
 use holdfast_types::{DiskId, DiskIncarnation, NodeId};
 
@@ -19,7 +19,7 @@ pub(super) struct NewDisk {
 pub(super) fn add(map: &mut ClusterMap, new: NewDisk) -> Outcome {
     if let Some(have) = map.disks.get(&new.disk) {
         return match have.node == new.node {
-            true => Ok((CommandResult::DiskIncarnation(have.incarnation), Changed::No)),
+            true => Ok((SingleResult::DiskIncarnation(have.incarnation), Changed::No)),
             false => Err(CommandError::DiskTaken { disk: new.disk, node: have.node }),
         };
     }
@@ -44,14 +44,14 @@ pub(super) fn add(map: &mut ClusterMap, new: NewDisk) -> Outcome {
         pool: new.pool,
     };
     map.disks.insert(new.disk, disk);
-    Ok((CommandResult::DiskIncarnation(incarnation), Changed::Yes))
+    Ok((SingleResult::DiskIncarnation(incarnation), Changed::Yes))
 }
 
 pub(super) fn opened(map: &mut ClusterMap, disk: DiskId, expect_nonce: u64, new_nonce: u64) -> Outcome {
     let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
     if d.boot_nonce == new_nonce {
         // A repeat. Whatever the first one decided is in the incarnation.
-        return Ok((CommandResult::DiskIncarnation(d.incarnation), Changed::No));
+        return Ok((SingleResult::DiskIncarnation(d.incarnation), Changed::No));
     }
     // A failed disk does not come back by being opened (H21); an older copy not under its old name (H20).
     let as_it_was = d.boot_nonce == expect_nonce && d.state != DiskState::Failed;
@@ -61,7 +61,7 @@ pub(super) fn opened(map: &mut ClusterMap, disk: DiskId, expect_nonce: u64, new_
     } else {
         start_anew(map, disk);
     }
-    Ok((CommandResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
+    Ok((SingleResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
 }
 
 pub(super) fn new_incarnation(
@@ -74,13 +74,13 @@ pub(super) fn new_incarnation(
     if d.incarnation != expect {
         let repeat = d.boot_nonce == boot_nonce && d.incarnation.0 == expect.0.wrapping_add(1);
         return match repeat {
-            true => Ok((CommandResult::DiskIncarnation(d.incarnation), Changed::No)),
+            true => Ok((SingleResult::DiskIncarnation(d.incarnation), Changed::No)),
             false => Err(stale(d, expect)),
         };
     }
     d.boot_nonce = boot_nonce;
     start_anew(map, disk);
-    Ok((CommandResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
+    Ok((SingleResult::DiskIncarnation(map.disks[&disk].incarnation), Changed::Yes))
 }
 
 pub(super) fn failed(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation) -> Outcome {
@@ -100,7 +100,7 @@ pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> 
         d.state = room_state(d);
     }
     let changed = if before == (d.size, d.free, d.state) { Changed::No } else { Changed::Yes };
-    Ok((CommandResult::Done, changed))
+    Ok((SingleResult::Done, changed))
 }
 
 fn room_state(disk: &Disk) -> DiskState {
@@ -118,10 +118,10 @@ fn set_state(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation, s
     }
     // Failed is final for an incarnation.
     if d.state == state || d.state == DiskState::Failed {
-        return Ok((CommandResult::Done, Changed::No));
+        return Ok((SingleResult::Done, Changed::No));
     }
     d.state = state;
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 /// The disk is in its next incarnation, empty: its copies are members again, in no S.

@@ -14,13 +14,14 @@ mod tokens;
 mod volumes;
 
 use crate::{
-    ClusterMap, Command, CommandError, CommandResult, MAX_BATCH, MAX_NAME_CHARS, MAX_TEXT_BYTES, NameFault,
+    ClusterMap, CommandError, CommandOf, CommandResult, FenceTarget, MAX_BATCH, MAX_NAME_CHARS,
+    MAX_TEXT_BYTES, NameFault, SessionKey, Single, SingleResult,
 };
 use alloc::{string::ToString, vec::Vec};
 use holdfast_types::ClusterId;
 
 /// What a handler answers, and whether it changed the map.
-type Outcome = Result<(CommandResult, Changed), CommandError>;
+type Outcome = Result<(SingleResult, Changed), CommandError>;
 
 /// Whether a handler changed the map.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,29 +31,28 @@ enum Changed {
 }
 
 /// Applies one command. A refused command leaves the map as it was.
-pub fn apply(map: &mut ClusterMap, command: Command) -> Result<CommandResult, CommandError> {
+pub fn apply<B: Into<Vec<Single>>>(
+    map: &mut ClusterMap,
+    command: CommandOf<B>,
+) -> Result<CommandResult, CommandError> {
     let answer = match command {
-        Command::Batch(commands) => apply_batch(map, commands),
-        single => apply_single(map, single),
+        CommandOf::Batch(commands) => apply_batch(map, commands.into()),
+        single => apply_single(map, single).map(CommandResult::from),
     };
     #[cfg(debug_assertions)]
     invariants::check(map);
     answer
 }
 
-fn apply_batch(map: &mut ClusterMap, commands: Vec<Command>) -> Result<CommandResult, CommandError> {
+fn apply_batch(map: &mut ClusterMap, commands: Vec<Single>) -> Result<CommandResult, CommandError> {
     if commands.len() > MAX_BATCH {
         return Err(CommandError::LimitReached { what: "commands to a batch".into(), limit: MAX_BATCH });
     }
-    let each = |command| match command {
-        Command::Batch(_) => Err(CommandError::NestedBatch),
-        single => apply_single(map, single),
-    };
-    Ok(CommandResult::Batch(commands.into_iter().map(each).collect()))
+    Ok(CommandResult::Batch(commands.into_iter().map(|single| apply_single(map, single)).collect()))
 }
 
-fn apply_single(map: &mut ClusterMap, command: Command) -> Result<CommandResult, CommandError> {
-    let first = matches!(command, Command::Bootstrap { .. });
+fn apply_single<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Result<SingleResult, CommandError> {
+    let first = matches!(command, CommandOf::Bootstrap { .. });
     if !first && map.cluster == ClusterId::default() {
         return Err(CommandError::NotBootstrapped);
     }
@@ -63,51 +63,53 @@ fn apply_single(map: &mut ClusterMap, command: Command) -> Result<CommandResult,
     Ok(result)
 }
 
-fn route(map: &mut ClusterMap, command: Command) -> Outcome {
+fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
     match command {
-        Command::Bootstrap { cluster, name, node_name, address } => {
+        CommandOf::Bootstrap { cluster, name, node_name, address } => {
             nodes::bootstrap(map, cluster, name, node_name, address)
         }
-        Command::AddNode { name, address } => nodes::add(map, name, address),
-        Command::NodeStarted { node, boot_nonce, address } => nodes::started(map, node, boot_nonce, address),
-        Command::GatewayRenewed { node, incarnation } => nodes::gateway_renewed(map, node, incarnation),
-        Command::NodeDown { node, incarnation } => nodes::down(map, node, incarnation),
-        Command::NodeUp { node, incarnation } => nodes::up(map, node, incarnation),
-        Command::NodeStopping { node, incarnation } => nodes::stopping(map, node, incarnation),
-        Command::RemoveNode { node } => nodes::remove(map, node),
-        Command::AddDisk { disk, node, size, path, pool, boot_nonce } => {
+        CommandOf::AddNode { name, address } => nodes::add(map, name, address),
+        CommandOf::NodeStarted { node, boot_nonce, address } => {
+            nodes::started(map, node, boot_nonce, address)
+        }
+        CommandOf::GatewayRenewed { node, incarnation } => nodes::gateway_renewed(map, node, incarnation),
+        CommandOf::NodeDown { node, incarnation } => nodes::down(map, node, incarnation),
+        CommandOf::NodeUp { node, incarnation } => nodes::up(map, node, incarnation),
+        CommandOf::NodeStopping { node, incarnation } => nodes::stopping(map, node, incarnation),
+        CommandOf::RemoveNode { node } => nodes::remove(map, node),
+        CommandOf::AddDisk { disk, node, size, path, pool, boot_nonce } => {
             disks::add(map, disks::NewDisk { disk, node, size, path, pool, boot_nonce })
         }
-        Command::DiskOpened { disk, expect_nonce, new_nonce } => {
+        CommandOf::DiskOpened { disk, expect_nonce, new_nonce } => {
             disks::opened(map, disk, expect_nonce, new_nonce)
         }
-        Command::DiskFailed { disk, incarnation } => disks::failed(map, disk, incarnation),
-        Command::DiskMissing { disk, incarnation } => disks::missing(map, disk, incarnation),
-        Command::NewDiskIncarnation { disk, expect, boot_nonce } => {
+        CommandOf::DiskFailed { disk, incarnation } => disks::failed(map, disk, incarnation),
+        CommandOf::DiskMissing { disk, incarnation } => disks::missing(map, disk, incarnation),
+        CommandOf::NewDiskIncarnation { disk, expect, boot_nonce } => {
             disks::new_incarnation(map, disk, expect, boot_nonce)
         }
-        Command::DiskFree { disk, size, free } => disks::free(map, disk, size, free),
-        Command::CreatePool { name } => volumes::create_pool(map, name),
-        Command::CreateVolume { name, size, copies, pool, created } => {
+        CommandOf::DiskFree { disk, size, free } => disks::free(map, disk, size, free),
+        CommandOf::CreatePool { name } => volumes::create_pool(map, name),
+        CommandOf::CreateVolume { name, size, copies, pool, created } => {
             volumes::create(map, volumes::NewVolume { name, size, copies, pool, created })
         }
-        Command::ResizeVolume { volume, size } => volumes::resize(map, volume, size),
-        Command::DeleteVolume { volume } => volumes::delete(map, volume),
-        Command::SegmentFreed { segment, disk } => volumes::segment_freed(map, segment, disk),
-        Command::Segment(command) => Ok(segments::apply(map, command)),
-        Command::CreateToken { hash, expires } => tokens::create(map, hash, expires),
-        Command::UseToken { hash, now, name, address } => tokens::spend(map, hash, now, name, address),
-        Command::RegisterSession { nexus, gateway, session, volume } => {
-            sessions::register(map, nexus, gateway, session, volume)
+        CommandOf::ResizeVolume { volume, size } => volumes::resize(map, volume, size),
+        CommandOf::DeleteVolume { volume } => volumes::delete(map, volume),
+        CommandOf::SegmentFreed { segment, disk } => volumes::segment_freed(map, segment, disk),
+        CommandOf::Segment(command) => Ok(segments::apply(map, command)),
+        CommandOf::CreateToken { hash, expires } => tokens::create(map, hash, expires),
+        CommandOf::UseToken { hash, now, name, address } => tokens::spend(map, hash, now, name, address),
+        CommandOf::RegisterSession { nexus, gateway, session, volume, seen } => {
+            sessions::register(map, SessionKey { nexus, volume }, FenceTarget { gateway, session }, seen)
         }
-        Command::SessionFenced { nexus, gateway, session, volume } => {
+        CommandOf::SessionFenced { nexus, gateway, session, volume } => {
             sessions::fenced(map, nexus, gateway, session, volume)
         }
-        Command::EndSession { nexus, gateway, session, volume } => {
+        CommandOf::EndSession { nexus, gateway, session, volume } => {
             sessions::end(map, nexus, gateway, session, volume)
         }
-        Command::SetChap { chap } => sessions::set_chap(map, chap),
-        Command::Batch(_) => Err(CommandError::NestedBatch),
+        CommandOf::SetChap { chap } => sessions::set_chap(map, chap),
+        CommandOf::Batch(_) => Err(CommandError::NestedBatch),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Nodes: admitted, started, down, up, stopping, removed.
 
 use super::{Changed, Outcome, check_limit, check_name, check_path};
-use crate::{ClusterMap, CommandError, CommandResult, MAX_NODES, Node, NodeState, Pool};
+use crate::{ClusterMap, CommandError, MAX_NODES, Node, NodeState, Pool, SingleResult};
 use alloc::string::{String, ToString};
 use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
 
@@ -19,7 +19,7 @@ pub(super) fn bootstrap(
     if map.cluster != ClusterId::default() {
         let same = map.cluster == cluster && map.nodes.get(&first).is_some_and(|n| n.name == node_name);
         return match same {
-            true => Ok((CommandResult::Node(first), Changed::No)),
+            true => Ok((SingleResult::Node(first), Changed::No)),
             false => Err(CommandError::AlreadyBootstrapped { have: map.cluster }),
         };
     }
@@ -33,18 +33,18 @@ pub(super) fn bootstrap(
     map.pools.insert(DEFAULT_POOL.into(), Pool { name: DEFAULT_POOL.into() });
     let id = admit(map, node_name, address);
     assert_eq!(id, first, "the first node has number 1");
-    Ok((CommandResult::Node(id), Changed::Yes))
+    Ok((SingleResult::Node(id), Changed::Yes))
 }
 
 pub(super) fn add(map: &mut ClusterMap, name: String, address: String) -> Outcome {
     if let Some(node) = map.node_named(&name)
         && node.address == address
     {
-        return Ok((CommandResult::Node(node.id), Changed::No));
+        return Ok((SingleResult::Node(node.id), Changed::No));
     }
     check_new(map, &name, &address)?;
     let id = admit(map, name, address);
-    Ok((CommandResult::Node(id), Changed::Yes))
+    Ok((SingleResult::Node(id), Changed::Yes))
 }
 
 /// Whether a node of that name and address may be admitted.
@@ -73,14 +73,14 @@ pub(super) fn started(map: &mut ClusterMap, node: NodeId, boot_nonce: u64, addre
     check_path("address", &address)?;
     let n = map.nodes.get_mut(&node).ok_or(CommandError::NoSuchNode(node))?;
     if n.incarnation != ProcessIncarnation(0) && n.boot_nonce == boot_nonce {
-        return Ok((CommandResult::Incarnation(n.incarnation), Changed::No));
+        return Ok((SingleResult::Incarnation(n.incarnation), Changed::No));
     }
     n.runs += 1;
     n.incarnation = ProcessIncarnation(n.runs);
     n.boot_nonce = boot_nonce;
     n.state = NodeState::Up;
     n.address = address;
-    Ok((CommandResult::Incarnation(n.incarnation), Changed::Yes))
+    Ok((SingleResult::Incarnation(n.incarnation), Changed::Yes))
 }
 
 pub(super) fn gateway_renewed(
@@ -91,12 +91,18 @@ pub(super) fn gateway_renewed(
     let n = current(map, node, incarnation)?;
     n.runs += 1;
     let given = ProcessIncarnation(n.runs);
-    Ok((CommandResult::Incarnation(given), Changed::Yes))
+    Ok((SingleResult::Incarnation(given), Changed::Yes))
 }
 
+/// Its initiators may go on elsewhere from now on: the number of its gateway ends here. A daemon that only was
+/// frozen asks for another one (replication.md R9).
 pub(super) fn down(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarnation) -> Outcome {
+    let n = current(map, node, incarnation)?;
     // One that was asked to stop, or that says itself that it has: nothing is wrong with it.
-    let planned = matches!(current(map, node, incarnation)?.state, NodeState::Stopping | NodeState::Stopped);
+    let planned = matches!(n.state, NodeState::Stopping | NodeState::Stopped);
+    if n.state.answers() {
+        n.runs += 1;
+    }
     set_state(map, node, incarnation, if planned { NodeState::Stopped } else { NodeState::Down })
 }
 
@@ -104,7 +110,7 @@ pub(super) fn up(map: &mut ClusterMap, node: NodeId, incarnation: ProcessIncarna
     let n = current(map, node, incarnation)?;
     // It answers; that does not take back its wish to stop.
     if matches!(n.state, NodeState::Stopping | NodeState::Stopped) {
-        return Ok((CommandResult::Done, Changed::No));
+        return Ok((SingleResult::Done, Changed::No));
     }
     set_state(map, node, incarnation, NodeState::Up)
 }
@@ -132,7 +138,7 @@ pub(super) fn remove(map: &mut ClusterMap, node: NodeId) -> Outcome {
         tombstone.copies.retain(|c| c.node != node);
     }
     map.tombstones.retain(|_, t| !t.copies.is_empty());
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 /// The node, if it is in that run: what is said of an earlier run is void.
@@ -157,5 +163,5 @@ fn set_state(
     let n = current(map, node, incarnation)?;
     let changed = if n.state == state { Changed::No } else { Changed::Yes };
     n.state = state;
-    Ok((CommandResult::Done, changed))
+    Ok((SingleResult::Done, changed))
 }

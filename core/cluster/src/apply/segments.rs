@@ -2,25 +2,25 @@
 //! the proposer. What is refused here is never a matter of timing (that is `Stale`) but of a rule.
 
 use super::Changed;
-use crate::{ClusterMap, CommandResult};
+use crate::{ClusterMap, SingleResult};
 use alloc::{sync::Arc, vec::Vec};
 use holdfast_types::{
     ActiveConfig, Epoch, Grant, GrantReason, NodeId, ReplicaRef, SegmentCommand, SegmentCommandResult,
     SegmentInfo,
 };
 
-pub(super) fn apply(map: &mut ClusterMap, command: SegmentCommand) -> (CommandResult, Changed) {
+pub(super) fn apply(map: &mut ClusterMap, command: SegmentCommand) -> (SingleResult, Changed) {
     let result = decide(map, &command);
     let result = match result {
-        Decision::Already => return (CommandResult::Segment(SegmentCommandResult::Done), Changed::No),
+        Decision::Already => return (SingleResult::Segment(SegmentCommandResult::Done), Changed::No),
         Decision::Refuse => SegmentCommandResult::Refused,
         Decision::Stale(granted) => SegmentCommandResult::Stale { granted },
         Decision::Accept => {
             carry_out(map, command);
-            return (CommandResult::Segment(SegmentCommandResult::Done), Changed::Yes);
+            return (SingleResult::Segment(SegmentCommandResult::Done), Changed::Yes);
         }
     };
-    (CommandResult::Segment(result), Changed::No)
+    (SingleResult::Segment(result), Changed::No)
 }
 
 enum Decision {

@@ -3,44 +3,60 @@
 
 use super::{Changed, Outcome, check_limit, check_text};
 use crate::{
-    CHAP_SECRET_BYTES, Chap, ClusterMap, CommandError, CommandResult, FenceTarget, MAX_FENCES_PER_SESSION,
-    MAX_NEXUS_BYTES, MAX_SESSIONS, Session, SessionKey,
+    CHAP_SECRET_BYTES, Chap, ClusterMap, CommandError, FenceTarget, MAX_ENDED_SESSIONS,
+    MAX_FENCES_PER_SESSION, MAX_NEXUS_BYTES, MAX_SESSIONS, Session, SessionKey, SingleResult,
 };
 use alloc::{string::String, vec::Vec};
 use holdfast_types::{GatewayId, SessionId, VolumeId};
 
-pub(super) fn register(
-    map: &mut ClusterMap,
-    nexus: String,
-    gateway: GatewayId,
-    session: SessionId,
-    volume: VolumeId,
-) -> Outcome {
-    check_text("nexus name", &nexus, MAX_NEXUS_BYTES)?;
-    if !map.volumes.contains_key(&volume) {
-        return Err(CommandError::NoSuchVolume(volume));
+/// A login takes its nexus' place only if its gateway knew of every earlier registration when the initiator logged
+/// in. One that did not know the latest is the older of the two, however late it asks: the gateway was paused, and
+/// what it holds must not be written any more. An initiator for which that is wrong logs in again.
+pub(super) fn register(map: &mut ClusterMap, key: SessionKey, me: FenceTarget, seen: u64) -> Outcome {
+    check_text("nexus name", &key.nexus, MAX_NEXUS_BYTES)?;
+    if !map.volumes.contains_key(&key.volume) {
+        return Err(CommandError::NoSuchVolume(key.volume));
     }
-    let key = SessionKey { nexus, volume };
-    let me = FenceTarget { gateway, session };
+    let superseded = CommandError::NoSuchSession { node: me.gateway.node, session: me.session.0 };
+    let FenceTarget { gateway, session } = me;
+    // What this command makes is the next version.
+    let registered = map.version + 1;
     let Some(have) = map.sessions.get_mut(&key) else {
+        if seen < map.sessions_forgotten {
+            return Err(superseded);
+        }
         check_limit("initiator sessions", map.sessions.len(), MAX_SESSIONS)?;
-        map.sessions.insert(key, Session { gateway, session, unfenced: Vec::new() });
-        return Ok((CommandResult::Fence(Vec::new()), Changed::Yes));
+        map.sessions
+            .insert(key, Session { gateway, session, registered, ended: false, unfenced: Vec::new() });
+        return Ok((SingleResult::Fence(Vec::new()), Changed::Yes));
     };
     let before = FenceTarget { gateway: have.gateway, session: have.session };
-    if before == me {
+    if before == me && !have.ended {
         // A repeat: what it was told to fence, it is told again until it says that it did.
-        return Ok((CommandResult::Fence(have.unfenced.clone()), Changed::No));
+        return Ok((SingleResult::Fence(have.unfenced.clone()), Changed::No));
     }
-    if have.unfenced.contains(&me) {
-        // It was superseded, and asks late: the session that took over is the one that counts.
-        return Err(CommandError::NoSuchSession { node: gateway.node, session: session.0 });
+    if seen < have.registered {
+        return Err(superseded);
     }
-    check_limit("sessions that wait to be fenced", have.unfenced.len(), MAX_FENCES_PER_SESSION)?;
-    have.unfenced.push(before);
-    have.gateway = gateway;
-    have.session = session;
-    Ok((CommandResult::Fence(have.unfenced.clone()), Changed::Yes))
+    if !have.ended {
+        check_limit("sessions that wait to be fenced", have.unfenced.len(), MAX_FENCES_PER_SESSION)?;
+        have.unfenced.push(before);
+    }
+    (have.gateway, have.session, have.registered, have.ended) = (gateway, session, registered, false);
+    Ok((SingleResult::Fence(have.unfenced.clone()), Changed::Yes))
+}
+
+/// Of the sessions that ended, the oldest beyond the limit are forgotten, and with each who came before it.
+fn forget_old_ended(map: &mut ClusterMap) {
+    let ended = map.sessions.iter().filter(|(_, s)| s.ended);
+    if ended.clone().count() <= MAX_ENDED_SESSIONS {
+        return;
+    }
+    let oldest = ended.min_by_key(|(_, s)| s.registered).map(|(key, s)| (key.clone(), s.registered));
+    if let Some((key, registered)) = oldest {
+        map.sessions.remove(&key);
+        map.sessions_forgotten = map.sessions_forgotten.max(registered);
+    }
 }
 
 pub(super) fn fenced(
@@ -51,11 +67,11 @@ pub(super) fn fenced(
     volume: VolumeId,
 ) -> Outcome {
     let have = map.sessions.get_mut(&SessionKey { nexus, volume });
-    let have = have.filter(|s| s.gateway == gateway && s.session == session);
+    let have = have.filter(|s| s.gateway == gateway && s.session == session && !s.ended);
     let have = have.ok_or(CommandError::NoSuchSession { node: gateway.node, session: session.0 })?;
     let changed = if have.unfenced.is_empty() { Changed::No } else { Changed::Yes };
     have.unfenced.clear();
-    Ok((CommandResult::Done, changed))
+    Ok((SingleResult::Done, changed))
 }
 
 pub(super) fn end(
@@ -65,14 +81,15 @@ pub(super) fn end(
     session: SessionId,
     volume: VolumeId,
 ) -> Outcome {
-    let key = SessionKey { nexus, volume };
     // What it did not fence, the next session of this nexus must.
-    let own = |s: &Session| s.gateway == gateway && s.session == session && s.unfenced.is_empty();
-    if !map.sessions.get(&key).is_some_and(own) {
-        return Ok((CommandResult::Done, Changed::No));
-    }
-    map.sessions.remove(&key);
-    Ok((CommandResult::Done, Changed::Yes))
+    let own =
+        |s: &&mut Session| s.gateway == gateway && s.session == session && s.unfenced.is_empty() && !s.ended;
+    let Some(have) = map.sessions.get_mut(&SessionKey { nexus, volume }).filter(own) else {
+        return Ok((SingleResult::Done, Changed::No));
+    };
+    have.ended = true;
+    forget_old_ended(map);
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 pub(super) fn set_chap(map: &mut ClusterMap, chap: Option<Chap>) -> Outcome {
@@ -86,5 +103,5 @@ pub(super) fn set_chap(map: &mut ClusterMap, chap: Option<Chap>) -> Outcome {
     }
     let changed = if map.chap == chap { Changed::No } else { Changed::Yes };
     map.chap = chap;
-    Ok((CommandResult::Done, changed))
+    Ok((SingleResult::Done, changed))
 }

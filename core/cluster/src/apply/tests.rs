@@ -5,6 +5,8 @@ use alloc::{format, string::String, vec, vec::Vec};
 use holdfast_types::*;
 use std::string::ToString;
 
+mod sessions;
+
 fn run(map: &mut ClusterMap, command: Command) -> Result<CommandResult, CommandError> {
     let before = map.clone();
     let answer = apply(map, command.clone());
@@ -387,35 +389,14 @@ fn a_token_admits_one_node_once() {
 }
 
 #[test]
-fn a_session_is_told_to_fence_its_predecessors_until_it_says_that_it_did() {
-    let mut map = cluster(2);
-    ok(&mut map, create("demo", 1 << 30, 2));
-    let gateway = |n| GatewayId { node: NodeId(n), incarnation: ProcessIncarnation(1) };
-    let (volume, session) = (VolumeId(1), SessionId(4));
-    let register =
-        |n| Command::RegisterSession { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
-    let target = |n| FenceTarget { gateway: gateway(n), session };
-    assert_eq!(ok(&mut map, register(1)), CommandResult::Fence(vec![]));
-    assert_eq!(ok(&mut map, register(2)), CommandResult::Fence(vec![target(1)]));
-    assert!(refused(&mut map, register(1)).contains("is not the one registered"), "it was superseded");
-    let fenced = |n| Command::SessionFenced { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
-    assert!(refused(&mut map, fenced(1)).contains("is not the one registered"));
-    let end = |n| Command::EndSession { nexus: "iqn.x".into(), gateway: gateway(n), session, volume };
-    ok(&mut map, end(2));
-    assert_eq!(map.sessions.len(), 1, "what it did not fence, the next one must");
-    ok(&mut map, fenced(2));
-    ok(&mut map, end(2));
-    assert!(map.sessions.is_empty());
-}
-
-#[test]
 fn a_batch_succeeds_command_by_command() {
     let mut map = cluster(1);
-    let batch = Command::Batch(vec![started(1, 5), started(9, 5), Command::Batch(vec![])]);
+    let started =
+        |node, boot_nonce| Single::NodeStarted { node: NodeId(node), boot_nonce, address: "10.0.0.1".into() };
+    let batch = Command::Batch(vec![started(1, 5), started(9, 5)]);
     let CommandResult::Batch(results) = ok(&mut map, batch) else { panic!("a batch answers as one") };
-    assert_eq!(results[0], Ok(CommandResult::Incarnation(ProcessIncarnation(2))));
+    assert_eq!(results[0], Ok(SingleResult::Incarnation(ProcessIncarnation(2))));
     assert_eq!(results[1], Err(CommandError::NoSuchNode(NodeId(9))));
-    assert_eq!(results[2], Err(CommandError::NestedBatch));
 }
 
 #[test]

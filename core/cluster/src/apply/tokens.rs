@@ -1,12 +1,12 @@
 //! Join tokens: known by the hash of their secret, spent once.
 
 use super::{Changed, Outcome, check_limit, nodes};
-use crate::{ClusterMap, CommandError, CommandResult, MAX_TOKENS, Token, TokenHash, UnixSeconds};
+use crate::{ClusterMap, CommandError, MAX_TOKENS, SingleResult, Token, TokenHash, UnixSeconds};
 use alloc::string::String;
 
 pub(super) fn create(map: &mut ClusterMap, hash: TokenHash, expires: UnixSeconds) -> Outcome {
     if map.tokens.contains_key(&hash) {
-        return Ok((CommandResult::Done, Changed::No));
+        return Ok((SingleResult::Done, Changed::No));
     }
     if map.tokens.len() >= MAX_TOKENS {
         // A spent token is kept only to answer a repeat; the ones that end first make room.
@@ -17,7 +17,7 @@ pub(super) fn create(map: &mut ClusterMap, hash: TokenHash, expires: UnixSeconds
     }
     check_limit("unused join tokens", map.tokens.len(), MAX_TOKENS)?;
     map.tokens.insert(hash, Token { expires, used: None });
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 pub(super) fn spend(
@@ -31,7 +31,7 @@ pub(super) fn spend(
     if let Some(by) = token.used {
         let repeat = map.nodes.get(&by).is_some_and(|n| n.name == name && n.address == address);
         return match repeat {
-            true => Ok((CommandResult::Node(by), Changed::No)),
+            true => Ok((SingleResult::Node(by), Changed::No)),
             false => Err(CommandError::TokenUsed { by }),
         };
     }
@@ -45,5 +45,5 @@ pub(super) fn spend(
     if let Some(token) = map.tokens.get_mut(&hash) {
         token.used = Some(node);
     }
-    Ok((CommandResult::Node(node), Changed::Yes))
+    Ok((SingleResult::Node(node), Changed::Yes))
 }

@@ -3,8 +3,8 @@
 
 use super::{Changed, Outcome, check_limit, check_name};
 use crate::{
-    ClusterMap, CommandError, CommandResult, DiskState, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, NodeState,
-    OVERCOMMIT, Pool, Tombstone, UnixSeconds, Volume,
+    ClusterMap, CommandError, DiskState, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, NodeState, OVERCOMMIT,
+    Pool, SingleResult, Tombstone, UnixSeconds, Volume,
 };
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use holdfast_placement::{Candidate, Placement, place_segments};
@@ -29,7 +29,7 @@ pub(super) fn create_pool(map: &mut ClusterMap, name: String) -> Outcome {
     }
     check_limit("pools", map.pools.len(), MAX_POOLS)?;
     map.pools.insert(name.clone(), Pool { name });
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 pub(super) fn create(map: &mut ClusterMap, new: NewVolume) -> Outcome {
@@ -52,7 +52,7 @@ pub(super) fn create(map: &mut ClusterMap, new: NewVolume) -> Outcome {
     add_segments(map, id, new.copies, 0, plan);
     let NewVolume { name, size, copies, pool, created } = new;
     map.volumes.insert(id, Volume { id, name, size, pool, copies, unique_id, created });
-    Ok((CommandResult::Volume(id), Changed::Yes))
+    Ok((SingleResult::Volume(id), Changed::Yes))
 }
 
 pub(super) fn resize(map: &mut ClusterMap, volume: VolumeId, size: u64) -> Outcome {
@@ -62,7 +62,7 @@ pub(super) fn resize(map: &mut ClusterMap, volume: VolumeId, size: u64) -> Outco
         return Err(CommandError::CannotShrink { name: v.name.clone(), current: v.size, asked: size });
     }
     if size == v.size {
-        return Ok((CommandResult::Done, Changed::No));
+        return Ok((SingleResult::Done, Changed::No));
     }
     let have = segment_count(v.size);
     let copies = v.copies;
@@ -72,7 +72,7 @@ pub(super) fn resize(map: &mut ClusterMap, volume: VolumeId, size: u64) -> Outco
     if let Some(v) = map.volumes.get_mut(&volume) {
         v.size = size;
     }
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 pub(super) fn delete(map: &mut ClusterMap, volume: VolumeId) -> Outcome {
@@ -90,7 +90,7 @@ pub(super) fn delete(map: &mut ClusterMap, volume: VolumeId) -> Outcome {
         }
     }
     map.sessions.retain(|key, _| key.volume != volume);
-    Ok((CommandResult::Done, Changed::Yes))
+    Ok((SingleResult::Done, Changed::Yes))
 }
 
 pub(super) fn segment_freed(map: &mut ClusterMap, segment: SegmentKey, disk: DiskId) -> Outcome {
@@ -98,7 +98,7 @@ pub(super) fn segment_freed(map: &mut ClusterMap, segment: SegmentKey, disk: Dis
         // Segment ids are never reused: what has no tombstone and no segment was freed everywhere.
         return match map.segments.contains_key(&segment.segment) {
             true => Err(CommandError::NoSuchTombstone(segment)),
-            false => Ok((CommandResult::Done, Changed::No)),
+            false => Ok((SingleResult::Done, Changed::No)),
         };
     };
     let before = tombstone.copies.len();
@@ -107,7 +107,7 @@ pub(super) fn segment_freed(map: &mut ClusterMap, segment: SegmentKey, disk: Dis
     if tombstone.copies.is_empty() {
         map.tombstones.remove(&segment);
     }
-    Ok((CommandResult::Done, changed))
+    Ok((SingleResult::Done, changed))
 }
 
 fn check_size(size: u64) -> Result<(), CommandError> {

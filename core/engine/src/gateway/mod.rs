@@ -53,6 +53,8 @@ pub enum Action {
     },
     /// Ask control for a new number: this one is fenced.
     Renew,
+    /// The session's initiator goes on elsewhere, and what it still has here is fenced.
+    Moved(SessionId),
     /// Answer the session.
     Complete {
         /// Which.
@@ -156,6 +158,13 @@ impl Gateway {
         (self.id, self.started)
     }
 
+    /// This run's number is void: nothing more is sent under it.
+    pub fn run_ended(&mut self, out: &mut Vec<Action>) {
+        if core::mem::take(&mut self.started) {
+            out.push(Action::Renew);
+        }
+    }
+
     /// Requests of this session that were not sent yet wait for `release`.
     pub fn hold(&mut self, session: SessionId) {
         self.held.insert(session);
@@ -230,6 +239,10 @@ impl Gateway {
         let Some(queue) = self.queues.get_mut(&reply.segment) else { return };
         let again = match reply.result {
             SegmentResult::Ok(ok) => Ok(Ok(ok)),
+            SegmentResult::Failed(BlockError::Fenced) => {
+                let moved = queue.parts.get(&reply.id).map(|part| part.session);
+                return out.extend(moved.map(Action::Moved));
+            }
             SegmentResult::Failed(error) => {
                 // The part has gone to a later owner since, which may carry it out: its answer counts.
                 let sent = queue.parts.get(&reply.id).and_then(|p| p.sent);
@@ -240,16 +253,15 @@ impl Gateway {
             }
             SegmentResult::NotOwner | SegmentResult::Busy => Err(now + RETRY_AFTER),
             SegmentResult::Fenced => {
-                // It is not in the log and never will be under this id. If only the run was fenced, the part
-                // goes on under the new run's id, once control gave one.
+                // It is not in the log and never will be under this id. It goes on under the new run's id once
+                // control gave one, if its session is still there then.
                 if let Some(mut part) = queue.parts.remove(&reply.id) {
                     (part.sent, part.not_before) = (None, Time(0));
                     queue.unsent.remove(&reply.id);
                     queue.waiting.push_back(part);
                 }
-                if reply.id.gateway == self.id && self.started {
-                    self.started = false;
-                    out.push(Action::Renew);
+                if reply.id.gateway == self.id {
+                    self.run_ended(out);
                 }
                 return self.send(now, reply.segment, out);
             }

@@ -40,7 +40,7 @@ fn write(gateway: &mut Gateway, tag: u64) -> Vec<Action> {
 fn sent(actions: &[Action]) -> Vec<(u16, u64, u64)> {
     let one = |a: &Action| match a {
         Action::Send { to, request } => Some((to.0, request.id.seq, request.low)),
-        Action::Complete { .. } | Action::Renew => None,
+        Action::Complete { .. } | Action::Renew | Action::Moved(_) => None,
     };
     actions.iter().filter_map(one).collect()
 }
@@ -114,6 +114,32 @@ fn a_fenced_run_goes_on_under_its_new_id() {
 }
 
 #[test]
+fn a_session_whose_initiator_went_elsewhere_ends_without_an_answer_and_the_run_goes_on() {
+    let mut gateway = started();
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    write(&mut gateway, 1);
+    let out = answer(&mut gateway, 1, SegmentResult::Failed(BlockError::Fenced));
+    assert!(matches!(out[..], [Action::Moved(SESSION)]), "{out:?}");
+    gateway.session_closed(Time(1), SESSION, &mut Vec::new());
+    let mut out = Vec::new();
+    let request = BlockRequest::Write { offset: 0, data: vec![Bytes::from_static(&[1; 512])] };
+    let (other, find) = (SessionId(2), |s: SegmentId| Some(key(s.index)));
+    gateway.submit(Time(1), (other, 1), (VOLUME, Some(1 << 31)), request, find, &mut out);
+    assert_eq!(sent(&out), [(2, 2, 2)], "under the same run, and nothing of the old session");
+}
+
+#[test]
+fn a_run_that_ended_sends_nothing_and_asks_for_another_number_once() {
+    let mut gateway = started();
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    let mut out = Vec::new();
+    gateway.run_ended(&mut out);
+    gateway.run_ended(&mut out);
+    assert!(matches!(out[..], [Action::Renew]), "{out:?}");
+    assert!(write(&mut gateway, 1).is_empty());
+}
+
+#[test]
 fn a_flush_is_answered_after_the_writes_before_it() {
     let mut gateway = started();
     gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
@@ -124,7 +150,7 @@ fn a_flush_is_answered_after_the_writes_before_it() {
         .iter()
         .map(|a| match a {
             Action::Complete { tag, .. } => *tag,
-            Action::Send { .. } | Action::Renew => panic!("nothing to send"),
+            Action::Send { .. } | Action::Renew | Action::Moved(_) => panic!("nothing to send"),
         })
         .collect();
     assert_eq!(tags, [1, 2]);

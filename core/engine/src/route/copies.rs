@@ -197,6 +197,7 @@ impl Engine {
                 // A node that is about to end is fenced for good: what it has still goes on at another one.
                 Action::Renew if self.ends() => {}
                 Action::Renew => out.push(Output::RenewGateway),
+                Action::Moved(session) => self.work.push_back(Work::Moved(session)),
                 Action::Send { to, request } => self.send(to, Message::Request(request), out),
                 Action::Complete { session, tag, result } => {
                     self.work.push_back(Work::Complete { session, tag, result });

@@ -25,7 +25,7 @@ impl Engine {
     pub(crate) fn gateway_renewed(&mut self, now: Time, run: ProcessIncarnation, out: &mut Outputs) {
         // Sessions that have to be registered first are held before the gateway sends anything.
         self.gateway.renew(run);
-        self.register_all(out);
+        self.register_or_end_all(now, out);
         self.with_gateway(out, |gateway, o| gateway.send_all(now, o));
     }
 
@@ -59,6 +59,10 @@ impl Engine {
             self.with_gateway(out, |gateway, o| gateway.route(now, info.key, route, o));
         }
         self.fence_dead_gateways(now, &map, out);
+        let (own, _) = self.gateway.id();
+        if own.incarnation.0 > 0 && gateway_is_dead(&map, own) {
+            self.with_gateway(out, |gateway, o| gateway.run_ended(o));
+        }
     }
 
     fn refresh_copies(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
@@ -151,28 +155,28 @@ impl Engine {
         self.proposals.retain(|_, (s, _)| *s != segment);
     }
 
-    /// A node's gateway goes by the highest number that control gave the node. The one before it is dead, and while
-    /// the node is down that one too: what they sent and is not in the log never will be (replication.md R9).
+    /// What a dead gateway sent and is not in the log never will be (replication.md R9).
     fn fence_dead_gateways(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
-        let dead = |node: NodeId, run: u64| GatewayId { node, incarnation: ProcessIncarnation(run) };
-        let mut gateways = Vec::new();
-        for node in map.nodes.values() {
-            let run = node.runs;
-            if !node.state.answers() && run > 0 {
-                gateways.push(dead(node.id, run));
-            }
-            if run > 1 {
-                gateways.push(dead(node.id, run - 1));
-            }
+        let dead = |gateway| gateway_is_dead(map, gateway);
+        let owned = self.copies.owners.iter().flat_map(|(segment, owned)| {
+            owned.owner.unfenced(dead).into_iter().map(|gateway| (*segment, gateway))
+        });
+        for (segment, gateway) in owned.collect::<Vec<_>>() {
+            self.fence_gateway(now, segment, gateway, out);
         }
-        let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
-        for segment in owned {
-            for gateway in &gateways {
-                let Some(owned) = self.copies.owners.get_mut(&segment) else { continue };
-                if owned.fenced.insert(*gateway) {
-                    self.with_owner(now, segment, out, |owner, o| owner.fence(now, *gateway, None, 0, o));
-                }
-            }
+    }
+
+    /// Puts a fence against a gateway into the log of a segment that this node owns, once.
+    pub(crate) fn fence_gateway(
+        &mut self,
+        now: Time,
+        segment: SegmentKey,
+        gateway: GatewayId,
+        out: &mut Outputs,
+    ) {
+        let owned = self.copies.owners.get_mut(&segment);
+        if owned.is_some_and(|o| o.fenced.insert(gateway)) {
+            self.with_owner(now, segment, out, |owner, o| owner.fence(now, gateway, None, 0, o));
         }
     }
 
@@ -181,4 +185,9 @@ impl Engine {
         let up = self.map.nodes.get(&node).is_some_and(|n| n.state == NodeState::Up);
         node != self.config.node && up && self.links.contains(&node)
     }
+}
+
+/// Whether a gateway's number is void: its node was declared down under it, or has a later one.
+pub(crate) fn gateway_is_dead(map: &ClusterMap, gateway: GatewayId) -> bool {
+    map.nodes.get(&gateway.node).is_none_or(|node| gateway.incarnation.0 < node.runs)
 }

@@ -1,6 +1,7 @@
 //! Peers: frames in and out, links, and which part of this node a message is for.
 
 use crate::io::{EngineEvent, Lane, Output, Outputs};
+use crate::route::map::gateway_is_dead;
 use crate::{Engine, Work};
 use alloc::string::ToString;
 use bytes::Bytes;
@@ -59,6 +60,10 @@ impl Engine {
             let (id, segment) = (request.id, request.segment);
             let reply = SegmentReply { id, segment, epoch: Epoch(0), result: SegmentResult::NotOwner };
             return self.send(from, Message::Reply(reply), out);
+        }
+        // Its node was declared down since: whatever comes under that number comes late.
+        if gateway_is_dead(&self.map, request.id.gateway) {
+            self.fence_gateway(now, request.segment, request.id.gateway, out);
         }
         self.follow.note(now, request.segment, from);
         self.with_owner(now, request.segment, out, |owner, o| owner.request(now, from, request, o));

@@ -9,8 +9,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{
-    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, GatewayId, SegmentKey, SessionId,
-    SessionLogin, SessionOutput, Time, VolumeId,
+    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, SegmentKey, SessionId, SessionLogin,
+    SessionOutput, Time, VolumeId,
 };
 
 /// The sessions of this node, by connection. A session's id is its connection's number.
@@ -23,6 +23,8 @@ struct Session {
     front: FrontEnd,
     kind: FrontEndKind,
     login: Option<SessionLogin>,
+    /// The version of the map that was known at the login.
+    seen: u64,
     /// As control knows it, or is about to.
     registration: Option<Registration>,
     requests: u64,
@@ -79,6 +81,12 @@ impl FrontEnd {
             FrontEnd::Nbd(s) => s.next_timer(),
         }
     }
+    fn peer_takes(&mut self, takes: bool, exports: &Exports, out: &mut Vec<SessionOutput>) {
+        match self {
+            FrontEnd::Iscsi(s) => s.peer_takes(takes, exports, out),
+            FrontEnd::Nbd(s) => s.peer_takes(takes, exports, out),
+        }
+    }
     fn wants_input(&self) -> bool {
         match self {
             FrontEnd::Iscsi(s) => s.wants_input(),
@@ -129,9 +137,10 @@ impl Engine {
             }
         };
         self.timers.set(Machine::Session(connection), front.next_timer());
-        self.sessions
-            .open
-            .insert(connection, Session { front, kind, login: None, registration: None, requests: 0 });
+        self.sessions.open.insert(
+            connection,
+            Session { front, kind, login: None, seen: 0, registration: None, requests: 0 },
+        );
         self.with_session(now, connection, out, |front, _, o| front.start(o));
     }
 
@@ -147,6 +156,16 @@ impl Engine {
                 front.received(now, bytes, exports, o)
             });
         }
+    }
+
+    pub(crate) fn session_takes(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        takes: bool,
+        out: &mut Outputs,
+    ) {
+        self.with_session(now, connection, out, |front, exports, o| front.peer_takes(takes, exports, o));
     }
 
     pub(crate) fn session_timer(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
@@ -261,12 +280,13 @@ impl Engine {
             volume,
         }));
         session.login = Some(login);
-        self.register(connection, None, out);
+        session.seen = self.map.version;
+        self.register(connection, out);
     }
 
     /// Has control know of a session of a nexus that can be told from others, before it writes. NBD knows no
     /// nexus: its clients are fenced with their node only.
-    fn register(&mut self, connection: ConnectionId, renewed_from: Option<GatewayId>, out: &mut Outputs) {
+    fn register(&mut self, connection: ConnectionId, out: &mut Outputs) {
         let (gateway, started) = self.gateway.id();
         let Some(open) = self.sessions.open.get_mut(&connection) else { return };
         let Some(login) = open.login.as_ref().filter(|l| !l.nexus.is_empty()) else { return };
@@ -274,22 +294,23 @@ impl Engine {
         let session = SessionId(connection.0);
         self.gateway.hold(session);
         if started {
-            let registration = Registration { nexus: login.nexus.clone(), volume, gateway, session };
+            let (nexus, seen) = (login.nexus.clone(), open.seen);
+            let registration = Registration { nexus, volume, gateway, session, seen };
             open.registration = Some(registration.clone());
-            out.push(Output::RegisterSession { connection, registration, renewed_from });
+            out.push(Output::RegisterSession { connection, registration });
         }
     }
 
-    /// The gateway has a new number: its sessions have to be known under it.
-    pub(crate) fn register_all(&mut self, out: &mut Outputs) {
-        let connections: Vec<_> = self
-            .sessions
-            .open
-            .iter()
-            .map(|(c, s)| (*c, s.registration.as_ref().map(|r| r.gateway)))
-            .collect();
-        for (connection, renewed_from) in connections {
-            self.register(connection, renewed_from, out);
+    /// The gateway has a number. Sessions that waited for one are registered under it. Those that were registered
+    /// under an earlier one end: this node was taken for dead, and their initiators may have gone on over a session
+    /// with another node. One that has not logs in again and repeats what was not answered.
+    pub(crate) fn register_or_end_all(&mut self, now: Time, out: &mut Outputs) {
+        let open: Vec<_> = self.sessions.open.iter().map(|(c, s)| (*c, s.registration.is_some())).collect();
+        for (connection, registered) in open {
+            match registered {
+                true => self.session_moved(now, connection, out),
+                false => self.register(connection, out),
+            }
         }
     }
 
@@ -297,7 +318,7 @@ impl Engine {
         self.with_gateway(out, |gateway, o| gateway.release(now, SessionId(connection.0), o));
     }
 
-    /// The initiator goes on elsewhere: what this session still has under way must not take effect any more.
+    /// The initiator goes on elsewhere, or may: what this session still has under way must not take effect any more.
     pub(crate) fn session_moved(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
         if let Some(session) = self.sessions.open.get_mut(&connection) {
             session.registration = None;

@@ -321,9 +321,10 @@ impl Owner {
         {
             self.event(ReplicationEvent::OneCopyLeft { replica }, out);
         }
+        // Before anything that waited is ordered: what is fenced must not be.
+        self.begin_fences(now, out);
         self.commit_to(now, self.activation.start.lsn, out);
         self.recompute_commit(now, out);
-        self.begin_fences(now, out);
         self.advance(now, out);
         self.begin_resyncs(now, out);
     }

@@ -219,12 +219,16 @@ impl Owner {
                 }
                 continue;
             }
-            if let Some(lsn) = self.repeats.fenced(id.gateway, Some(session)) {
-                if lsn > self.commit {
+            if let Some(fence) = self.repeats.fenced(id.gateway, Some(session)) {
+                if fence.lsn > self.commit {
                     break;
                 }
                 self.requests.pop();
-                self.reply(to, id, SegmentResult::Fenced, out);
+                let result = match fence.whole_gateway {
+                    true => SegmentResult::Fenced,
+                    false => SegmentResult::Failed(BlockError::Fenced),
+                };
+                self.reply(to, id, result, out);
                 continue;
             }
             if id.seq < self.repeats.low(id.gateway) {
@@ -268,7 +272,16 @@ impl Owner {
         position.lsn
     }
 
-    /// Puts a fence into the log, if the segment knows the gateway at all.
+    /// The gateways for which `dead` holds and that have or may yet get something into this log.
+    pub fn unfenced(&self, dead: impl Fn(GatewayId) -> bool) -> BTreeSet<GatewayId> {
+        let queued = self.requests.queue.iter().chain(&self.requests.aside);
+        let waiting = queued.map(|w| w.request.id.gateway);
+        let known = waiting.chain(self.repeats.gateways());
+        known.filter(|g| dead(*g) && self.repeats.fenced(*g, None).is_none()).collect()
+    }
+
+    /// Puts a fence into the log: of one session, or of a whole gateway. What it fences and is not in the log by
+    /// then never will be.
     pub fn fence(
         &mut self,
         now: Time,
@@ -288,22 +301,13 @@ impl Owner {
 
     pub(super) fn begin_fences(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         for (gateway, session, number) in core::mem::take(&mut self.fences.wanted) {
-            let waits = |w: &Waiting| {
-                w.request.id.gateway == gateway && session.is_none_or(|s| s == w.request.session)
-            };
-            // One that never wrote here has nothing that could come late but what waits in the queue or is on its
-            // way: a session's fence is always recorded, a dead gateway's only where it was seen.
-            let seen = session.is_some()
-                || self.repeats.knows(gateway)
-                || self.requests.queue.iter().chain(&self.requests.aside).any(waits);
             let lsn = match self.repeats.fenced(gateway, session) {
-                Some(lsn) => Some(lsn),
-                None if seen => Some(self.append_record(now, RecordBody::Fence { gateway, session }, None)),
-                None => None,
+                Some(fence) => fence.lsn,
+                None => self.append_record(now, RecordBody::Fence { gateway, session }, None),
             };
-            match lsn {
-                Some(lsn) if lsn > self.commit => self.fences.pending.entry(lsn).or_default().push(number),
-                Some(_) | None => out.push(OwnerOutput::Fenced { number }),
+            match lsn > self.commit {
+                true => self.fences.pending.entry(lsn).or_default().push(number),
+                false => out.push(OwnerOutput::Fenced { number }),
             }
         }
     }

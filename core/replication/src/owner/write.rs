@@ -87,6 +87,12 @@ impl Owner {
         let Some(merge) = self.requests.merge.take() else { return };
         let blocks: BTreeMap<BlockIndex, Bytes> =
             merge.blocks.into_iter().filter_map(|(block, data)| Some((block, data?))).collect();
+        let fenced =
+            |w: &Waiting| self.repeats.fenced(w.request.id.gateway, Some(w.request.session)).is_some();
+        if self.requests.front().is_some_and(fenced) {
+            // The fence came while its blocks were read, and is in the log before it.
+            return self.advance(now, out);
+        }
         let Some(waiting) = self.requests.pop() else { return };
         if let Some(at) = differs(&waiting.request.op, &blocks) {
             // Proved like a read: no newer owner may have written what would have made it equal.

@@ -360,8 +360,8 @@ async fn handle_reports(
                 let _ = proposals.send((number, command));
             }
             Report::RenewGateway => drop(tokio::spawn(renew_gateway(shared.clone()))),
-            Report::RegisterSession { connection, registration, renewed_from } => {
-                tokio::spawn(sessions::register(shared.clone(), connection, registration, renewed_from));
+            Report::RegisterSession { connection, registration } => {
+                drop(tokio::spawn(sessions::register(shared.clone(), connection, registration)))
             }
             Report::EndSession(registration) => {
                 drop(tokio::spawn(sessions::end(shared.clone(), registration)))

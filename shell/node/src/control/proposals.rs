@@ -4,7 +4,7 @@
 
 use super::Shared;
 use futures::future::BoxFuture;
-use holdfast_cluster::{Command, CommandError, CommandResult};
+use holdfast_cluster::{Command, CommandError, CommandResult, Single, SingleResult};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::Input;
 use holdfast_types::{SegmentCommand, SegmentCommandResult};
@@ -43,8 +43,8 @@ async fn propose_together(
     batch: Vec<Proposal>,
     propose: impl Fn(Command) -> BoxFuture<'static, Result<CommandResult, ProposeError>>,
 ) -> Vec<(u64, SegmentCommandResult)> {
-    let (numbers, commands): (Vec<u64>, Vec<Command>) =
-        batch.into_iter().map(|(number, command)| (number, Command::Segment(command))).unzip();
+    let (numbers, commands): (Vec<u64>, Vec<Single>) =
+        batch.into_iter().map(|(number, command)| (number, Single::Segment(command))).unzip();
     let results = match propose(Command::Batch(commands)).await {
         Ok(CommandResult::Batch(results)) if results.len() == numbers.len() => {
             results.into_iter().map(of_one).collect()
@@ -59,9 +59,9 @@ async fn propose_together(
     numbers.into_iter().zip(results).collect()
 }
 
-fn of_one(result: Result<CommandResult, CommandError>) -> SegmentCommandResult {
+fn of_one(result: Result<SingleResult, CommandError>) -> SegmentCommandResult {
     match result {
-        Ok(CommandResult::Segment(result)) => result,
+        Ok(SingleResult::Segment(result)) => result,
         Ok(_) | Err(_) => SegmentCommandResult::Refused,
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn each_command_of_a_batch_gets_its_own_answer() {
         let stale = SegmentCommandResult::Stale { granted: Epoch(9) };
-        let each = [stale.clone(), SegmentCommandResult::Done].map(|r| Ok(CommandResult::Segment(r)));
+        let each = [stale.clone(), SegmentCommandResult::Done].map(|r| Ok(SingleResult::Segment(r)));
         let said = Ok(CommandResult::Batch(each.to_vec()));
         assert_eq!(answers(said).await, [(7, stale), (8, SegmentCommandResult::Done)]);
     }

@@ -3,26 +3,16 @@
 //! anything else: without a limit.
 
 use super::{Shared, TRY_AGAIN, backend};
-use holdfast_cluster::{Command, CommandResult, FenceTarget, SessionKey};
+use holdfast_cluster::{Command, CommandResult, FenceTarget};
 use holdfast_engine::{Input, Registration};
-use holdfast_types::{ConnectionId, GatewayId};
+use holdfast_types::ConnectionId;
 use std::sync::Arc;
 
 /// Registers a session, then tells the engine that it may write, or that its initiator went elsewhere.
-pub async fn register(
-    shared: Arc<Shared>,
-    connection: ConnectionId,
-    registration: Registration,
-    renewed_from: Option<GatewayId>,
-) {
+pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registration: Registration) {
     let moved = || shared.data.input(Input::SessionMoved(connection));
-    if let Some(before) = renewed_from
-        && !still_ours(&shared, &registration, before).await
-    {
-        return moved();
-    }
-    let Registration { nexus, volume, gateway, session } = registration.clone();
-    let command = Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume };
+    let Registration { nexus, volume, gateway, session, seen } = registration.clone();
+    let command = Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume, seen };
     let Ok(CommandResult::Fence(targets)) = shared.propose_until_done(command).await else { return moved() };
     for target in &targets {
         fence_everywhere(&shared, &registration, *target).await;
@@ -34,20 +24,6 @@ pub async fn register(
         }
     }
     shared.data.input(Input::SessionRegistered(connection));
-}
-
-/// Whether the session that was registered under a gateway run that is fenced by now is still its nexus' latest.
-async fn still_ours(shared: &Shared, registration: &Registration, before: GatewayId) -> bool {
-    let key = SessionKey { nexus: registration.nexus.clone(), volume: registration.volume };
-    loop {
-        if let Some(map) = shared.control.linearizable_map().await {
-            let known = map.sessions.get(&key);
-            let ours =
-                |s: &holdfast_cluster::Session| s.gateway == before && s.session == registration.session;
-            return known.is_none_or(ours);
-        }
-        tokio::time::sleep(TRY_AGAIN).await;
-    }
 }
 
 async fn fence_everywhere(shared: &Arc<Shared>, registration: &Registration, target: FenceTarget) {
@@ -66,7 +42,7 @@ async fn fence_everywhere(shared: &Arc<Shared>, registration: &Registration, tar
 
 /// Control may forget a session that ended with nothing under way.
 pub async fn end(shared: Arc<Shared>, registration: Registration) {
-    let Registration { nexus, volume, gateway, session } = registration;
+    let Registration { nexus, volume, gateway, session, .. } = registration;
     let command = Command::EndSession { nexus, gateway, session, volume };
     // One that was superseded meanwhile is not forgotten, and need not be.
     let _ = shared.propose_until_done(command).await;

@@ -22,7 +22,7 @@ use holdfast_engine::{
 };
 use holdfast_net::{Identity, Listener};
 use holdfast_store::{OpenError, OpenReport};
-use holdfast_types::{ConnectionId, DiskId, GatewayId, NodeId, SegmentCommand, SegmentKey, Time};
+use holdfast_types::{ConnectionId, DiskId, NodeId, SegmentCommand, SegmentKey, Time};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,8 +47,6 @@ pub enum Report {
         connection: ConnectionId,
         /// What.
         registration: Registration,
-        /// The run under which it was registered before.
-        renewed_from: Option<GatewayId>,
     },
     /// A session ended with nothing under way.
     EndSession(Registration),
@@ -305,7 +303,13 @@ impl DataThread {
 
     fn order(&mut self, order: Order, inputs: &mut Vec<Input>) {
         match order {
-            Order::Input(input) => inputs.push(input),
+            Order::Input(input) => {
+                // What a client left behind while this node was taken for dead does not go on under the new number.
+                if matches!(input, Input::GatewayRenewed(_)) {
+                    inputs.extend(self.listening.take_hung_up().into_iter().map(Input::SessionClosed));
+                }
+                inputs.push(input);
+            }
             Order::Peers(peers) => self.links.set_peers(peers),
             Order::Status(answer) => drop(answer.send(self.engine.status())),
             Order::WhenQuiescent(answer) => self.quiescent.push(answer),
@@ -338,8 +342,8 @@ impl DataThread {
             Output::SessionClose { connection, reason } => return self.listening.close(connection, reason),
             Output::Propose { number, command } => Report::Propose { number, command },
             Output::RenewGateway => Report::RenewGateway,
-            Output::RegisterSession { connection, registration, renewed_from } => {
-                Report::RegisterSession { connection, registration, renewed_from }
+            Output::RegisterSession { connection, registration } => {
+                Report::RegisterSession { connection, registration }
             }
             Output::EndSession(registration) => Report::EndSession(registration),
             Output::SessionFenced { number, done } => Report::SessionFenced { number, done },

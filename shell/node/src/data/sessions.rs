@@ -6,6 +6,7 @@ use super::inbox::Inbox;
 use bytes::{Buf, Bytes, BytesMut};
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_types::{CloseReason, ConnectionId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -23,7 +24,8 @@ const READ_LEAST_BYTES: usize = 16 << 10;
 const CONNECTIONS_MOST: usize = 4096;
 /// Pieces handed to one write.
 const WRITE_SLICES: usize = 64;
-/// With more than this waiting for an initiator that does not take it, nothing more is read from it.
+/// With more than this waiting for an initiator that does not take it, nothing more is read from it, and none of its
+/// commands is started. What is under way by then is bounded by its session.
 const QUEUED_MOST_BYTES: usize = 8 << 20;
 
 /// The initiators' side of the data thread.
@@ -49,6 +51,8 @@ struct Connection {
     /// A task waits until the socket takes more.
     writing: Cell<bool>,
     closing: Cell<bool>,
+    /// The engine was told that the initiator takes nothing.
+    deaf: Cell<bool>,
     paused: Cell<bool>,
     resume: Notify,
     reader: RefCell<Option<JoinHandle<()>>>,
@@ -82,6 +86,9 @@ impl Listening {
         }
         open.queued_bytes.set(open.queued_bytes.get() + bytes.len());
         queue.push_back(bytes);
+        if open.queued_bytes.get() > QUEUED_MOST_BYTES && !open.deaf.replace(true) {
+            self.shared.inbox.put(Input::SessionTakes { connection, takes: false });
+        }
     }
 
     /// Closes a connection once what was queued for it is written.
@@ -95,6 +102,19 @@ impl Listening {
         self.shared.dirty.borrow_mut().push(connection);
     }
 
+    /// Forgets the connections whose initiators have hung up, those included that are not read from just now.
+    pub fn take_hung_up(&mut self) -> Vec<ConnectionId> {
+        let hung_up = |open: &Connection| {
+            let mut look = [PollFd::new(&open.stream, PollFlags::RDHUP)];
+            poll(&mut look, Some(&Timespec::default())).is_ok_and(|found| found > 0)
+        };
+        let connections = self.shared.connections.borrow();
+        let gone: Vec<_> = connections.iter().filter(|(_, open)| hung_up(open)).map(|(id, _)| *id).collect();
+        drop(connections);
+        gone.iter().for_each(|id| self.shared.forget(*id));
+        gone
+    }
+
     /// Writes what the burst queued, and pauses or resumes reading as the sessions want.
     pub fn end_of_burst(&mut self, wants_input: impl Fn(ConnectionId) -> bool) {
         for id in self.shared.dirty.take() {
@@ -103,7 +123,9 @@ impl Listening {
             if open.writing.get() {
                 continue;
             }
-            match open.write_some() {
+            let written = open.write_some();
+            self.shared.tell_room(id, &open);
+            match written {
                 Ok(true) if open.closing.get() => self.shared.forget(id),
                 Ok(true) => {}
                 Ok(false) => {
@@ -140,6 +162,13 @@ impl Shared {
             && let Some(reader) = open.reader.take()
         {
             reader.abort();
+        }
+    }
+
+    /// Tells the engine when an initiator has taken enough of what waited for it.
+    fn tell_room(&self, connection: ConnectionId, open: &Connection) {
+        if open.queued_bytes.get() <= QUEUED_MOST_BYTES / 2 && open.deaf.replace(false) {
+            self.inbox.put(Input::SessionTakes { connection, takes: true });
         }
     }
 
@@ -185,7 +214,9 @@ async fn write_rest(id: ConnectionId, open: Rc<Connection>, shared: Rc<Shared>) 
         if let Err(error) = open.stream.writable().await {
             break Err(error);
         }
-        match open.write_some() {
+        let written = open.write_some();
+        shared.tell_room(id, &open);
+        match written {
             Ok(false) => {}
             other => break other,
         }
@@ -225,6 +256,7 @@ async fn accept(kind: FrontEndKind, listener: tokio::net::TcpListener, shared: R
             queued_bytes: Cell::new(0),
             writing: Cell::new(false),
             closing: Cell::new(false),
+            deaf: Cell::new(false),
             paused: Cell::new(false),
             resume: Notify::new(),
             reader: RefCell::new(None),
