@@ -160,6 +160,18 @@ pub enum DropReason {
     Regressed,
 }
 
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DropReason::Unreachable => "its node is not reachable",
+            DropReason::Stuck => "it acknowledges nothing",
+            DropReason::Full => "its disk is full",
+            DropReason::TooFarBehind => "it is too far behind",
+            DropReason::Regressed => "it lost what it had acknowledged",
+        })
+    }
+}
+
 impl fmt::Display for ReplicationEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ReplicationEvent as E;
@@ -172,11 +184,7 @@ impl fmt::Display for ReplicationEvent {
             E::Superseded { epoch } => write!(f, "epoch {epoch} ended: another grant came"),
             E::OwnCopyTooOld { last } => write!(f, "own copy ends at {last}, before the others' logs begin"),
             E::Dropping { replica, behind_bytes, why } => {
-                write!(
-                    f,
-                    "copy on node {} leaves the set ({why:?}), {behind_bytes} bytes behind",
-                    on(replica)
-                )
+                write!(f, "copy on node {} leaves the set ({why}), {behind_bytes} bytes behind", on(replica))
             }
             E::OneCopyLeft { replica } => write!(f, "only the copy on node {} is left", on(replica)),
             E::Adding { replica } => write!(f, "copy on node {} is complete and enters the set", on(replica)),

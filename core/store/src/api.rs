@@ -2,6 +2,7 @@
 
 use crate::layout::FormatError;
 use alloc::vec::Vec;
+use core::fmt;
 use holdfast_types::{
     ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, Lsn, NodeId, OrderToken,
     SegmentKey, StoreOutcome,
@@ -206,6 +207,50 @@ pub enum StoreEvent {
         /// Whose page, where that can be told.
         extent: Option<(SegmentKey, ExtentIndex)>,
     },
+}
+
+impl fmt::Display for DiskActivity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DiskActivity::Journal => "writing the journal",
+            DiskActivity::Superblock => "writing a superblock",
+            DiskActivity::Data => "writing data in place",
+            DiskActivity::Metadata => "writing metadata",
+            DiskActivity::Flush => "flushing",
+            DiskActivity::ReadBack => "reading back what it cannot do without",
+        })
+    }
+}
+
+impl fmt::Display for StoreEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreEvent::DiskFailed { activity, fault } => {
+                write!(f, "failed for good while {activity}: ")?;
+                match fault {
+                    Some(fault) => write!(f, "{fault}")?,
+                    None => f.write_str("what it returned does not pass its checksum")?,
+                }
+                f.write_str("; its copies count no more: replace it")
+            }
+            StoreEvent::DamagedRecord { segment, lsn } => {
+                write!(
+                    f,
+                    "record {lsn} of segment {} came with a wrong checksum and was refused",
+                    segment.segment
+                )
+            }
+            StoreEvent::PageDamaged { page, extent: Some((key, extent)) } => {
+                write!(
+                    f,
+                    "metadata page {page} is damaged (extent {} of segment {}); ",
+                    extent.0, key.segment
+                )?;
+                f.write_str("`holdfast volume check` shows what differs")
+            }
+            StoreEvent::PageDamaged { page, extent: None } => write!(f, "metadata page {page} is damaged"),
+        }
+    }
 }
 
 /// How full a store is.

@@ -151,7 +151,7 @@ impl Events {
                     EventLevel::Error,
                     &format!("disk {disk}"),
                     "store",
-                    format!("{event:?}"),
+                    event.to_string(),
                     String::new(),
                 );
                 return failed.then_some(*disk);
@@ -163,7 +163,9 @@ impl Events {
                 };
                 let volume = volume.as_deref().unwrap_or("discovery");
                 let what = format!("{protocol} session {} to {volume}", session.0);
-                self.append(EventLevel::Info, initiator, "login", what, String::new());
+                // NBD clients have no name.
+                let who = if initiator.is_empty() { "a client" } else { initiator };
+                self.append(EventLevel::Info, who, "login", what, String::new());
             }
             EngineEvent::BadFrame { from, error } => {
                 let who = format!("node {from}");

@@ -275,7 +275,10 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Al
     let mut problems = Vec::new();
     problems.extend(alone.map(no_majority));
     if segments.stalled > 0 {
-        problems.push(format!("{} segments wait: too few of their copies are in reach", segments.stalled));
+        problems.push(match segments.stalled {
+            1 => "1 segment waits: too few of its copies are in reach".into(),
+            n => format!("{n} segments wait: too few of their copies are in reach"),
+        });
     }
     for node in map.nodes.values() {
         match node.state {
@@ -301,7 +304,10 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Al
         problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
     }
     if segments.degraded > 0 {
-        problems.push(format!("{} segments have fewer copies than they should", segments.degraded));
+        problems.push(match segments.degraded {
+            1 => "1 segment has fewer copies than it should".into(),
+            n => format!("{n} segments have fewer copies than they should"),
+        });
     }
     problems
 }
