@@ -6,7 +6,7 @@ use crate::batch::{Completion, QueuedEntry};
 use crate::disk::Disk;
 use crate::format::journal::SegmentState;
 use crate::segment::{LogEntry, Segment, written_extents};
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
@@ -231,15 +231,9 @@ impl Disk {
         self.forget_entries(key, &gone, commit, settled);
         let Some(mut s) = self.segments.remove(&key) else { return };
         // Images that wait to be installed hold promises of their own.
-        for extent in s.pending.keys() {
-            if !s.has_place(*extent) {
-                self.promised -= 1;
-            }
-        }
-        for extent in s.kept.keys() {
-            if !s.has_place(*extent) && !s.pending.contains_key(extent) {
-                self.promised -= 1;
-            }
+        let claimed: BTreeSet<u32> = s.pending.keys().chain(s.kept.keys()).copied().collect();
+        for extent in claimed.into_iter().filter(|e| !s.has_place(*e)) {
+            self.promise_ended(key, s.life, extent);
         }
         self.dirty.remove(&key);
         if let Some(round) = &mut self.round {

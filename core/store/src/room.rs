@@ -51,7 +51,18 @@ impl Disk {
                     self.dirty.insert(key);
                 }
             }
-            _ => self.promised -= 1,
+            _ => {
+                let life = s.life;
+                self.promise_ended(key, life, extent);
+            }
+        }
+    }
+
+    /// An extent that has no place will not need one.
+    pub(crate) fn promise_ended(&mut self, key: SegmentKey, life: u64, extent: u32) {
+        self.promised -= 1;
+        if let Some(round) = &mut self.round {
+            round.promise_ended(key, life, extent);
         }
     }
 

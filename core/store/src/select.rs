@@ -127,6 +127,7 @@ impl Disk {
             page: None,
             page_number: None,
             new_location: None,
+            unpromised: false,
             freed_location: None,
         })
     }

@@ -67,6 +67,8 @@ pub(crate) struct RoundExtent {
     pub page: Option<Box<Page>>,
     pub page_number: Option<u32>,
     pub new_location: Option<u32>,
+    /// The promise that the new location was taken for has ended meanwhile.
+    pub unpromised: bool,
     pub freed_location: Option<u32>,
 }
 
@@ -105,6 +107,14 @@ pub(crate) struct Round {
 impl Round {
     pub(crate) fn allocated(&self) -> u64 {
         self.allocated
+    }
+    /// The promise of an extent ended. If a location was taken for it, that stands for no promise any more.
+    pub(crate) fn promise_ended(&mut self, key: SegmentKey, life: u64, extent: u32) {
+        let part = self.extents.iter_mut().find(|e| e.key == key && e.life == life && e.extent.0 == extent);
+        if let Some(part) = part.filter(|e| e.new_location.is_some() && !e.unpromised) {
+            part.unpromised = true;
+            self.allocated -= 1;
+        }
     }
     /// A segment is dropped: its commit position is not waited for.
     pub(crate) fn forget_segment(&mut self, key: SegmentKey) {
@@ -220,9 +230,7 @@ impl Disk {
                 Stage::LoadingContent if !round.marks.is_empty() || !round.floors.is_empty() => return,
                 Stage::LoadingContent => {
                     round.stage = Stage::WritingData;
-                    if !self.write_data() {
-                        return self.fail(DiskActivity::Data, None, out);
-                    }
+                    self.write_data();
                 }
                 Stage::WritingData => {
                     round.stage = Stage::FlushingData;
@@ -277,15 +285,24 @@ impl Disk {
         self.round = Some(round);
     }
 
-    /// Changes the pages in memory and writes the blocks. False: there is no extent where one was promised.
-    fn write_data(&mut self) -> bool {
-        let Some(mut round) = self.round.take() else { return true };
+    /// Changes the pages in memory and writes the blocks.
+    fn write_data(&mut self) {
+        let Some(mut round) = self.round.take() else { return };
         let mut writes = Vec::new();
         for e in &mut round.extents {
             let Some(page) = &mut e.page else { continue };
             let has_data = e.blocks.iter().any(|(_, b)| !matches!(b.content, Content::Absent));
             if has_data && page.location.is_none() {
-                let Some(location) = self.extents.take() else { return false };
+                // A log that began anew, or ended, since the round began has taken its promises with it: what the round
+                // took from it is wanted no more, and a place for it would be somebody else's.
+                let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
+                let promised = segment.is_some_and(|s| s.claims(e.extent.0));
+                let location = if promised { self.extents.take() } else { None };
+                debug_assert!(!promised || location.is_some(), "there is an extent where one was promised");
+                let Some(location) = location else {
+                    e.postpone(&mut self.extents, &mut round.allocated);
+                    continue;
+                };
                 page.location = Some(location);
                 e.new_location = Some(location);
                 round.allocated += 1;
@@ -323,7 +340,6 @@ impl Disk {
             round.queued.push_back((kind, RoundOrder::Write(DiskActivity::Data)));
         }
         self.round = Some(round);
-        true
     }
 
     fn write_pages(&mut self) {

@@ -124,3 +124,28 @@ fn a_copy_is_said_to_be_gone_when_no_crash_brings_it_back() {
     drop_it(&mut rig);
     assert_eq!(rig.dropped, [key(0), key(0)]);
 }
+
+#[test]
+fn a_log_that_begins_anew_while_it_is_written_back_takes_nobodys_place() {
+    let mut rig = rig();
+    for lsn in 1..=4 {
+        put(&mut rig, write(1, lsn, (lsn as u32 - 1) * EXTENT_BLOCKS, 1));
+    }
+    rig.now = rig.store.next_timer().expect("there is something to write back");
+    rig.call(|s, now, out| s.timer(now, out));
+    // The round has begun and has no place for its four extents yet.
+    let base = LogPosition::new(Epoch(1), Lsn(4));
+    rig.order(key(0), StoreOrder::Reset { base, sealed: Epoch(2) });
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    let all = rig.store.usage().extents_free as u32;
+    let records: Vec<Record> = (0..all).map(|n| write(1, u64::from(n) + 1, n * EXTENT_BLOCKS, 1)).collect();
+    rig.order(key(1), append(records));
+    rig.settle();
+    rig.order(key(1), StoreOrder::Commit { lsn: Lsn(u64::from(all)) });
+    rig.idle();
+    assert_eq!(rig.events, [], "the disk serves on");
+    for n in 0..all {
+        let block = n * EXTENT_BLOCKS;
+        assert_eq!(joined(rig.run(key(1), read(block, 1))), content(block, 1, u64::from(n) + 1));
+    }
+}
