@@ -149,11 +149,8 @@ impl Session {
 
     /// Runs a load; the time that each request took.
     pub fn run(&mut self, load: Load) -> Result<Vec<Duration>, String> {
-        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
-            return Err("the session failed before".to_owned());
-        }
+        self.take_slots(load.depth)?;
         self.data = vec![0xa5; load.bytes as usize];
-        self.slots = (0..load.depth).map(|_| Slot::Idle).collect();
         let mut times = Vec::new();
         let (mut random, mut count) = (0x9e37_79b9_7f4a_7c15, 0);
         let places = load.span / u64::from(load.bytes);
@@ -184,6 +181,15 @@ impl Session {
         }
     }
 
+    /// Makes room for so many requests at once.
+    fn take_slots(&mut self, count: usize) -> Result<(), String> {
+        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
+            return Err("the session failed before, or an answer is not taken".to_owned());
+        }
+        self.slots = vec![Slot::Idle; count];
+        Ok(())
+    }
+
     /// Writes, and waits for the answer.
     pub fn write(&mut self, offset: u64, data: &[u8], limit: Duration) -> Result<(), String> {
         self.begin_write(offset, data)?;
@@ -192,11 +198,8 @@ impl Session {
 
     /// Sends a write, as far as the socket takes it.
     pub fn begin_write(&mut self, offset: u64, data: &[u8]) -> Result<(), String> {
-        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
-            return Err("the session failed before, or an answer is not taken".to_owned());
-        }
+        self.take_slots(1)?;
         self.data = data.to_vec();
-        self.slots = vec![Slot::Idle];
         let (bytes, span) = (data.len() as u32, data.len() as u64);
         let load = Load { write: true, random: false, bytes, depth: 1, span, time: Duration::ZERO };
         self.submit(load, offset / SECTOR, 0)?;
@@ -254,10 +257,7 @@ impl Session {
 
     /// Asks for the first bytes of the unit, many times at once, and takes no answer.
     pub fn begin_reads(&mut self, count: usize, bytes: u32) -> Result<(), String> {
-        if self.slots.iter().any(|s| !matches!(s, Slot::Idle)) {
-            return Err("the session failed before, or an answer is not taken".to_owned());
-        }
-        self.slots = vec![Slot::Idle; count];
+        self.take_slots(count)?;
         let (depth, span) = (count, u64::from(bytes));
         let load = Load { write: false, random: false, bytes, depth, span, time: Duration::ZERO };
         (0..count).try_for_each(|slot| self.submit(load, 0, slot))?;

@@ -42,6 +42,18 @@ fn freeze(cluster: &mut Cluster, node: usize) {
     });
 }
 
+/// A session whose node freezes under a write of version 3, and the one with which its initiator went elsewhere and
+/// wrote version 4.
+fn moved_session(cluster: &mut Cluster, frozen: usize, other: usize) -> (Session, Session) {
+    let mut before = log_in(cluster, frozen, ISID);
+    before.write(0, &content(0, 2), LIMIT).expect("a write before");
+    freeze(cluster, frozen);
+    before.begin_write(0, &content(0, 3)).expect("the socket takes the write");
+    let mut after = log_in(cluster, other, ISID);
+    after.write(0, &content(0, 4), LIMIT).expect("a write over the other node");
+    (before, after)
+}
+
 fn node_is_down(cluster: &Cluster, asked: usize, node: usize) -> bool {
     let status = cluster.json(asked, &["node", "ls"]);
     status.as_array().is_some_and(|nodes| {
@@ -62,12 +74,7 @@ fn assert_stays(cluster: &Cluster, node: usize, version: u64) {
 #[test]
 fn a_frozen_gateways_write_does_not_land_after_its_initiator_wrote_elsewhere() {
     let (mut cluster, frozen, other) = start();
-    let mut before = log_in(&cluster, frozen, ISID);
-    before.write(0, &content(0, 2), LIMIT).expect("a write before");
-    freeze(&mut cluster, frozen);
-    before.begin_write(0, &content(0, 3)).expect("the socket takes the write");
-    let mut after = log_in(&cluster, other, ISID);
-    after.write(0, &content(0, 4), LIMIT).expect("a write over the other node");
+    let (mut before, mut after) = moved_session(&mut cluster, frozen, other);
     cluster.signal(frozen, Signal::Cont);
     let ended = before.end_write(LIMIT);
     assert!(ended.is_err(), "the write of a session that was superseded was answered as good");
@@ -79,12 +86,7 @@ fn a_frozen_gateways_write_does_not_land_after_its_initiator_wrote_elsewhere() {
 #[test]
 fn a_frozen_gateways_write_does_not_land_after_its_initiator_logged_out_elsewhere() {
     let (mut cluster, frozen, other) = start();
-    let mut before = log_in(&cluster, frozen, ISID);
-    before.write(0, &content(0, 2), LIMIT).expect("a write before");
-    freeze(&mut cluster, frozen);
-    before.begin_write(0, &content(0, 3)).expect("the socket takes the write");
-    let mut after = log_in(&cluster, other, ISID);
-    after.write(0, &content(0, 4), LIMIT).expect("a write over the other node");
+    let (mut before, after) = moved_session(&mut cluster, frozen, other);
     drop(after);
     until("the frozen node is declared down", LIMIT, || node_is_down(&cluster, other, frozen));
     cluster.signal(frozen, Signal::Cont);

@@ -13,7 +13,7 @@ use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
 use crate::options::Options;
 use crate::watch::Watch;
 use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
-use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input};
+use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Opening};
 use holdfast_replication::{OwnerConfig, ReplicaConfig};
 use holdfast_store::testing::{Cut, Rng};
 use holdfast_store::{DiskIdentity, StoreConfig};
@@ -348,8 +348,8 @@ impl World {
         if let Some(process) = self.node(node).process.as_mut() {
             process.connections.insert(connection);
         }
-        let (kind, portal) = (FrontEndKind::Nbd, String::new());
-        self.input(node, Input::SessionOpened { connection, kind, portal, entropy: [0; 32] })?;
+        let opening = Opening { kind: FrontEndKind::Nbd, portal: String::new(), entropy: [0; 32] };
+        self.input(node, Input::SessionOpened { connection, opening })?;
         Ok(Some(connection))
     }
 

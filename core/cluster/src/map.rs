@@ -1,5 +1,6 @@
 //! The cluster map: all that control knows. A value; [`crate::apply`] is the only way to change it.
 
+use crate::FULL_FRACTION;
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 use holdfast_types::{
@@ -112,6 +113,13 @@ pub struct Disk {
     pub boot_nonce: u64,
     /// The pool it belongs to.
     pub pool: String,
+}
+
+impl Disk {
+    /// Whether a disk of its size takes no new segments with so much free.
+    pub const fn is_nearly_full(&self, free: u64) -> bool {
+        free < self.size / FULL_FRACTION
+    }
 }
 
 /// The state of a disk.

@@ -86,12 +86,8 @@ pub enum Input {
     SessionOpened {
         /// The shell's name for it.
         connection: ConnectionId,
-        /// What it speaks.
-        kind: FrontEndKind,
-        /// The address it connected to, for discovery.
-        portal: String,
-        /// Random bytes, for challenges.
-        entropy: [u8; 32],
+        /// How.
+        opening: Opening,
     },
     /// An initiator sent bytes.
     SessionBytes {
@@ -162,6 +158,17 @@ pub struct Registration {
     /// The version of the map that this node knew when the initiator logged in: what was registered later is not
     /// superseded by this.
     pub seen: u64,
+}
+
+/// How an initiator connected.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// What it speaks.
+    pub kind: FrontEndKind,
+    /// The address it connected to, for discovery.
+    pub portal: String,
+    /// Random bytes, for challenges.
+    pub entropy: [u8; 32],
 }
 
 /// An order.

@@ -30,7 +30,7 @@ use holdfast_store::StoreConfig;
 use holdfast_types::{
     BlockResult, ConnectionId, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time,
 };
-pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Output, Outputs, Registration};
+pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Opening, Output, Outputs, Registration};
 use route::copies::Copies;
 use route::disks::Disks;
 use route::early::Early;
@@ -120,8 +120,8 @@ impl Engine {
             Input::LinkUp(node) => self.link_changed(now, node, true, out),
             Input::LinkDown(node) => self.link_changed(now, node, false, out),
             Input::Frame { from, header, payload } => self.frame(now, from, &header, payload, out),
-            Input::SessionOpened { connection, kind, portal, entropy } => {
-                self.session_opened(now, connection, kind, portal, entropy, out);
+            Input::SessionOpened { connection, opening } => {
+                self.session_opened(now, connection, opening, out);
             }
             Input::SessionBytes { connection, bytes } => self.session_bytes(now, connection, bytes, out),
             Input::SessionTakes { connection, takes } => self.session_takes(now, connection, takes, out),

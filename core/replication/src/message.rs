@@ -362,6 +362,10 @@ impl SegmentOp {
             SegmentOp::Read { .. } | SegmentOp::Zero { .. } | SegmentOp::Status { .. } => 0,
         }
     }
+    /// Whether it leaves everything as it is.
+    pub fn is_read(&self) -> bool {
+        matches!(self, SegmentOp::Read { .. } | SegmentOp::Status { .. })
+    }
     /// First byte and length.
     pub fn span(&self) -> (u64, u64) {
         match self {

@@ -45,7 +45,7 @@ impl Disk {
         let extents: BTreeSet<u32> = blocks.iter().map(|b| b.block.extent().0).collect();
         let with_data: BTreeSet<u32> =
             blocks.iter().filter(|b| b.data.is_some()).map(|b| b.block.extent().0).collect();
-        let fresh = with_data.iter().filter(|e| !s.claims(**e) && !s.has_place(**e)).count() as u64;
+        let fresh = with_data.iter().filter(|e| s.needs_place(**e)).count() as u64;
         if fresh > self.spare_extents() {
             return refuse(key, token, StoreRefusal::Full, out);
         }

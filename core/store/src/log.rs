@@ -51,10 +51,8 @@ impl Disk {
             }
             None => self.fits(key, &records),
         };
-        if let Err(mut refusal) = fits {
-            if refusal == StoreRefusal::Full && self.is_giving_back() {
-                (refusal, self.writeback_due) = (StoreRefusal::Later, true);
-            }
+        if let Err(refusal) = fits {
+            let refusal = if refusal == StoreRefusal::Full { self.no_room() } else { refusal };
             self.refusing.insert(key, refusal);
             return Err(refusal);
         }

@@ -140,7 +140,7 @@ impl Disk {
             self.extent_waiters.entry((key, extent)).or_default().push(id);
             return;
         }
-        for (extent, _) in by_extent(range) {
+        for extent in range.extents() {
             self.resolve(id, extent, out);
         }
         self.job_step(id, out);

@@ -23,7 +23,7 @@ impl Disk {
     /// One more write waits to be put into the extent.
     pub(crate) fn pending_add(&mut self, key: SegmentKey, extent: u32) {
         let Some(s) = self.segments.get_mut(&key) else { return };
-        if !s.claims(extent) && !s.has_place(extent) {
+        if s.needs_place(extent) {
             self.promised += 1;
         }
         *s.pending.entry(extent).or_insert(0) += 1;
@@ -77,11 +77,9 @@ impl Disk {
         self.expire_kept(now);
         let spare = self.spare_extents();
         let Some(s) = self.segments.get_mut(&key) else { return Err(StoreRefusal::Unknown) };
-        if !s.claims(extent) && !s.has_place(extent) {
+        if s.needs_place(extent) {
             if spare == 0 {
-                let refusal = if self.is_giving_back() { StoreRefusal::Later } else { StoreRefusal::Full };
-                self.writeback_due |= refusal == StoreRefusal::Later;
-                return Err(refusal);
+                return Err(self.no_room());
             }
             self.promised += 1;
         }
@@ -121,9 +119,18 @@ impl Disk {
         }
     }
 
+    /// How to refuse what has no room. Extents that become free soon are freed now.
+    pub(crate) fn no_room(&mut self) -> StoreRefusal {
+        if !self.is_giving_back() {
+            return StoreRefusal::Full;
+        }
+        self.writeback_due = true;
+        StoreRefusal::Later
+    }
+
     /// Whether extents become free soon: data that is discarded and still in place, or a copy whose end is being
     /// journaled.
-    pub(crate) fn is_giving_back(&self) -> bool {
+    fn is_giving_back(&self) -> bool {
         let frees = |s: &Segment| {
             let discard = |e: &LogEntry| matches!(e.record.body, RecordBody::Zero(_));
             !s.hollow.is_empty()
@@ -152,12 +159,8 @@ impl Disk {
     /// Whether these records can be taken into the log.
     pub(crate) fn fits(&self, key: SegmentKey, records: &[Record]) -> Result<(), StoreRefusal> {
         let Some(s) = self.segments.get(&key) else { return Err(StoreRefusal::Unknown) };
-        let fresh: BTreeSet<u32> = records
-            .iter()
-            .flat_map(written_extents)
-            .map(|e| e.0)
-            .filter(|e| !s.claims(*e) && !s.has_place(*e))
-            .collect();
+        let fresh: BTreeSet<u32> =
+            records.iter().flat_map(written_extents).map(|e| e.0).filter(|e| s.needs_place(*e)).collect();
         // What a learner gets was ordered without asking it.
         let reserve = if s.incomplete_since.is_some() { self.reserve() } else { 0 };
         if !fresh.is_empty() && fresh.len() as u64 > self.available_extents().saturating_sub(reserve) {

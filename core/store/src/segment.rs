@@ -120,6 +120,10 @@ impl Segment {
     pub(crate) fn has_place(&self, extent: u32) -> bool {
         self.extents.get(&extent).is_some_and(|e| e.location.is_some())
     }
+    /// Whether data for the extent takes a place that nobody has been promised for it.
+    pub(crate) fn needs_place(&self, extent: u32) -> bool {
+        !self.claims(extent) && !self.has_place(extent)
+    }
     /// Whether a place that the extent has, or is to get, must stay its.
     pub(crate) fn claims(&self, extent: u32) -> bool {
         self.pending.contains_key(&extent) || self.kept.contains_key(&extent)
@@ -277,5 +281,5 @@ pub(crate) fn written_extents(record: &Record) -> impl Iterator<Item = ExtentInd
         RecordBody::Write(w) => w.range,
         _ => BlockRange::new(BlockIndex(0), 0),
     };
-    by_extent(range).map(|(e, _)| e)
+    range.extents()
 }

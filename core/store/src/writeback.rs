@@ -146,6 +146,9 @@ impl Disk {
     /// Hands the stage's next orders over, when half of what may be under way is done: fewer, larger bursts are
     /// cheaper.
     fn feed_round(&mut self, out: &mut Vec<StoreOutput>) {
+        if self.round.as_ref().is_none_or(|r| r.queued.is_empty()) {
+            return;
+        }
         let pressed = self.dirty_bytes() > self.config.dirty_limit_bytes as u64;
         let limit = if pressed { IN_FLIGHT_PRESSED } else { IN_FLIGHT };
         let Some(round) = self.round.as_mut().filter(|r| r.outstanding <= limit / 2) else { return };
@@ -292,11 +295,13 @@ impl Disk {
         for e in &mut round.extents {
             let Some(page) = &mut e.page else { continue };
             let has_data = e.blocks.iter().any(|(_, b)| !matches!(b.content, Content::Absent));
+            // None: the copy was given up meanwhile.
+            let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
+            let claimed = segment.map(|s| s.claims(e.extent.0));
             if has_data && page.location.is_none() {
                 // A log that began anew, or ended, since the round began has taken its promises with it: what the round
                 // took from it is wanted no more, and a place for it would be somebody else's.
-                let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
-                let promised = segment.is_some_and(|s| s.claims(e.extent.0));
+                let promised = claimed == Some(true);
                 let location = if promised { self.extents.take() } else { None };
                 debug_assert!(!promised || location.is_some(), "there is an extent where one was promised");
                 let Some(location) = location else {
@@ -308,9 +313,7 @@ impl Disk {
                 round.allocated += 1;
             }
             apply(page, e.whole, &e.blocks);
-            let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
-            let pending = segment.is_none_or(|s| s.claims(e.extent.0));
-            if page.present_count() == 0 && !pending {
+            if page.present_count() == 0 && claimed == Some(false) {
                 e.freed_location = page.location.take();
             }
             if e.page_number.is_none() {

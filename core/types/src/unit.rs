@@ -88,6 +88,12 @@ impl BlockRange {
     pub fn blocks(self) -> impl Iterator<Item = BlockIndex> {
         (self.start.0..self.end().0).map(BlockIndex)
     }
+    /// Every extent that holds a block of the run.
+    pub fn extents(self) -> impl Iterator<Item = ExtentIndex> {
+        let first = self.start.extent().0;
+        let end = if self.count == 0 { first } else { self.end().0.div_ceil(EXTENT_BLOCKS) };
+        (first..end).map(ExtentIndex)
+    }
     /// Whether the run lies inside a segment.
     pub const fn in_segment(self) -> bool {
         self.start.0 <= SEGMENT_BLOCKS && self.count <= SEGMENT_BLOCKS - self.start.0

@@ -9,15 +9,14 @@ use crate::raft_types::node_id;
 use crate::wire::Request;
 use holdfast_cluster::NodeState;
 use holdfast_types::NodeId;
+use openraft::ServerState;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// A lease that was not left alone for so long is not waited for any more.
 const QUIET_WITHIN: Duration = Duration::from_secs(2);
 /// How long the election may take.
 const ELECTED_WITHIN: Duration = Duration::from_secs(1);
-/// Between looks at the log's end.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Voters measure the lease by their own clocks, from when an append arrives.
 const MARGIN: Duration = Duration::from_millis(20);
 
@@ -34,21 +33,20 @@ impl Control {
         handed
     }
 
-    /// Waits until nothing was appended for the length of a lease.
+    /// Waits until nothing was appended for the length of a lease. False: that does not come about in time.
     async fn quiet(&self) -> bool {
         let (lease, end) = (self.timings().election_max + MARGIN, Instant::now() + QUIET_WITHIN);
-        let (mut last, mut since) = (self.metrics().last_log, Instant::now());
-        while since.elapsed() < lease {
-            if Instant::now() >= end || !self.is_leader() {
-                return false;
-            }
-            sleep(LOOK_AGAIN).await;
-            let now = self.metrics().last_log;
-            if now != last {
-                (last, since) = (now, Instant::now());
+        let mut metrics = self.raft.metrics();
+        while self.is_leader() && Instant::now() + lease <= end {
+            let last = metrics.borrow_and_update().last_log_index;
+            let other = metrics.wait_for(|m| m.last_log_index != last || m.state != ServerState::Leader);
+            match timeout(lease, other).await {
+                Err(_) => return true,
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => return false,
             }
         }
-        true
+        false
     }
 
     async fn succeeded(&self) -> bool {

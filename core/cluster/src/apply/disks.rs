@@ -2,7 +2,7 @@
 //! segments, as a copy to be resynced; it is in no S until a grant lists it (replication.md H5, H20, H21).
 
 use super::{Changed, Outcome, check_limit, check_path};
-use crate::{ClusterMap, CommandError, Disk, DiskState, FULL_FRACTION, MAX_DISKS, SingleResult};
+use crate::{ClusterMap, CommandError, Disk, DiskState, MAX_DISKS, SingleResult};
 use alloc::{string::String, sync::Arc};
 use holdfast_types::{DiskId, DiskIncarnation, NodeId};
 
@@ -104,7 +104,7 @@ pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> 
 }
 
 fn room_state(disk: &Disk) -> DiskState {
-    if disk.free < disk.size / FULL_FRACTION { DiskState::Full } else { DiskState::Ok }
+    if disk.is_nearly_full(disk.free) { DiskState::Full } else { DiskState::Ok }
 }
 
 fn stale(disk: &Disk, given: DiskIncarnation) -> CommandError {

@@ -92,11 +92,12 @@ struct Request {
     left: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Queue {
     route: Option<Route>,
     next_seq: u64,
-    next_read: u64,
+    /// How many reads had a number of this run.
+    reads: u64,
     /// Parts that have a number, sent or to be sent, in the order of their numbers.
     parts: BTreeMap<RequestId, Part>,
     /// Parts that wait for a number.
@@ -116,16 +117,12 @@ struct Part {
     not_before: Time,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
-        let (parts, waiting, unsent) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Self { route: None, next_seq: 0, next_read: READS, parts, waiting, unsent }
-    }
-}
-
-impl Part {
-    fn is_read(&self) -> bool {
-        matches!(self.op, SegmentOp::Read { .. } | SegmentOp::Status { .. })
+impl Queue {
+    /// The next number for a part.
+    fn number(&mut self, read: bool) -> u64 {
+        let (base, count) = if read { (READS, &mut self.reads) } else { (0, &mut self.next_seq) };
+        *count += 1;
+        base + *count
     }
 }
 
@@ -150,7 +147,7 @@ impl Gateway {
     pub fn renew(&mut self, incarnation: ProcessIncarnation) {
         self.id.incarnation = incarnation;
         self.started = true;
-        self.queues.values_mut().for_each(|q| (q.next_seq, q.next_read) = (0, READS));
+        self.queues.values_mut().for_each(|q| (q.next_seq, q.reads) = (0, 0));
     }
 
     /// This run, and whether control has numbered it.
@@ -390,12 +387,10 @@ impl Gateway {
             let in_span = queue.next_seq + 1 - lowest(queue).min(queue.next_seq + 1) < SPAN;
             // Parts of held sessions stay where they are; the others keep their order.
             let free = |p: &Part| self.held.is_empty() || !self.held.contains(&p.session);
-            let goes = |p: &Part| free(p) && (in_span || p.is_read());
+            let goes = |p: &Part| free(p) && (in_span || p.op.is_read());
             let Some(next) = queue.waiting.iter().position(goes) else { break };
             if let Some(part) = queue.waiting.remove(next) {
-                let counter = if part.is_read() { &mut queue.next_read } else { &mut queue.next_seq };
-                *counter += 1;
-                let request_id = RequestId { gateway: id, seq: *counter };
+                let request_id = RequestId { gateway: id, seq: queue.number(part.op.is_read()) };
                 queue.parts.insert(request_id, part);
                 queue.unsent.insert(request_id);
             }

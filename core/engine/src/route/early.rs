@@ -6,9 +6,8 @@
 //! A node that was never let into its cluster has no such moment in sight: there a login is answered that way.
 
 use crate::Engine;
-use crate::io::{FrontEndKind, Output, Outputs};
+use crate::io::{Opening, Output, Outputs};
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{CloseReason, ConnectionId, Time};
@@ -24,9 +23,7 @@ pub struct Early {
 }
 
 struct Waiting {
-    kind: FrontEndKind,
-    portal: String,
-    entropy: [u8; 32],
+    opening: Opening,
     /// What came before the shell stopped reading.
     bytes: Vec<Bytes>,
 }
@@ -55,16 +52,14 @@ impl Engine {
         &mut self,
         now: Time,
         connection: ConnectionId,
-        kind: FrontEndKind,
-        portal: String,
-        entropy: [u8; 32],
+        opening: Opening,
         out: &mut Outputs,
     ) {
         if self.can_answer() {
-            return self.open_session(now, connection, kind, portal, entropy, out);
+            return self.open_session(now, connection, opening, out);
         }
         let waiting = &mut self.early.waiting;
-        waiting.insert(connection, Waiting { kind, portal, entropy, bytes: Vec::new() });
+        waiting.insert(connection, Waiting { opening, bytes: Vec::new() });
         if waiting.len() > WAITING_MOST
             && let Some((connection, _)) = waiting.pop_first()
         {
@@ -83,9 +78,8 @@ impl Engine {
     /// What waited is served.
     pub(crate) fn open_early(&mut self, now: Time, out: &mut Outputs) {
         for (connection, waiting) in core::mem::take(&mut self.early.waiting) {
-            let Waiting { kind, portal, entropy, bytes } = waiting;
-            self.open_session(now, connection, kind, portal, entropy, out);
-            for piece in bytes {
+            self.open_session(now, connection, waiting.opening, out);
+            for piece in waiting.bytes {
                 self.session_bytes(now, connection, piece, out);
             }
         }
@@ -96,7 +90,8 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::EngineConfig;
-    use crate::io::Input;
+    use crate::io::{FrontEndKind, Input};
+    use alloc::string::String;
     use alloc::sync::Arc;
     use alloc::vec;
     use holdfast_cluster::{ClusterMap, UnixSeconds, Volume};
@@ -153,8 +148,8 @@ mod tests {
     }
 
     fn opened(connection: ConnectionId) -> Input {
-        let (kind, portal) = (FrontEndKind::Nbd, String::new());
-        Input::SessionOpened { connection, kind, portal, entropy: [0; 32] }
+        let opening = Opening { kind: FrontEndKind::Nbd, portal: String::new(), entropy: [0; 32] };
+        Input::SessionOpened { connection, opening }
     }
 
     fn asks() -> Vec<Input> {

@@ -1,7 +1,7 @@
 //! Initiators' sessions: their bytes go to the protocol's machine, its requests to the gateway, the answers back.
 //! A session outlives every loss of peers and of quorum: its requests wait at the gateway.
 
-use crate::io::{EngineEvent, FrontEndKind, Output, Outputs, Registration};
+use crate::io::{EngineEvent, FrontEndKind, Opening, Output, Outputs, Registration};
 use crate::timers::Machine;
 use crate::{Engine, gateway};
 use alloc::collections::BTreeMap;
@@ -115,11 +115,10 @@ impl Engine {
         &mut self,
         now: Time,
         connection: ConnectionId,
-        kind: FrontEndKind,
-        portal: String,
-        entropy: [u8; 32],
+        opening: Opening,
         out: &mut Outputs,
     ) {
+        let Opening { kind, portal, entropy } = opening;
         let no_account =
             self.config.iscsi_needs_chap && self.exports.chap.is_none() && !self.exports.not_joined;
         if kind == FrontEndKind::Iscsi && no_account {

@@ -72,7 +72,7 @@ impl Owner {
         reason: GrantReason,
         out: &mut Vec<OwnerOutput>,
     ) {
-        if !self.active() || self.proposals.grant_pending() {
+        if self.proposals.grant_pending() {
             return;
         }
         let (segment, expect) = (self.key, self.epoch);
@@ -207,6 +207,16 @@ impl Owner {
             self.proposals.next_look = Some(now + LOOK_AGAIN);
             return;
         }
+        self.propose_drop(now, leave, stay, out);
+    }
+
+    pub(super) fn propose_drop(
+        &mut self,
+        now: Time,
+        leave: Vec<(ReplicaRef, DropReason)>,
+        stay: Vec<ReplicaRef>,
+        out: &mut Vec<OwnerOutput>,
+    ) {
         for (replica, why) in leave {
             let matched = self.copies.get(&replica).map(|c| c.matched).unwrap_or_default();
             let behind_bytes = self.log.bytes_after(matched) as u64;

@@ -2,7 +2,7 @@
 //! ([`super::write`]) or be read ([`super::read`]). What waits is bounded; beyond that the gateway comes again.
 
 use super::{Owner, OwnerOutput};
-use crate::message::{SegmentOp, SegmentReply, SegmentRequest, SegmentResult};
+use crate::message::{SegmentReply, SegmentRequest, SegmentResult};
 use crate::repeats::WINDOW;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -189,8 +189,7 @@ impl Owner {
         self.repeats.raise_low(id.gateway, request.low);
         self.requests.forget_failed(id.gateway, request.low);
         let waiting = Waiting { to: from, request, since: now };
-        let read = matches!(waiting.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. });
-        if read && self.active() {
+        if waiting.request.op.is_read() && self.active() {
             return self.read_request(now, waiting, out);
         }
         self.requests.since.get_or_insert(now);
@@ -203,7 +202,7 @@ impl Owner {
         while self.active() && self.requests.merge.is_none() {
             self.readmit();
             let Some(front) = self.requests.front() else { break };
-            if matches!(front.request.op, SegmentOp::Read { .. } | SegmentOp::Status { .. }) {
+            if front.request.op.is_read() {
                 if let Some(waiting) = self.requests.pop() {
                     self.read_request(now, waiting, out);
                 }

@@ -463,6 +463,9 @@ impl Owner {
     }
 
     fn propose_add(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        if !self.active() {
+            return;
+        }
         let mut set = self.set.clone();
         set.push(copy);
         let (node, incarnation) = (self.node, self.incarnation);

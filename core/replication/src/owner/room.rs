@@ -17,10 +17,9 @@ use crate::event::ReplicationEvent;
 use crate::message::{Body, SegmentOp, SegmentResult};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::ops::Range;
 use holdfast_types::{
-    BlockError, BlockIndex, BlockRange, Duration, ExtentIndex, RecordBody, ReplicaRef, SEGMENT_EXTENTS,
-    StoreRefusal, Time,
+    BlockError, BlockRange, Duration, ExtentIndex, RecordBody, ReplicaRef, SEGMENT_EXTENTS, StoreRefusal,
+    Time,
 };
 
 /// A copy that has not answered for so long is not waited for while w(S) others keep room.
@@ -77,14 +76,14 @@ impl Rooms {
     pub(crate) fn ordered(&mut self, now: Time, body: &RecordBody) {
         match body {
             RecordBody::Write(w) => {
-                for extent in extents_of(w.range).map(ExtentIndex) {
+                for extent in w.range.extents() {
                     if self.open.get(&extent) != Some(&Open::Used) {
                         self.opened(extent, Open::Used);
                     }
                 }
             }
             RecordBody::Zero(range) => {
-                for extent in extents_of(*range).map(ExtentIndex) {
+                for extent in range.extents() {
                     // Its place may be given back from here on. What is asked for has to outlast this record.
                     self.open.remove(&extent);
                     if let Some(ask) = self.asks.get_mut(&extent) {
@@ -98,31 +97,26 @@ impl Rooms {
     }
 }
 
-/// The extents of a range of blocks.
-fn extents_of(range: BlockRange) -> Range<u32> {
-    match range.count {
-        0 => 0..0,
-        _ => range.start.extent().0..BlockIndex(range.end().0 - 1).extent().0 + 1,
-    }
-}
-
 /// The extents that a request puts new data into. A discard puts none: at its ragged edges it changes blocks that
 /// have their place, or that are absent and stay so.
-pub(super) fn needs(op: &SegmentOp) -> Range<u32> {
-    match op {
-        SegmentOp::Write { .. } | SegmentOp::CompareAndWrite { .. } => {
-            let (offset, len) = op.span();
-            extents_of(BlockRange::covering(offset, len))
-        }
-        SegmentOp::Zero { .. } | SegmentOp::Read { .. } | SegmentOp::Status { .. } => 0..0,
-    }
+pub(super) fn needs(op: &SegmentOp) -> impl Iterator<Item = ExtentIndex> + use<> {
+    let (offset, len) = match op {
+        SegmentOp::Write { .. } | SegmentOp::CompareAndWrite { .. } => op.span(),
+        SegmentOp::Zero { .. } | SegmentOp::Read { .. } | SegmentOp::Status { .. } => (0, 0),
+    };
+    BlockRange::covering(offset, len).extents()
 }
 
 impl Owner {
     /// Whether there is room in all of these extents. What is missing is asked for.
-    pub(super) fn has_room(&mut self, now: Time, needed: Range<u32>, out: &mut Vec<OwnerOutput>) -> bool {
+    pub(super) fn has_room(
+        &mut self,
+        now: Time,
+        needed: impl Iterator<Item = ExtentIndex>,
+        out: &mut Vec<OwnerOutput>,
+    ) -> bool {
         let mut all = true;
-        for extent in needed.map(ExtentIndex) {
+        for extent in needed {
             if self.rooms.is_open(now, extent) {
                 self.ask_ahead(now, extent, out);
             } else {
@@ -252,7 +246,7 @@ impl Owner {
     /// The writes that wait for room in this extent fail. They are in no log.
     fn no_room(&mut self, extent: ExtentIndex, out: &mut Vec<OwnerOutput>) {
         self.rooms.asks.remove(&extent);
-        let waits = |w: &Waiting| needs(&w.request.op).contains(&extent.0);
+        let waits = |w: &Waiting| needs(&w.request.op).any(|e| e == extent);
         for waiting in self.requests.take_aside(waits) {
             self.requests.note_failed(waiting.request.id);
             let failed = SegmentResult::Failed(BlockError::NoSpace);
@@ -264,7 +258,7 @@ impl Owner {
     pub(super) fn readmit(&mut self) {
         let Self { rooms, requests, .. } = self;
         if core::mem::take(&mut rooms.decided) {
-            requests.readmit(|w| !needs(&w.request.op).any(|e| rooms.asks.contains_key(&ExtentIndex(e))));
+            requests.readmit(|w| !needs(&w.request.op).any(|e| rooms.asks.contains_key(&e)));
         }
     }
 

@@ -5,11 +5,9 @@
 
 use super::activation::Phase;
 use super::{Owner, OwnerOutput};
-use crate::event::{DropReason, ReplicationEvent};
+use crate::event::DropReason;
 use alloc::vec::Vec;
-use holdfast_types::{
-    GrantReason, NodeId, ProcessIncarnation, ReplicaRef, SegmentCommand, Time, seal_quorum,
-};
+use holdfast_types::{GrantReason, NodeId, ProcessIncarnation, ReplicaRef, Time, seal_quorum};
 
 impl Owner {
     /// Looks at an activation whose phase has lasted for too long.
@@ -61,9 +59,7 @@ impl Owner {
         let waits = self.stuck_timer_at().is_some();
         let set = self.allowed();
         if waits && set.iter().any(|r| r.node == owner) {
-            let (segment, expect, reason) = (self.key, self.epoch, GrantReason::Takeover);
-            let grant = SegmentCommand::Grant { segment, expect, owner, owner_incarnation, set, reason };
-            self.propose(now, grant, out);
+            self.propose_grant(now, owner, owner_incarnation, set, GrantReason::Takeover, out);
         }
     }
 
@@ -86,15 +82,7 @@ impl Owner {
         if stay.len() < seal_quorum(self.set.len()) || stay.len() == self.set.len() {
             return;
         }
-        let leave: Vec<ReplicaRef> = self.set.iter().filter(|r| !stay.contains(r)).copied().collect();
-        for replica in leave {
-            let matched = self.copies.get(&replica).map(|c| c.matched).unwrap_or_default();
-            let behind_bytes = self.log.bytes_after(matched) as u64;
-            self.event(ReplicationEvent::Dropping { replica, behind_bytes, why: DropReason::Stuck }, out);
-        }
-        let (owner, owner_incarnation) = (self.node, self.incarnation);
-        let (segment, expect, reason) = (self.key, self.epoch, GrantReason::Drop);
-        let grant = SegmentCommand::Grant { segment, expect, owner, owner_incarnation, set: stay, reason };
-        self.propose(now, grant, out);
+        let leave = self.set.iter().filter(|r| !stay.contains(r)).map(|r| (*r, DropReason::Stuck)).collect();
+        self.propose_drop(now, leave, stay, out);
     }
 }

@@ -72,11 +72,10 @@ impl Events {
     /// A disk has that much room for new data now. Only what crosses a line is an event.
     pub fn disk_room(&self, disk: &holdfast_cluster::Disk, free: u64) {
         let who = format!("disk {}", disk.path);
-        let nearly = disk.size / holdfast_cluster::FULL_FRACTION;
         if free == 0 && disk.free > 0 {
             let why = holdfast_api::model::FULL_HELP.into();
             self.append(EventLevel::Error, &who, "disk-full", "full: it takes no new data".into(), why);
-        } else if free < nearly && disk.free >= nearly {
+        } else if disk.is_nearly_full(free) && !disk.is_nearly_full(disk.free) {
             let what = format!("nearly full: {} left", holdfast_api::size::show(free));
             self.append(
                 EventLevel::Warning,

@@ -4,7 +4,7 @@
 
 use super::inbox::Inbox;
 use bytes::{Buf, Bytes, BytesMut};
-use holdfast_engine::{FrontEndKind, Input};
+use holdfast_engine::{FrontEndKind, Input, Opening};
 use holdfast_types::{CloseReason, ConnectionId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
@@ -262,7 +262,7 @@ async fn accept(kind: FrontEndKind, listener: tokio::net::TcpListener, shared: R
             reader: RefCell::new(None),
         });
         shared.connections.borrow_mut().insert(id, open.clone());
-        shared.inbox.put(Input::SessionOpened { connection: id, kind, portal, entropy });
+        shared.inbox.put(Input::SessionOpened { connection: id, opening: Opening { kind, portal, entropy } });
         let reader = tokio::task::spawn_local(read(id, open.clone(), shared.clone()));
         open.reader.replace(Some(reader));
     }
