@@ -66,6 +66,8 @@ pub(crate) struct Disk {
     pub page_waiters: BTreeMap<(SegmentKey, u32), Vec<u64>>,
     /// Jobs that wait for an extent to be written back.
     pub extent_waiters: BTreeMap<(SegmentKey, u32), Vec<u64>>,
+    /// Those of them whose extent was left out of a round, until the next one that takes everything.
+    pub postponed: BTreeMap<(SegmentKey, u32), Vec<u64>>,
     pub round: Option<Round>,
     /// Write everything back, until nothing is left.
     pub checkpoint: bool,
@@ -228,6 +230,7 @@ impl Disk {
         self.round = None;
         self.page_waiters.clear();
         self.extent_waiters.clear();
+        self.postponed.clear();
     }
 
     /// Starts what gathered: a batch, a superblock, a round of writing back.

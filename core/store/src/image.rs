@@ -8,7 +8,6 @@ use crate::read::JobKind;
 use alloc::{collections::BTreeSet, vec::Vec};
 use holdfast_types::{
     BlockRange, ExtentIndex, ImageBlock, Lsn, OrderToken, SEGMENT_EXTENTS, SegmentKey, StoreOutcome,
-    StoreRefusal,
 };
 
 impl Disk {
@@ -41,13 +40,15 @@ impl Disk {
             let outcome = StoreOutcome::BadBlocks { blocks: bad };
             return out.push(StoreOutput::Done { segment: key, token, outcome });
         }
-        let Some(s) = self.segments.get_mut(&key) else { return };
+        let Some(s) = self.segments.get(&key) else { return };
         let extents: BTreeSet<u32> = blocks.iter().map(|b| b.block.extent().0).collect();
         let with_data: BTreeSet<u32> =
             blocks.iter().filter(|b| b.data.is_some()).map(|b| b.block.extent().0).collect();
         let fresh = with_data.iter().filter(|e| s.needs_place(**e)).count() as u64;
-        if fresh > self.spare_extents() {
-            return refuse(key, token, StoreRefusal::Full, out);
+        let placeless = with_data.iter().any(|e| !s.has_place(*e));
+        if fresh > self.spare_extents() || (placeless && self.has_unbacked_promises()) {
+            let refusal = self.no_room();
+            return refuse(key, token, refusal, out);
         }
         // The pages carry the copy's life: its state must be in the journal before they count.
         self.ensure_stated(key);

@@ -234,6 +234,8 @@ impl Disk {
             self.promise_ended(key, s.life, extent);
         }
         self.dirty.remove(&key);
+        // Who waits for its extents is to hear of it.
+        self.writeback_due |= self.postponed.keys().any(|(k, _)| *k == key);
         if let Some(round) = &mut self.round {
             round.forget_segment(key);
         }

@@ -167,6 +167,7 @@ impl Disk {
             next_job: 0,
             page_waiters: BTreeMap::new(),
             extent_waiters: BTreeMap::new(),
+            postponed: BTreeMap::new(),
             round: None,
             checkpoint: false,
             writeback_due: false,

@@ -75,12 +75,13 @@ impl Disk {
         after: Lsn,
     ) -> Result<u64, StoreRefusal> {
         self.expire_kept(now);
-        let spare = self.spare_extents();
+        let (spare, unbacked) = (self.spare_extents(), self.has_unbacked_promises());
         let Some(s) = self.segments.get_mut(&key) else { return Err(StoreRefusal::Unknown) };
+        let lacks_room = if s.needs_place(extent) { spare == 0 } else { unbacked && !s.has_place(extent) };
+        if lacks_room {
+            return Err(self.no_room());
+        }
         if s.needs_place(extent) {
-            if spare == 0 {
-                return Err(self.no_room());
-            }
             self.promised += 1;
         }
         let until = now + KEEP_FOR;
@@ -128,16 +129,26 @@ impl Disk {
         StoreRefusal::Later
     }
 
-    /// Whether extents become free soon: data that is discarded and still in place, or a copy whose end is being
-    /// journaled.
+    /// Whether more is promised than there is. Only a disk that was opened lately is like that: its log tells of
+    /// writes that were in place, discarded and their place given to others. They count as claims until the log is
+    /// written back, which needs no new place for them; until then nobody may build on such a claim.
+    pub(crate) fn has_unbacked_promises(&self) -> bool {
+        self.promised > u64::from(self.extents.free()) + self.round.as_ref().map_or(0, Round::allocated)
+    }
+
+    /// Whether extents become free soon: data that is discarded and still in place or promised one, or a copy whose
+    /// end is being journaled.
     fn is_giving_back(&self) -> bool {
+        let holds = |s: &Segment, e: u32| s.has_place(e) || s.pending.contains_key(&e);
         let frees = |s: &Segment| {
             let discard = |e: &LogEntry| matches!(e.record.body, RecordBody::Zero(_));
             !s.hollow.is_empty()
-                || s.overlay.extents.iter().any(|(e, part)| s.has_place(*e) && part.takes_data_away())
+                || s.overlay.extents.iter().any(|(e, part)| holds(s, *e) && part.takes_data_away())
                 || s.log.iter().rev().take_while(|e| e.record.position.lsn > s.commit).any(discard)
         };
-        self.journal.dropping().next().is_some() || self.segments.values().any(frees)
+        self.has_unbacked_promises()
+            || self.journal.dropping().next().is_some()
+            || self.segments.values().any(frees)
     }
 
     /// Extents that nobody holds and nobody was promised.
@@ -156,14 +167,18 @@ impl Disk {
         (u64::from(self.extents.total()) / RESERVE_PART).min(RESERVE_MOST)
     }
 
-    /// Whether these records can be taken into the log.
+    /// Whether these records can be taken into the log. Refused as full, it is for [`Disk::no_room`] to say how.
     pub(crate) fn fits(&self, key: SegmentKey, records: &[Record]) -> Result<(), StoreRefusal> {
         let Some(s) = self.segments.get(&key) else { return Err(StoreRefusal::Unknown) };
-        let fresh: BTreeSet<u32> =
-            records.iter().flat_map(written_extents).map(|e| e.0).filter(|e| s.needs_place(*e)).collect();
+        let placeless: BTreeSet<u32> =
+            records.iter().flat_map(written_extents).map(|e| e.0).filter(|e| !s.has_place(*e)).collect();
+        if !placeless.is_empty() && self.has_unbacked_promises() {
+            return Err(StoreRefusal::Full);
+        }
+        let fresh = placeless.into_iter().filter(|e| s.needs_place(*e)).count() as u64;
         // What a learner gets was ordered without asking it.
         let reserve = if s.incomplete_since.is_some() { self.reserve() } else { 0 };
-        if !fresh.is_empty() && fresh.len() as u64 > self.available_extents().saturating_sub(reserve) {
+        if fresh > 0 && fresh > self.available_extents().saturating_sub(reserve) {
             return Err(StoreRefusal::Full);
         }
         // Uncommitted records may have to be copied forward while the ring is full, so they may never hold most

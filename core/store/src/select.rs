@@ -4,6 +4,7 @@ use crate::api::StoreOutput;
 use crate::batch::Urgent;
 use crate::disk::Disk;
 use crate::overlay::OverlayBlock;
+use crate::segment::Segment;
 use crate::writeback::{Round, RoundExtent, Stage};
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
 use holdfast_types::{ExtentIndex, SegmentKey, Time};
@@ -27,11 +28,18 @@ impl Disk {
         if !all && self.extent_waiters.is_empty() {
             return;
         }
+        if all && !self.postponed.is_empty() {
+            // What was left out may be left out again: the timer is not to turn in circles over it.
+            self.last_commit = now;
+            for (extent, jobs) in core::mem::take(&mut self.postponed) {
+                self.extent_waiters.entry(extent).or_default().extend(jobs);
+            }
+        }
         let extents = if all { self.select_all() } else { self.select_waited_for() };
         self.writeback_due &= !all;
-        let mut waiters = Vec::new();
-        for e in &extents {
-            waiters.extend(self.extent_waiters.remove(&(e.key, e.extent.0)).unwrap_or_default());
+        let mut waiters = BTreeMap::new();
+        for extent in extents.iter().map(|e| (e.key, e.extent.0)) {
+            waiters.extend(self.extent_waiters.remove_entry(&extent));
         }
         if extents.is_empty() {
             self.last_commit = now;
@@ -141,15 +149,18 @@ impl Disk {
     }
 
     /// When pages run short, tombstones of complete copies give theirs back: an extent without a page counts as
-    /// changed at the segment's floor.
+    /// changed at the segment's floor. Those of incomplete copies keep late images out; they go only when data would
+    /// have no page without it, and what then comes late is found when the copy is compared.
     fn fold_tombstones(&mut self) -> BTreeMap<SegmentKey, Vec<u32>> {
         let mut folded: BTreeMap<SegmentKey, Vec<u32>> = BTreeMap::new();
         let spare = self.pages.total() - self.extents.total();
         if self.pages.free() >= self.extents.free() + spare / 2 {
             return folded;
         }
+        let is_urgent = self.pages.free() < self.extents.free();
         let mut left = ROUND_EXTENTS;
-        for (key, s) in self.segments.iter_mut().filter(|(_, s)| s.incomplete_since.is_none()) {
+        let folding = |(_, s): &(&SegmentKey, &mut Segment)| is_urgent || s.incomplete_since.is_none();
+        for (key, s) in self.segments.iter_mut().filter(folding) {
             let (settled, overlay, pending) = (s.settled, &s.overlay, &s.pending);
             let floor = &mut s.floor;
             s.extents.retain(|extent, e| {

@@ -16,7 +16,7 @@ use crate::overlay::{Content, OverlayBlock};
 use crate::segment::ExtentEntry;
 use crate::slot::ZEROS;
 use crate::space::Slots;
-use alloc::{boxed::Box, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey};
@@ -98,7 +98,8 @@ pub(crate) struct Round {
     pub floors: BTreeSet<SegmentKey>,
     /// Pages of tombstones that went into a floor.
     pub erased: Vec<u32>,
-    pub waiters: Vec<u64>,
+    /// The jobs that wait for an extent of the round.
+    pub waiters: BTreeMap<(SegmentKey, u32), Vec<u64>>,
     /// Extents taken for promises that still count.
     pub allocated: u64,
     pub wrote_data: bool,
@@ -371,9 +372,10 @@ impl Disk {
     fn finish_round(&mut self, out: &mut Vec<StoreOutput>) {
         let Some(round) = self.round.take() else { return };
         round.erased.into_iter().for_each(|page| self.pages.release(page));
-        let mut keys = BTreeSet::new();
+        let (mut keys, mut waiters) = (BTreeSet::new(), round.waiters);
         for e in round.extents {
             keys.insert(e.key);
+            self.keep_waiting(&e, &mut waiters);
             self.finish_extent(e);
         }
         for key in keys {
@@ -383,8 +385,17 @@ impl Disk {
             }
         }
         self.journal.relief_due = true;
-        for id in round.waiters {
+        for id in waiters.into_values().flatten() {
             self.extent_written(id, out);
+        }
+    }
+
+    /// Who waits for an extent that was left out of the round waits on, as long as there is something to write.
+    fn keep_waiting(&mut self, e: &RoundExtent, waiters: &mut BTreeMap<(SegmentKey, u32), Vec<u64>>) {
+        let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
+        let is_left_out = e.page.is_none() && segment.is_some_and(|s| s.overlay.extent(e.extent).is_some());
+        if is_left_out && let Some(jobs) = waiters.remove(&(e.key, e.extent.0)) {
+            self.postponed.entry((e.key, e.extent.0)).or_default().extend(jobs);
         }
     }
 

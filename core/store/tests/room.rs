@@ -3,6 +3,8 @@
 mod common;
 
 use common::*;
+use holdfast_checksum::crc32c;
+use holdfast_store::layout;
 use holdfast_store::testing::{Cut, Rig};
 use holdfast_types::*;
 
@@ -148,4 +150,150 @@ fn a_log_that_begins_anew_while_it_is_written_back_takes_nobodys_place() {
         let block = n * EXTENT_BLOCKS;
         assert_eq!(joined(rig.run(key(1), read(block, 1))), content(block, 1, u64::from(n) + 1));
     }
+}
+
+/// A block with data, as an image brings it.
+fn image_block(block: u32, lsn: u64) -> ImageBlock {
+    let data = content(block, 1, lsn);
+    ImageBlock { block: BlockIndex(block), lsn: Lsn(lsn), crc: crc32c(&data), data: Some(data) }
+}
+
+#[test]
+fn a_discarded_write_that_the_log_still_tells_of_after_a_restart_is_no_claim_to_build_on() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    let lsn = fill(&mut rig, 1);
+    let block = 100 * EXTENT_BLOCKS;
+    put(&mut rig, write(1, lsn + 1, block, 1));
+    rig.idle();
+    put(&mut rig, zero(1, lsn + 2, block, EXTENT_BLOCKS));
+    rig.idle();
+    // Its place goes to another copy.
+    assert!(matches!(rig.run(key(1), append(vec![write(1, 1, 0, 1)])), StoreOutcome::Appended { .. }));
+    rig.order(key(1), StoreOrder::Commit { lsn: Lsn(1) });
+    rig.idle();
+    let image = StoreOrder::InstallImage { blocks: vec![image_block(block, lsn + 1)] };
+    for wants in [keep(100, lsn + 2), append(vec![write(1, lsn + 3, block, 1)]), image] {
+        rig.restart(Cut::LoseAll);
+        assert_eq!(rig.run(key(0), wants.clone()), LATER, "{wants:?}");
+        // What needs no place goes on.
+        assert_eq!(joined(rig.run(key(0), read(0, 1))), content(0, 1, 1));
+        assert_eq!(rig.run(key(0), wants.clone()), FULL, "written back, the log claims nothing: {wants:?}");
+    }
+    put(&mut rig, zero(1, lsn + 3, 0, EXTENT_BLOCKS));
+    put(&mut rig, write(1, lsn + 4, EXTENT_BLOCKS, 1));
+    rig.idle();
+    put(&mut rig, write(1, lsn + 5, block, 1));
+    rig.idle();
+    rig.restart(Cut::LoseAll);
+    assert_eq!(joined(rig.run(key(0), read(block, 1))), content(block, 1, lsn + 5));
+    assert_eq!(joined(rig.run(key(1), read(0, 1))), content(0, 1, 1));
+}
+
+#[test]
+fn room_that_was_promised_and_is_discarded_before_it_is_taken_is_said_to_come() {
+    let mut rig = rig();
+    let lsn = fill(&mut rig, 1);
+    put(&mut rig, write(1, lsn + 1, 100 * EXTENT_BLOCKS, 1));
+    put(&mut rig, zero(1, lsn + 2, 100 * EXTENT_BLOCKS, EXTENT_BLOCKS));
+    assert_eq!(rig.run(key(0), keep(101, lsn + 2)), LATER);
+    assert_eq!(rig.run(key(0), keep(101, lsn + 2)), StoreOutcome::RoomKept { spare: 0 });
+}
+
+#[test]
+fn an_image_that_a_round_leaves_out_is_not_installed_before_it_is_in_place() {
+    let mut rig = rig();
+    let base = LogPosition::new(Epoch(1), Lsn(1));
+    rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(1) });
+    // Extents that hold nothing any more keep their pages, until there are fewer left than a round will want.
+    let all = rig.store.usage().extents_total as u32;
+    let pages = u64::from(layout(48 * MIB, &small()).expect("it was formatted so").pages());
+    let (mut lsn, mut extent) = (1, 0);
+    while rig.store.usage().pages_used + u64::from(all) <= pages {
+        for e in extent..extent + all {
+            lsn += 1;
+            put(&mut rig, write(1, lsn, e * EXTENT_BLOCKS, 1));
+        }
+        rig.idle();
+        for e in extent..extent + all {
+            lsn += 1;
+            put(&mut rig, zero(1, lsn, e * EXTENT_BLOCKS, EXTENT_BLOCKS));
+        }
+        rig.idle();
+        extent += all;
+    }
+    let images = extent..extent + all;
+    let orders: Vec<u64> = images
+        .clone()
+        .map(|e| {
+            let blocks = vec![image_block(e * EXTENT_BLOCKS, 1)];
+            rig.order(key(0), StoreOrder::InstallImage { blocks })
+        })
+        .collect();
+    // The power fails when the first round has answered.
+    while !orders.iter().any(|o| rig.outcomes.contains_key(o)) {
+        if !rig.step() {
+            rig.idle();
+        }
+    }
+    let installed: Vec<u32> = images
+        .zip(&orders)
+        .filter(|(_, o)| rig.outcomes.get(o) == Some(&StoreOutcome::Installed))
+        .map(|(e, _)| e)
+        .collect();
+    assert!(installed.len() < all as usize, "the round had pages for all of them");
+    rig.restart(Cut::LoseAll);
+    for e in installed {
+        assert_eq!(joined(rig.run(key(0), read(e * EXTENT_BLOCKS, 1))), content(e * EXTENT_BLOCKS, 1, 1));
+    }
+}
+
+#[test]
+fn an_incomplete_copy_whose_discards_hold_all_pages_goes_on() {
+    let mut rig = rig();
+    let base = LogPosition::new(Epoch(1), Lsn(1));
+    rig.run(key(0), StoreOrder::Reset { base, sealed: Epoch(1) });
+    let all = rig.store.usage().extents_total as u32;
+    let mut lsn = 1;
+    for extent in (0..8).map(|n| n * all) {
+        for e in extent..extent + all {
+            lsn += 1;
+            put(&mut rig, write(1, lsn, e * EXTENT_BLOCKS, 1));
+        }
+        rig.idle();
+        for e in extent..extent + all {
+            lsn += 1;
+            put(&mut rig, zero(1, lsn, e * EXTENT_BLOCKS, EXTENT_BLOCKS));
+        }
+        rig.idle();
+    }
+    let blocks = vec![image_block(9 * all * EXTENT_BLOCKS, 1)];
+    let order = rig.order(key(0), StoreOrder::InstallImage { blocks });
+    rig.idle();
+    assert_eq!(rig.outcomes.get(&order), Some(&StoreOutcome::Installed));
+    assert_eq!(rig.store.usage().dirty_bytes, 0);
+}
+
+#[test]
+fn copies_that_hold_nothing_agree_whatever_they_know_of_the_discard() {
+    let mut rig = rig();
+    rig.call(|s, now, _| s.create_replica(now, key(1)));
+    // One copy learns, so that it notes a discard of what it does not have; the other knows that nothing was there.
+    let base = LogPosition::new(Epoch(1), Lsn(1));
+    rig.run(key(1), StoreOrder::Reset { base, sealed: Epoch(1) });
+    put(&mut rig, record(1, 1, RecordBody::Start));
+    put(&mut rig, zero(1, 2, 0, 1));
+    rig.run(key(1), append(vec![zero(1, 2, 0, 1)]));
+    rig.order(key(1), StoreOrder::Commit { lsn: Lsn(2) });
+    rig.idle();
+    let digest = |rig: &mut Rig, n| match rig.run(key(n), StoreOrder::Digest { extent: ExtentIndex(0) }) {
+        StoreOutcome::Digest { blocks, .. } => blocks.first().copied(),
+        other => panic!("no digest: {other:?}"),
+    };
+    let nothing = BlockDigest { block: BlockIndex(0), lsn: Lsn(0), content: BlockContent::Absent };
+    assert_eq!(digest(&mut rig, 0), None);
+    let noted = digest(&mut rig, 1).expect("the discard is noted");
+    assert!(noted != nothing && noted.agrees(&nothing), "{noted:?}");
+    let data = BlockDigest { content: BlockContent::Good(1), ..noted };
+    assert!(!data.agrees(&noted) && !data.agrees(&BlockDigest { lsn: Lsn(1), ..data }));
 }

@@ -252,6 +252,15 @@ pub enum BlockContent {
     Bad(u32),
 }
 
+impl BlockDigest {
+    /// Whether two copies hold the same. Of a block that holds nothing, copies may tell by different records since when:
+    /// a discard is noted only where there was something, and such notes are summed up when they become many.
+    pub fn agrees(&self, other: &BlockDigest) -> bool {
+        let both_absent = self.content == BlockContent::Absent && other.content == BlockContent::Absent;
+        self == other || (both_absent && self.block == other.block)
+    }
+}
+
 /// Repeats and fences as far as the log was trimmed (replication.md H12, R9).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepeatState {
