@@ -45,7 +45,7 @@ pub struct CheckDifference {
 impl CheckDifference {
     /// What more than half of the copies hold, if they pass their checksum.
     pub fn majority(&self) -> Option<BlockDigest> {
-        let votes = |d: &BlockDigest| self.copies.iter().filter(|(_, other)| other == d).count();
+        let votes = |d: &BlockDigest| self.copies.iter().filter(|(_, other)| other.agrees(d)).count();
         let good = self.copies.iter().map(|(_, d)| *d).filter(|d| !matches!(d.content, BlockContent::Bad(_)));
         good.into_iter().find(|d| votes(d) * 2 > self.copies.len())
     }
@@ -169,7 +169,7 @@ impl Owner {
                 continue;
             }
             check.report.bytes += BLOCK_BYTES as u64;
-            let equal = copies.windows(2).all(|w| w[0].1 == w[1].1);
+            let equal = copies.windows(2).all(|w| w[0].1.agrees(&w[1].1));
             let damaged: Vec<ReplicaRef> = copies
                 .iter()
                 .filter(|(_, d)| matches!(d.content, BlockContent::Bad(_)))

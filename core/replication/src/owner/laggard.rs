@@ -125,6 +125,12 @@ impl Owner {
         if !possible || !self.set.iter().any(|r| r.node == node) {
             return;
         }
+        // Speed is no reason to go where the copy cannot follow: it would come back at once.
+        let lacks_room = |c: &super::Copy| c.full && c.matched < self.commit;
+        let is_for_speed = reason == GrantReason::FollowIo;
+        if is_for_speed && self.copies.values().any(|c| c.replica.node == node && lacks_room(c)) {
+            return;
+        }
         let wait = if reason == GrantReason::Handover { HAND_OVER_WAIT } else { FOLLOW_WAIT };
         self.proposals.hand_over_until = Some(now + wait);
         self.release_leases(out);
@@ -164,7 +170,7 @@ impl Owner {
             .min()
     }
 
-    fn drop_limit(&self) -> Duration {
+    pub(super) fn drop_limit(&self) -> Duration {
         if self.set.len() <= 2 { self.config.drop_after_blocking } else { self.config.drop_after }
     }
 

@@ -84,9 +84,10 @@ pub enum OwnerOutput {
         /// What.
         command: SegmentCommand,
     },
-    /// This node cannot activate the segment and these can: have one of them granted it ([`Owner::propose_takeover`]).
+    /// This node cannot activate or serve the segment and these can: have one of them granted it
+    /// ([`Owner::propose_takeover`]).
     PassOn {
-        /// Whose copies answered.
+        /// Whose copies answered, or have everything.
         nodes: Vec<NodeId>,
     },
     /// The fence is committed.

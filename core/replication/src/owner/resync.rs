@@ -498,6 +498,14 @@ impl Owner {
         self.learn(now, copy, out);
     }
 
+    /// Not even the next record alone fits. The segment may have held more at that record than it does now, and the
+    /// discard that says so stands behind it: only images of what is there now can go in.
+    pub(super) fn learner_lacks_room(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        if self.resyncs.get(&copy).is_some_and(|r| r.stage == Stage::Tail) {
+            self.learn(now, copy, out);
+        }
+    }
+
     pub(super) fn resyncs_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         let all: Vec<ReplicaRef> = self.resyncs.keys().copied().collect();
         for copy in all {
@@ -563,7 +571,7 @@ fn differing(own: &(Lsn, Vec<BlockDigest>), theirs: &(Lsn, Vec<BlockDigest>)) ->
     let every: BTreeSet<BlockIndex> = a.keys().chain(b.keys()).copied().collect();
     let differs = |block: &BlockIndex| match (a.get(block), b.get(block)) {
         (Some(x), Some(y)) if x.lsn > settled || y.lsn > settled => false,
-        (Some(x), Some(y)) => x != y || matches!(x.content, holdfast_types::BlockContent::Bad(_)),
+        (Some(x), Some(y)) => !x.agrees(y) || matches!(x.content, holdfast_types::BlockContent::Bad(_)),
         (Some(x), None) | (None, Some(x)) => {
             x.lsn <= settled && x.content != holdfast_types::BlockContent::Absent
         }

@@ -176,7 +176,8 @@ impl Owner {
         if next <= c.matched {
             c.next = Some(c.matched.next());
         }
-        let all = c.next == Some(c.matched.next());
+        // That it answers is no progress while it refuses what comes next.
+        let all = c.next == Some(c.matched.next()) && c.refused.is_none();
         if c.matched > before || all {
             c.answered(now, all, step);
         }
@@ -241,12 +242,16 @@ impl Owner {
         }
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.refused = Some(reason);
+        let was_single = c.batch == 1;
         // An append is stored as a whole or not at all: in smaller ones a discard gets in that makes room for what
         // follows it.
         c.batch = (c.batch / 8).max(1);
         c.waiting_since.get_or_insert(now);
         c.next = c.next.map(|_| c.matched.next());
         c.back_off(now, max);
+        if reason == StoreRefusal::Full && was_single {
+            self.learner_lacks_room(now, copy, out);
+        }
     }
 
     pub(super) fn copy_link(&mut self, now: Time, copy: ReplicaRef, up: bool, out: &mut Vec<OwnerOutput>) {

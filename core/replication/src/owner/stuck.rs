@@ -2,6 +2,10 @@
 //! detector; whoever owns notices first, and has control grant what can be activated: S' without the copy that is
 //! silent, or another owner when it is the own copy. Until such a grant is activated `active.S` decides, as ever
 //! (replication.md §1), and a grant that was never activated acknowledged nothing.
+//!
+//! An owner that serves can be stuck, too: S commits without its own copy, which cannot follow because its disk has no
+//! room for a record of the past, or does not answer. Its reads would wait for good, so it passes the segment on; the
+//! next owner drops that copy from S like any other that does not follow.
 
 use super::activation::Phase;
 use super::{Owner, OwnerOutput};
@@ -39,16 +43,36 @@ impl Owner {
                 let stay: Vec<ReplicaRef> = self.allowed().into_iter().filter(|r| !silent(r)).collect();
                 self.leave_out(now, stay, out);
             }
-            Phase::Leases | Phase::Recording | Phase::Active | Phase::Ended => {}
+            Phase::Active => {
+                let follows = |r: &&ReplicaRef| {
+                    **r != self.own && self.copies.get(r).is_some_and(|c| c.up && c.matched >= self.commit)
+                };
+                let nodes: Vec<NodeId> = self.set.iter().filter(follows).map(|r| r.node).collect();
+                if !nodes.is_empty() {
+                    out.push(OwnerOutput::PassOn { nodes });
+                }
+            }
+            Phase::Leases | Phase::Recording | Phase::Ended => {}
         }
     }
 
+    /// When the own copy has lacked what S committed for so long that another node should serve. A full disk says at
+    /// once that it cannot follow; one that is merely slow gets as long as any other copy of S.
+    fn own_is_stuck_at(&self) -> Option<Time> {
+        let own = self.copies.get(&self.own).filter(|c| self.active() && c.matched < self.commit)?;
+        let limit = if own.full { self.config.activation_patience } else { self.drop_limit() };
+        Some((own.waiting_since? + limit).max(self.activation.look_at))
+    }
+
     pub(super) fn stuck_timer_at(&self) -> Option<Time> {
+        if self.active() {
+            return self.own_is_stuck_at().filter(|_| !self.proposals.grant_pending());
+        }
         let waits = matches!(self.phase, Phase::Sealing | Phase::Fetching(_) | Phase::Equalising);
         (waits && !self.proposals.grant_pending()).then_some(self.activation.look_at)
     }
 
-    /// Proposes to grant the segment to another node while this one cannot activate it.
+    /// Proposes to grant the segment to another node while this one cannot activate it, or not serve it.
     pub fn propose_takeover(
         &mut self,
         now: Time,
@@ -57,6 +81,9 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         let waits = self.stuck_timer_at().is_some();
+        if waits && self.active() {
+            return self.propose_owner(now, owner, owner_incarnation, GrantReason::Takeover, out);
+        }
         let set = self.allowed();
         if waits && set.iter().any(|r| r.node == owner) {
             self.propose_grant(now, owner, owner_incarnation, set, GrantReason::Takeover, out);

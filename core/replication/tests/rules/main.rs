@@ -8,6 +8,7 @@
 
 mod activation;
 mod copies;
+mod full_disk;
 mod reads;
 mod script;
 mod writes;

@@ -77,6 +77,10 @@ pub struct Script {
     pub orders: Vec<(u64, StoreOrder)>,
     /// Fences that are committed.
     pub fenced: Vec<u64>,
+    /// The nodes that the owner last said could serve in its place.
+    pub passed_on: Vec<NodeId>,
+    /// Checks that ended.
+    pub checks: Vec<CheckReport>,
     pub events: Vec<ReplicationEvent>,
 }
 
@@ -117,9 +121,21 @@ impl Setting {
         let links: BTreeSet<NodeId> = self.fakes.keys().map(|n| NodeId(*n)).collect();
         let owner = Owner::new(now, NodeId(1), &info, &links, self.config, &mut out);
         let (replies, proposals, orders, fenced, events) = Default::default();
-        let fakes = self.fakes;
-        let mut script =
-            Script { owner, now, epoch: 9, info, fakes, replies, proposals, orders, fenced, events };
+        let (passed_on, checks) = Default::default();
+        let mut script = Script {
+            owner,
+            now,
+            epoch: 9,
+            info,
+            fakes: self.fakes,
+            replies,
+            proposals,
+            orders,
+            fenced,
+            passed_on,
+            checks,
+            events,
+        };
         script.take(out);
         script
     }
@@ -150,9 +166,9 @@ impl Script {
                 OwnerOutput::Store { number, order } => self.orders.push((number, order)),
                 OwnerOutput::Fenced { number } => self.fenced.push(number),
                 OwnerOutput::Event(event) => self.events.push(event),
-                OwnerOutput::PassOn { .. }
-                | OwnerOutput::CheckProgress { .. }
-                | OwnerOutput::CheckDone(_) => {}
+                OwnerOutput::PassOn { nodes } => self.passed_on = nodes,
+                OwnerOutput::CheckDone(report) => self.checks.push(report),
+                OwnerOutput::CheckProgress { .. } => {}
             }
         }
         for (from, body) in answers {
