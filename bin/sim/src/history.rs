@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type Value = u64;
 
 /// More explanations at once than this are not followed.
-const EXPLANATIONS_MOST: usize = 100_000;
+const EXPLANATIONS_MOST: usize = 1_000_000;
 
 /// What a client did to a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

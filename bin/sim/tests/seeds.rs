@@ -47,14 +47,14 @@ fn a_disk_that_flips_bits_serves_no_wrong_data() {
 #[test]
 fn full_disks_refuse_new_data_and_lose_nothing() {
     let mut refused = 0;
-    for seed in 6000..6030 {
+    for seed in 7000..7300 {
         let options = Options { seed, small_disks: true, ..Options::default() };
         match run_seed(&options) {
             Ok(summary) => refused += summary.refused,
             Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
         }
     }
-    assert!(refused > 30, "the disks were never full: {refused}");
+    assert!(refused > 300, "the disks were hardly ever full: {refused}");
 }
 
 #[test]
