@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// Requests that a client has under way at most.
 const DEPTH: usize = 3;
+/// After one request in so many somebody compares the copies of a segment, whatever is going on.
+const CHECK_ONE_IN: u64 = 40;
 /// NBD's "no space left on device".
 const NO_SPACE: u32 = 28;
 /// Cells of one request at most.
@@ -28,14 +30,17 @@ pub struct Layout {
 
 impl Default for Layout {
     /// Blocks at the start, over a border of extents, in a far extent and over the border of segments; the sectors of
-    /// one block.
+    /// one block, and those around a border of blocks, of extents, and of segments.
     fn default() -> Self {
         let block = BLOCK_BYTES as u64;
         let runs = [0, EXTENT_BYTES as u64 - 2 * block, 9 * EXTENT_BYTES as u64, SEGMENT_BYTES - 2 * block];
         let mut cells: Vec<(u64, usize)> =
             runs.iter().flat_map(|at| (0..4).map(move |n| (at + n * block, BLOCK_BYTES))).collect();
-        let sectors = 5 * EXTENT_BYTES as u64;
-        cells.extend((0..8).map(|n| (sectors + n * SECTOR_BYTES as u64, SECTOR_BYTES)));
+        let sector = SECTOR_BYTES as u64;
+        let far = 5 * EXTENT_BYTES as u64;
+        let borders = [far + 4 * block, far + EXTENT_BYTES as u64, SEGMENT_BYTES + 4 * block];
+        let around = borders.iter().flat_map(|at| (0..4).map(move |n| at - 2 * sector + n * sector));
+        cells.extend((0..8).map(|n| far + n * sector).chain(around).map(|at| (at, SECTOR_BYTES)));
         Self { cells }
     }
 }
@@ -116,6 +121,9 @@ impl World {
             Some(_) if this.ready && this.requests.len() < DEPTH && self.watch.requests_left > 0 => {
                 self.watch.requests_left -= 1;
                 self.random_request(client);
+                if self.rng.one_in(CHECK_ONE_IN) {
+                    self.check_some_segment()?;
+                }
             }
             Some(_) => {}
         }

@@ -36,6 +36,8 @@ pub struct Call {
     pub command: Command,
     /// What the answer is for.
     pub then: Then,
+    /// It was made before, and no answer came.
+    pub again: bool,
 }
 
 /// What an answer is for.
@@ -114,11 +116,15 @@ impl World {
     pub fn call(&mut self, node: NodeId, command: Command, then: Then) {
         let process = self.nodes[&node].run;
         let delay = Duration::from_micros(300 + self.rng.below(5000));
-        self.queue.after(delay, Event::Call(Call { node, process, command, then }));
+        self.queue.after(delay, Event::Call(Call { node, process, command, then, again: false }));
     }
 
-    /// A call reaches control, or finds no majority.
+    /// A call reaches control, or finds no majority. One that is made again is not if its daemon died meanwhile.
     pub(crate) fn called(&mut self, call: Call) {
+        let lives = self.nodes[&call.node].run == call.process && self.nodes[&call.node].process.is_some();
+        if call.again && !lives {
+            return;
+        }
         let mut answer = Answer::Unknown;
         if self.reaches_control(call.node) {
             let grant = matches!(call.command, Command::Segment(_));
@@ -148,7 +154,7 @@ impl World {
                 return self.input(node, input);
             }
             (Answer::Unknown, _) => {
-                self.queue.after(TRY_AGAIN, Event::Call(call));
+                self.queue.after(TRY_AGAIN, Event::Call(Call { again: true, ..call }));
                 return Ok(());
             }
             (Answer::Result(result), _) => result,

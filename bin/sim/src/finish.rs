@@ -6,7 +6,7 @@ use crate::failure::{Checker, Failure};
 use crate::nbd::Verb;
 use crate::world::World;
 use holdfast_engine::Input;
-use holdfast_replication::DifferenceKind;
+use holdfast_replication::{CheckReport, DifferenceKind};
 use holdfast_types::{Duration, NodeId, SegmentKey};
 
 /// Requests that waited must be answered so soon after everything healed.
@@ -17,6 +17,8 @@ const COMPLETE_WITHIN: Duration = Duration::from_secs(60);
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 /// Comparisons of a segment before it is a failure that a copy takes no part.
 const ATTEMPTS: u64 = 6;
+/// The number of comparisons that nobody waits for.
+pub(crate) const UNDER_WAY: u64 = u64::MAX;
 /// Longer than a link takes to break late and come back.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
 
@@ -81,17 +83,36 @@ impl World {
         let Some(report) = report else {
             return Ok(Err(Failure::new(Checker::EqualCopies, format!("node {owner} does not own {key:?}"))));
         };
-        let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.flipped > 0;
-        if let Some(bad) = report.differences.iter().find(|d| !right(d.kind)) {
-            let detail = format!("segment {key:?}, owner {owner}: {bad:?}");
-            return Err(Failure::new(Checker::EqualCopies, detail));
-        }
+        self.judge_check(&report)?;
         if !report.skipped.is_empty() {
             let detail = format!("segment {key:?}, owner {owner}: skipped {:?}", report.skipped);
             return Ok(Err(Failure::new(Checker::EqualCopies, detail)));
         }
         self.note(|| format!("segment {}: {} bytes are equal on all copies", key.segment, report.bytes));
         Ok(Ok(()))
+    }
+
+    /// Begins a comparison of the copies of a segment while everything goes on; whatever it finds is judged when it ends.
+    /// It may end without an outcome, by the end of its owner.
+    pub(crate) fn check_some_segment(&mut self) -> Result<(), Failure> {
+        let segments: Vec<SegmentKey> = self.map().segments.values().map(|s| s.key).collect();
+        let Some(key) = segments.get(self.rng.below(segments.len().max(1) as u64) as usize) else {
+            return Ok(());
+        };
+        let owner = self.owner_of(*key);
+        if self.nodes[&owner].paused.is_some() {
+            return Ok(());
+        }
+        self.input(owner, Input::Check { number: UNDER_WAY, segment: *key })
+    }
+
+    /// Whether what a comparison found is explained: copies that pass their checksums never differ.
+    pub(crate) fn judge_check(&self, report: &CheckReport) -> Result<(), Failure> {
+        let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.flipped > 0;
+        match report.differences.iter().find(|d| !right(d.kind)) {
+            Some(bad) => Err(Failure::new(Checker::EqualCopies, format!("{bad:?}"))),
+            None => Ok(()),
+        }
     }
 
     /// The node that a segment is granted to.

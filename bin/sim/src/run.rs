@@ -23,16 +23,18 @@ pub struct Summary {
     pub activations: u64,
     /// Copies that were resynced.
     pub resyncs: u64,
+    /// Comparisons of copies that ended under faults.
+    pub checks: u64,
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, refused, activations, resyncs, simulated_ms } = self;
+        let Summary { answered, refused, activations, resyncs, checks, simulated_ms } = self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {checks} checks in {simulated_ms} ms"
         )
     }
 }
@@ -70,6 +72,7 @@ impl World {
             refused: self.watch.refused,
             activations: self.watch.activations,
             resyncs: self.watch.resyncs,
+            checks: self.watch.checks,
             simulated_ms: self.queue.now().0 / 1_000_000,
         }
     }

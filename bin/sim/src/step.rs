@@ -3,6 +3,7 @@
 use crate::control::Then;
 use crate::event::Event;
 use crate::failure::Failure;
+use crate::finish::UNDER_WAY;
 use crate::world::World;
 use bytes::Bytes;
 use holdfast_cluster::Command;
@@ -184,6 +185,12 @@ impl World {
             }
             Output::DiskOpened { report, .. } => self.disk_opened(node, &report),
             Output::DiskRefused { error, .. } => self.disk_refused(node, error)?,
+            Output::Checked { number: UNDER_WAY, report } => {
+                if let Some(report) = report {
+                    self.watch.checks += 1;
+                    self.judge_check(&report)?;
+                }
+            }
             Output::Checked { number, report } => {
                 if let Some(process) = self.node(node).process.as_mut() {
                     process.checks.insert(number, report);
