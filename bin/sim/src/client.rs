@@ -1,13 +1,16 @@
-//! Clients: each speaks NBD to one gateway and keeps a few requests under way: reads, writes, zeroes and flushes on
-//! the cells. A client whose connection is lost connects again, to the same node or to another; what was under way
+//! Clients: each speaks NBD or iSCSI to one gateway and keeps a few requests under way: over NBD reads, writes, zeroes
+//! and flushes on the cells, over iSCSI reads, and writes of sectors under the condition that they hold what was read. A client whose connection is lost connects again, to the same node or to another; what was under way
 //! stays open in the history for good.
 
 use crate::event::Event;
 use crate::failure::{Checker, Failure};
 use crate::history::{Action, Ticket, Value};
+use crate::iscsi::{Iscsi, MISCOMPARE, NOT_BEGUN};
 use crate::nbd::{Nbd, Said, Verb};
 use crate::world::{VOLUME, World};
 use bytes::Bytes;
+use holdfast_engine::FrontEndKind;
+use holdfast_iscsi::IQN_PREFIX;
 use holdfast_types::{
     BLOCK_BYTES, ConnectionId, Duration, EXTENT_BYTES, NodeId, SECTOR_BYTES, SEGMENT_BYTES, Time,
 };
@@ -18,7 +21,7 @@ const DEPTH: usize = 3;
 /// After one request in so many somebody compares the copies of a segment, whatever is going on.
 const CHECK_ONE_IN: u64 = 40;
 /// NBD's "no space left on device".
-const NO_SPACE: u32 = 28;
+pub(crate) const NO_SPACE: u32 = 28;
 /// Cells of one request at most.
 const RUN_MOST: u64 = 4;
 
@@ -70,6 +73,14 @@ struct Request {
     /// It lies in one extent, so that it takes effect as a whole or not at all.
     whole: bool,
     size: usize,
+    /// The cell that it reads alone, or compares and writes; what it writes then.
+    cell: Option<(usize, Option<Value>)>,
+}
+
+#[derive(Debug)]
+enum Protocol {
+    Nbd(Nbd),
+    Iscsi(Iscsi),
 }
 
 /// See the module's text.
@@ -77,7 +88,10 @@ struct Request {
 pub struct Client {
     home: NodeId,
     connection: Option<ConnectionId>,
-    nbd: Nbd,
+    kind: FrontEndKind,
+    protocol: Protocol,
+    /// What cells held when they were last looked at, over iSCSI.
+    known: BTreeMap<usize, Value>,
     ready: bool,
     requests: BTreeMap<u64, Request>,
     next_cookie: u64,
@@ -85,9 +99,22 @@ pub struct Client {
 
 impl Client {
     /// A client that uses this node's gateway as a rule.
-    pub fn new(home: NodeId) -> Self {
-        let nbd = Nbd::new(VOLUME);
-        Self { home, connection: None, nbd, ready: false, requests: BTreeMap::new(), next_cookie: 1 }
+    pub fn new(home: NodeId, kind: FrontEndKind) -> Self {
+        Self {
+            home,
+            connection: None,
+            kind,
+            protocol: Protocol::Nbd(Nbd::new(VOLUME)),
+            known: BTreeMap::new(),
+            ready: false,
+            requests: BTreeMap::new(),
+            next_cookie: 1,
+        }
+    }
+
+    /// What it speaks.
+    pub fn kind(&self) -> FrontEndKind {
+        self.kind
     }
 
     /// Requests under way.
@@ -114,8 +141,15 @@ impl World {
                 if let Some(connection) = self.connect(client, node)? {
                     let this = &mut self.clients[client];
                     this.connection = Some(connection);
-                    this.nbd = Nbd::new(VOLUME);
                     this.ready = false;
+                    if this.kind == FrontEndKind::Nbd {
+                        this.protocol = Protocol::Nbd(Nbd::new(VOLUME));
+                    } else {
+                        let target = format!("{IQN_PREFIX}{VOLUME}");
+                        let (iscsi, login) = Iscsi::login(&target, connection.0);
+                        this.protocol = Protocol::Iscsi(iscsi);
+                        self.send_to_server(connection, login);
+                    }
                 }
             }
             Some(_) if this.ready && this.requests.len() < DEPTH && self.watch.requests_left > 0 => {
@@ -132,6 +166,14 @@ impl World {
 
     fn random_request(&mut self, client: usize) {
         let first = self.rng.below(self.layout.len() as u64) as usize;
+        if self.clients[client].kind == FrontEndKind::Iscsi {
+            return match self.clients[client].known.get(&first).copied() {
+                Some(expect) if self.layout.cells[first].1 == SECTOR_BYTES => {
+                    self.compare_and_write(client, first, expect)
+                }
+                _ => self.request(client, Verb::Read, first, 1, false),
+            };
+        }
         let most = 1 + self.rng.below(RUN_MOST);
         let count = self.layout.run(first, most);
         let verb = match self.rng.below(20) {
@@ -169,13 +211,37 @@ impl World {
         this.next_cookie += 1;
         let last = offset + u64::from(len).saturating_sub(1);
         let whole = offset / EXTENT_BYTES as u64 == last / EXTENT_BYTES as u64;
-        this.requests.insert(cookie, Request { tickets, whole, size });
+        let cell = (verb == Verb::Read && count == 1).then_some((first, None));
+        this.requests.insert(cookie, Request { tickets, whole, size, cell });
         let (offset, len) = if verb == Verb::Flush { (0, 0) } else { (offset, len) };
-        let bytes = this.nbd.command(verb, cookie, offset, len, &data);
+        let bytes = match &mut this.protocol {
+            Protocol::Nbd(nbd) => nbd.command(verb, cookie, offset, len, &data),
+            Protocol::Iscsi(iscsi) => iscsi.read(cookie, offset, len),
+        };
         let value = self.watch.values;
         self.note(|| {
             format!("client {client} sends {cookie}: {verb:?} cells {first}+{count} (value to {value})")
         });
+        self.send_to_server(connection, bytes);
+    }
+
+    /// A client writes a sector if it holds what it expects.
+    fn compare_and_write(&mut self, client: usize, cell: usize, expect: Value) {
+        let (offset, size) = self.layout.cells[cell];
+        self.watch.values += 1;
+        let write = self.watch.values;
+        let this = &mut self.clients[client];
+        let (Some(connection), Protocol::Iscsi(iscsi)) = (this.connection, &mut this.protocol) else {
+            return;
+        };
+        let content = |value: Value| value.to_le_bytes().repeat(size / 8);
+        let cookie = this.next_cookie;
+        this.next_cookie += 1;
+        let bytes = iscsi.compare_and_write(cookie, offset, &content(expect), &content(write));
+        let action = Action::CompareAndWrite { expect, write, done: None };
+        let tickets = vec![self.history.sent(client, cell, action, false)];
+        this.requests.insert(cookie, Request { tickets, whole: true, size, cell: Some((cell, Some(write))) });
+        self.note(|| format!("client {client} sends {cookie}: cell {cell} from {expect} to {write}"));
         self.send_to_server(connection, bytes);
     }
 
@@ -204,7 +270,10 @@ impl World {
             return Ok(());
         }
         let mut send = Vec::new();
-        let said = self.clients[client].nbd.received(bytes, &mut send);
+        let said = match &mut self.clients[client].protocol {
+            Protocol::Nbd(nbd) => nbd.received(bytes, &mut send),
+            Protocol::Iscsi(iscsi) => iscsi.received(bytes, &mut send),
+        };
         send.into_iter().for_each(|bytes| self.send_to_server(connection, bytes));
         for said in said {
             match said {
@@ -212,7 +281,7 @@ impl World {
                 Said::NoExport => self.client_leaves(client),
                 Said::Reply { cookie, error, data } => self.replied(client, cookie, error, &data)?,
                 Said::Nonsense => {
-                    let detail = format!("node {node} does not speak NBD to client {client}");
+                    let detail = format!("node {node} does not speak client {client}'s protocol");
                     return Err(Failure::new(Checker::NoError, detail));
                 }
             }
@@ -227,6 +296,15 @@ impl World {
         let Some(request) = self.clients[client].requests.remove(&cookie) else {
             return Err(fail("answered twice, or never sent".into()));
         };
+        if let Some((cell, Some(write))) = request.cell
+            && (error == 0 || error == MISCOMPARE)
+        {
+            return self.compared(client, &request, cell, (error == 0).then_some(write));
+        }
+        if error == NOT_BEGUN {
+            request.tickets.into_iter().for_each(|ticket| self.history.refused(ticket));
+            return Ok(());
+        }
         if error == NO_SPACE && self.options.small_disks {
             self.note(|| format!("client {client}: no space for {cookie}"));
             self.watch.refused += 1;
@@ -252,11 +330,36 @@ impl World {
             }
             read.push(words[0]);
         }
+        if let (Some((cell, None)), [value]) = (request.cell, &read[..]) {
+            self.clients[client].known.insert(cell, *value);
+        }
         self.note(|| format!("client {client} gets {cookie}: {read:?}"));
         self.watch.answered += 1;
         for (n, ticket) in request.tickets.into_iter().enumerate() {
             self.history.answered(ticket, read.get(n).copied());
         }
+        Ok(())
+    }
+
+    /// A compare and write is answered: with what it wrote, or that it found something else.
+    fn compared(
+        &mut self,
+        client: usize,
+        request: &Request,
+        cell: usize,
+        wrote: Option<Value>,
+    ) -> Result<(), Failure> {
+        self.note(|| format!("client {client} compared cell {cell}: {wrote:?}"));
+        self.watch.answered += 1;
+        let known = &mut self.clients[client].known;
+        match wrote {
+            Some(value) => {
+                self.watch.swapped += 1;
+                known.insert(cell, value);
+            }
+            None => drop(known.remove(&cell)),
+        }
+        request.tickets.iter().for_each(|ticket| self.history.compared(*ticket, wrote.is_some()));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use holdfast_cluster::{
 };
 use holdfast_engine::{DiskOpen, Input};
 use holdfast_store::{DiskIdentity, OpenReport};
-use holdfast_types::{Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
+use holdfast_types::{ConnectionId, Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub enum Then {
     Open(DiskIdentity),
     /// The disk is wiped and starts anew.
     Wipe(u64),
+    /// Whether a session may write.
+    Register(ConnectionId),
     /// Nobody waits.
     Nothing,
 }
@@ -182,6 +184,8 @@ impl World {
                 let (cluster, disk) = (self.control.map.cluster, self.nodes[&node].disk_id);
                 self.format(node, DiskIdentity { cluster, node, disk, incarnation, boot_nonce: nonce })
             }
+            (Then::Register(connection), Ok(_)) => self.input(node, Input::SessionRegistered(connection)),
+            (Then::Register(connection), Err(_)) => self.input(node, Input::SessionMoved(connection)),
             (Then::Nothing, _) => Ok(()),
             (then, result) => Err(Failure::new(
                 Checker::NoError,

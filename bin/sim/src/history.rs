@@ -1,5 +1,7 @@
 //! What clients saw, and whether a register would have shown it: linearizability, cell by cell.
 //!
+//! A compare and write takes effect, or finds something else, at one moment between its sending and its answer.
+//!
 //! A cell is the unit of atomicity that is checked: a block, or a sector of a block that is written in sectors. A
 //! write that was never answered may have happened at any moment after it was sent, or never; once a read showed it,
 //! it has happened. The check is complete: it follows every order of the open operations that explains what was
@@ -20,6 +22,15 @@ pub enum Action {
     Write(Value),
     /// It read; None: not answered yet.
     Read(Option<Value>),
+    /// It wrote if the cell held what it expected; whether it did, once that is answered.
+    CompareAndWrite {
+        /// What it expected.
+        expect: Value,
+        /// What it wrote in that case.
+        write: Value,
+        /// The answer.
+        done: Option<bool>,
+    },
 }
 
 /// An operation on one cell.
@@ -97,6 +108,15 @@ impl History {
         }
     }
 
+    /// A compare and write is answered.
+    pub fn compared(&mut self, ticket: Ticket, equal: bool) {
+        self.answered(ticket, None);
+        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
+        if let Some(Operation { action: Action::CompareAndWrite { done, .. }, .. }) = operation {
+            *done = Some(equal);
+        }
+    }
+
     /// An operation is refused.
     pub fn refused(&mut self, ticket: Ticket) {
         let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
@@ -110,15 +130,23 @@ impl History {
 }
 
 fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
-    let seen: BTreeSet<Value> = operations
-        .iter()
-        .filter_map(|o| if let Action::Read(value) = o.action { value } else { None })
-        .collect();
-    // An unanswered read says nothing; an unanswered write that nobody saw need not have happened.
-    let matters = |o: &Operation| {
-        !o.refused
-            && (o.answered.is_some() || matches!(o.action, Action::Write(value) if seen.contains(&value)))
+    let shown = |o: &Operation| match o.action {
+        Action::Read(value) => value,
+        Action::CompareAndWrite { expect, done: Some(true), .. } => Some(expect),
+        _ => None,
     };
+    let seen: BTreeSet<Value> = operations.iter().filter_map(shown).collect();
+    // One that found something else may have found anything.
+    let unequal = |o: &Operation| matches!(o.action, Action::CompareAndWrite { done: Some(false), .. });
+    let any_unequal = operations.iter().any(unequal);
+    // An unanswered read says nothing; an unanswered write that nobody saw need not have happened.
+    let may_matter = |o: &Operation| match o.action {
+        Action::Write(value) | Action::CompareAndWrite { write: value, .. } => {
+            any_unequal || seen.contains(&value)
+        }
+        Action::Read(_) => false,
+    };
+    let matters = |o: &Operation| !o.refused && (o.answered.is_some() || may_matter(o));
     let mut moments: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
     for (index, operation) in operations.iter().enumerate().filter(|(_, o)| matters(o)) {
         moments.insert(operation.sent, (index, false));
@@ -158,7 +186,11 @@ fn close(
             let after = match operations[*index].action {
                 Action::Write(written) => written,
                 Action::Read(Some(read)) if read == value => value,
-                Action::Read(_) => continue,
+                Action::CompareAndWrite { expect, write, done } if done != Some(false) && value == expect => {
+                    write
+                }
+                Action::CompareAndWrite { expect, done: Some(false), .. } if value != expect => value,
+                Action::Read(_) | Action::CompareAndWrite { .. } => continue,
             };
             let mut done = done.clone();
             done.push(*index);

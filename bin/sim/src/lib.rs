@@ -17,6 +17,7 @@ pub mod failure;
 pub mod faults;
 pub mod finish;
 pub mod history;
+pub mod iscsi;
 pub mod nbd;
 pub mod net;
 pub mod node;

@@ -23,6 +23,8 @@ pub struct Summary {
     pub activations: u64,
     /// Copies that were resynced.
     pub resyncs: u64,
+    /// Sectors that were compared, found equal and written.
+    pub swapped: u64,
     /// Comparisons of copies that ended under faults.
     pub checks: u64,
     /// Simulated time, in milliseconds.
@@ -31,10 +33,10 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, refused, activations, resyncs, checks, simulated_ms } = self;
+        let Summary { answered, refused, activations, resyncs, swapped, checks, simulated_ms } = self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {checks} checks in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks in {simulated_ms} ms"
         )
     }
 }
@@ -72,6 +74,7 @@ impl World {
             refused: self.watch.refused,
             activations: self.watch.activations,
             resyncs: self.watch.resyncs,
+            swapped: self.watch.swapped,
             checks: self.watch.checks,
             simulated_ms: self.queue.now().0 / 1_000_000,
         }

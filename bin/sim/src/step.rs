@@ -7,7 +7,7 @@ use crate::finish::UNDER_WAY;
 use crate::world::World;
 use bytes::Bytes;
 use holdfast_cluster::Command;
-use holdfast_engine::{Input, Output};
+use holdfast_engine::{Input, Output, Registration};
 use holdfast_types::{Duration, NodeId};
 
 impl World {
@@ -197,8 +197,17 @@ impl World {
                 }
             }
             Output::Event(event) => self.watch_event(node, &event)?,
-            // Of initiators with a nexus; NBD has none.
-            Output::RegisterSession { .. } | Output::EndSession(_) | Output::SessionFenced { .. } => {}
+            Output::RegisterSession { connection, registration } => {
+                let Registration { nexus, volume, gateway, session, seen } = registration;
+                let command = Command::RegisterSession { nexus, gateway, session, volume, seen };
+                self.call(node, command, Then::Register(connection));
+            }
+            Output::EndSession(registration) => {
+                let Registration { nexus, volume, gateway, session, .. } = registration;
+                self.call(node, Command::EndSession { nexus, gateway, session, volume }, Then::Nothing);
+            }
+            // No initiator port comes again, so that no session is fenced but with its node.
+            Output::SessionFenced { .. } => {}
         }
         Ok(())
     }

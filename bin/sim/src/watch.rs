@@ -31,6 +31,8 @@ pub struct Watch {
     pub activations: u64,
     /// Resyncs that ended.
     pub resyncs: u64,
+    /// Sectors that were compared, found equal and written.
+    pub swapped: u64,
     /// Comparisons of copies that ended while everything went on.
     pub checks: u64,
     activated: BTreeMap<(SegmentKey, Epoch), (NodeId, Option<ProcessIncarnation>)>,

@@ -30,6 +30,8 @@ const SMALL_DISK_EXTENTS: u32 = 4;
 const POOL: &str = "default";
 /// How large control believes the disks to be: volumes are thin, the simulated disks are small.
 const CLAIMED_BYTES: u64 = 1 << 40;
+/// One client in so many speaks iSCSI.
+const ISCSI_ONE_IN: usize = 4;
 const VOLUME_BYTES: u64 = 2 << 30;
 /// How long the cluster may take to start.
 const SET_UP_WITHIN: Duration = Duration::from_secs(10);
@@ -198,7 +200,8 @@ impl World {
         let error = |e| Failure::new(Checker::NoError, format!("the volume cannot be made: {e}"));
         self.control.apply(volume).map_err(error)?;
         for client in 0..nodes.len() * CLIENTS_PER_NODE {
-            self.clients.push(Client::new(nodes[client % nodes.len()]));
+            let kind = if client % ISCSI_ONE_IN == 0 { FrontEndKind::Iscsi } else { FrontEndKind::Nbd };
+            self.clients.push(Client::new(nodes[client % nodes.len()], kind));
             self.queue.after(Duration::from_millis(self.rng.below(50)), Event::Think { client });
         }
         self.run_until(SET_UP_WITHIN, "every segment is active", World::all_copies_in_set)
@@ -348,7 +351,8 @@ impl World {
         if let Some(process) = self.node(node).process.as_mut() {
             process.connections.insert(connection);
         }
-        let opening = Opening { kind: FrontEndKind::Nbd, portal: String::new(), entropy: [0; 32] };
+        let kind = self.clients[client].kind();
+        let opening = Opening { kind, portal: String::new(), entropy: [0; 32] };
         self.input(node, Input::SessionOpened { connection, opening })?;
         Ok(Some(connection))
     }

@@ -1,6 +1,7 @@
 use super::*;
 
-/// Each step is a sending (`w3`, `r`) or the answer to the n-th sending (`0`, or `1=3` for a read that read 3).
+/// Each step is a sending (`w3`, `r`, `c3>4` for 4 if it is 3) or the answer to the n-th sending (`0`, or `1=3` for a
+/// read that read 3, `1=yes` and `1=no` for a comparison).
 fn explained(steps: &[&str]) -> bool {
     let mut history = History::default();
     let mut tickets = Vec::new();
@@ -9,6 +10,13 @@ fn explained(steps: &[&str]) -> bool {
             tickets.push(history.sent(0, 0, Action::Read(None), false));
         } else if let Some(value) = step.strip_prefix('w') {
             tickets.push(history.sent(0, 0, Action::Write(value.parse().expect("a number")), false));
+        } else if let Some((expect, write)) = step.strip_prefix('c').and_then(|s| s.split_once('>')) {
+            let number = |text: &str| text.parse().expect("a number");
+            let (expect, write) = (number(expect), number(write));
+            let action = Action::CompareAndWrite { expect, write, done: None };
+            tickets.push(history.sent(0, 0, action, false));
+        } else if let Some((which, answer @ ("yes" | "no"))) = step.split_once('=') {
+            history.compared(tickets[which.parse::<usize>().expect("a number")], answer == "yes");
         } else {
             let (which, read) = step.split_once('=').unwrap_or((step, "0"));
             let which: usize = which.parse().expect("a number");
@@ -45,4 +53,22 @@ fn an_unanswered_write_may_happen_late_but_never_comes_and_goes() {
 fn two_zeroes_under_way_are_two_writes() {
     assert!(explained(&["w1", "0", "w0", "w0", "r", "3=0", "w2", "4", "r", "5=0"]));
     assert!(!explained(&["w1", "0", "w0", "r", "2=0", "w2", "3", "r", "4=0"]));
+}
+
+#[test]
+fn a_comparison_sees_what_a_read_would_see_and_writes_at_that_moment() {
+    assert!(explained(&["w1", "0", "c1>2", "1=yes", "r", "2=2"]));
+    assert!(explained(&["w1", "0", "c3>2", "1=no", "r", "2=1"]));
+    assert!(!explained(&["w1", "0", "c1>2", "1=no"]));
+    assert!(!explained(&["w1", "0", "c3>2", "1=yes"]));
+    assert!(!explained(&["w1", "0", "c3>2", "1=no", "r", "2=2"]));
+    assert!(!explained(&["w1", "0", "c1>2", "1=yes", "c1>3", "2=yes"]), "only one of two can win");
+    assert!(explained(&["w1", "0", "c1>2", "c1>3", "2=yes", "1=no", "r", "3=3"]));
+}
+
+#[test]
+fn an_unanswered_comparison_may_have_written_which_makes_another_one_fail() {
+    assert!(explained(&["w1", "0", "c1>2", "c1>3", "2=no", "w4", "3", "r", "4=4"]));
+    assert!(explained(&["w1", "0", "c1>2", "c1>3", "2=yes", "r", "3=3"]));
+    assert!(!explained(&["w1", "0", "c1>2", "c1>3", "2=yes", "r", "3=2"]));
 }
