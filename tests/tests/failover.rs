@@ -189,6 +189,10 @@ fn planned_restart(cluster: &mut Cluster, node: usize, what: &str, firsts: &[u64
     );
     cluster.start_node(node);
     cluster.wait_healthy();
+    // Written when all was written back in time; a stop that is cut off leaves none.
+    let events = cluster.json(node, &["events", "--last", "1000"]);
+    let is_clean = events.as_array().is_some_and(|all| all.iter().any(|e| e["kind"] == "node-stopped"));
+    assert!(is_clean, "the stop of {what} took {ended:?} and was cut off: {events}");
     let reports: Vec<_> = writers.into_iter().map(Writer::stop).collect();
     let stall = reports.iter().map(|r| r.longest_wait_since(moment)).max().unwrap_or_default();
     println!(

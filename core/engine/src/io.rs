@@ -129,7 +129,7 @@ pub enum Input {
         /// Which segment.
         segment: SegmentKey,
     },
-    /// Write everything back to the extents.
+    /// Write back to the extents what is committed now.
     Checkpoint,
     /// The time of `next_timer` has come.
     Timer,

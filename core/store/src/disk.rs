@@ -17,7 +17,7 @@ use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BLOCK_BYTES, BlockIndex, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, ImageBlock,
+    BLOCK_BYTES, BlockIndex, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, ImageBlock, Lsn,
     OrderToken, SegmentKey, StoreOrder, StoreOutcome, StoreRefusal, Time,
 };
 
@@ -69,8 +69,8 @@ pub(crate) struct Disk {
     /// Those of them whose extent was left out of a round, until the next one that takes everything.
     pub postponed: BTreeMap<(SegmentKey, u32), Vec<u64>>,
     pub round: Option<Round>,
-    /// Write everything back, until nothing is left.
-    pub checkpoint: bool,
+    /// Of a checkpoint: the copies, each with its life and how far it is to be in place, that are not yet.
+    pub checkpoint: Vec<(SegmentKey, u64, Lsn)>,
     /// Write back: the timer fired.
     pub writeback_due: bool,
     pub last_commit: Time,
@@ -278,13 +278,19 @@ impl Disk {
         }
     }
 
-    pub(crate) fn is_quiescent(&self) -> bool {
-        self.failed
-            || (self.purposes.is_empty()
-                && self.journal.is_idle()
-                && self.round.is_none()
-                && self.jobs.is_empty()
-                && self.dirty.is_empty())
+    /// Begins a checkpoint of what is committed now: who goes on writing does not make it longer.
+    pub(crate) fn begin_checkpoint(&mut self) {
+        let dirty = self.dirty.iter().filter_map(|key| Some((*key, self.segments.get(key)?)));
+        self.checkpoint = dirty.map(|(key, s)| (key, s.life, s.commit.min(s.durable))).collect();
+    }
+
+    /// Forgets what of the checkpoint is in place by now, and what cannot be: it has no room, or its copy is gone.
+    pub(crate) fn advance_checkpoint(&mut self) {
+        let (segments, postponed) = (&self.segments, &self.postponed);
+        self.checkpoint.retain(|(key, life, target)| {
+            segments.get(key).is_some_and(|s| s.life == *life && s.settled < *target)
+                && !postponed.keys().any(|(k, _)| k == key)
+        });
     }
 }
 

@@ -217,16 +217,16 @@ impl Store {
         self.disk().map(Disk::usage).unwrap_or_default()
     }
 
-    /// Writes everything back now, for a clean stop.
+    /// Writes back what is committed now, for a clean stop: [`Store::is_checkpointed`] says when that is done.
     pub fn checkpoint(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         if let Some(disk) = self.disk_mut() {
-            disk.checkpoint = true;
+            disk.begin_checkpoint();
             disk.pump(now, out);
         }
     }
 
-    /// Whether nothing is under way and nothing is left to write back.
-    pub fn is_quiescent(&self) -> bool {
-        self.disk().is_none_or(Disk::is_quiescent)
+    /// Whether all that was committed when [`Store::checkpoint`] was called is in place.
+    pub fn is_checkpointed(&self) -> bool {
+        self.disk().is_none_or(|d| d.failed || d.checkpoint.is_empty())
     }
 }

@@ -169,7 +169,7 @@ impl Disk {
             extent_waiters: BTreeMap::new(),
             postponed: BTreeMap::new(),
             round: None,
-            checkpoint: false,
+            checkpoint: Vec::new(),
             writeback_due: false,
             last_commit: Time::default(),
             dirty: BTreeSet::new(),

@@ -20,10 +20,11 @@ impl Disk {
         if self.round.is_some() {
             return;
         }
+        self.advance_checkpoint();
         let half = self.config.dirty_limit_bytes as u64 / 2;
         let full = self.ring.used() > self.ring.capacity() / 2;
         let all = self.writeback_due
-            || self.checkpoint
+            || !self.checkpoint.is_empty()
             || (!self.dirty.is_empty() && (full || self.dirty_bytes() > half || self.log_memory > half));
         if !all && self.extent_waiters.is_empty() {
             return;
@@ -43,7 +44,7 @@ impl Disk {
         }
         if extents.is_empty() {
             self.last_commit = now;
-            self.checkpoint = false;
+            self.checkpoint.clear();
             // Nothing of these extents waits any more, or their segments are gone.
             let waiting = core::mem::take(&mut self.extent_waiters);
             waiting.into_values().flatten().for_each(|id| self.extent_written(id, out));

@@ -184,7 +184,7 @@ fn a_failed_flush_fails_the_disk_for_good_and_for_all() {
     assert_eq!(rig.run(key(1), read(0, 1)), refused);
     let activity = DiskActivity::Journal;
     assert_eq!(rig.events, [StoreEvent::DiskFailed { activity, fault: Some(DiskFault::Io(5)) }]);
-    assert!(!rig.store.is_open() && rig.store.is_quiescent());
+    assert!(!rig.store.is_open() && rig.store.is_checkpointed());
 }
 
 #[test]
@@ -459,8 +459,30 @@ fn nothing_is_left_to_do_after_a_checkpoint() {
     }
     rig.call(|s, now, out| s.checkpoint(now, out));
     rig.settle();
-    assert!(rig.store.is_quiescent());
+    assert!(rig.store.is_checkpointed());
     assert_eq!((rig.store.usage().dirty_bytes, rig.store.next_timer()), (0, None));
+}
+
+#[test]
+fn a_checkpoint_ends_although_its_owner_goes_on_writing() {
+    let mut rig = rig();
+    for lsn in 1..=10 {
+        put(&mut rig, write(1, lsn, lsn as u32 * 300, 2));
+    }
+    rig.call(|s, now, out| s.checkpoint(now, out));
+    assert!(!rig.store.is_checkpointed());
+    let mut lsn = 10;
+    while !rig.store.is_checkpointed() {
+        // A record is in the log, and committed, between any two answers of the disk.
+        lsn += 1;
+        rig.order(key(0), append(vec![write(1, lsn, lsn as u32 % 8 * 300, 1)]));
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn - 1) });
+        rig.step();
+        assert!(lsn < 200, "the checkpoint goes on for ever");
+    }
+    let usage = rig.store.usage();
+    assert!(usage.extents_total - usage.extents_free >= 10, "each of ten records has its extent");
+    assert!(usage.dirty_bytes > 0, "the owner went on");
 }
 
 #[test]

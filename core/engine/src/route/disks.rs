@@ -123,7 +123,7 @@ impl Engine {
         }
     }
 
-    /// Writes everything back, for a clean stop.
+    /// Writes back what is committed now, for a clean stop.
     pub(crate) fn checkpoint(&mut self, now: Time, out: &mut Outputs) {
         let disks: Vec<DiskId> = self.disks.slots.keys().copied().collect();
         for disk in disks {
@@ -131,9 +131,9 @@ impl Engine {
         }
     }
 
-    /// Whether every store has written everything back.
-    pub fn is_quiescent(&self) -> bool {
-        self.disks.slots.values().all(|s| s.phase == Phase::Refused || s.store.is_quiescent())
+    /// Whether every store has written back what was committed when [`crate::Input::Checkpoint`] came.
+    pub fn is_checkpointed(&self) -> bool {
+        self.disks.slots.values().all(|s| s.phase == Phase::Refused || s.store.is_checkpointed())
     }
 
     /// Whether the copies on this disk count: it is open, and control has accepted this opening of it.

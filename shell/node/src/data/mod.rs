@@ -108,8 +108,8 @@ pub enum Order {
     Peers(BTreeMap<NodeId, SocketAddr>),
     /// How the engine is.
     Status(oneshot::Sender<EngineStatus>),
-    /// Answered when the engine has written everything back, after [`Input::Checkpoint`].
-    WhenQuiescent(oneshot::Sender<()>),
+    /// Answered when the engine has written back what was committed at [`Input::Checkpoint`].
+    WhenCheckpointed(oneshot::Sender<()>),
 }
 
 /// The way to the data thread. The orders' queue is unbounded: there are few of them, and none carries data.
@@ -144,11 +144,11 @@ impl DataHandle {
         self.order(Order::Attach { disk, path, open, answer });
         wait.await.ok()
     }
-    /// Writes everything back to the extents.
+    /// Writes back to the extents what is committed now.
     pub async fn checkpoint(&self) {
         let (answer, wait) = oneshot::channel();
         self.input(Input::Checkpoint);
-        self.order(Order::WhenQuiescent(answer));
+        self.order(Order::WhenCheckpointed(answer));
         let _ = wait.await;
     }
 }
@@ -203,7 +203,7 @@ struct DataThread {
     links: Links,
     orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<Report>,
-    quiescent: Vec<oneshot::Sender<()>>,
+    checkpoints: Vec<oneshot::Sender<()>>,
 }
 
 impl DataThread {
@@ -226,7 +226,7 @@ impl DataThread {
             inbox,
             orders,
             reports,
-            quiescent: Vec::new(),
+            checkpoints: Vec::new(),
         })
     }
 
@@ -268,8 +268,8 @@ impl DataThread {
             self.disks.kick();
             self.links.flush();
             self.listening.end_of_burst(|connection| self.engine.wants_input(connection));
-            if !self.quiescent.is_empty() && self.engine.is_quiescent() {
-                for answer in self.quiescent.drain(..) {
+            if !self.checkpoints.is_empty() && self.engine.is_checkpointed() {
+                for answer in self.checkpoints.drain(..) {
                     let _ = answer.send(());
                 }
             }
@@ -312,7 +312,7 @@ impl DataThread {
             }
             Order::Peers(peers) => self.links.set_peers(peers),
             Order::Status(answer) => drop(answer.send(self.engine.status())),
-            Order::WhenQuiescent(answer) => self.quiescent.push(answer),
+            Order::WhenCheckpointed(answer) => self.checkpoints.push(answer),
             Order::Attach { disk, path, open, answer } => {
                 if let Some(old) = self.slots.remove(&disk) {
                     self.disk_of.remove(&old);
