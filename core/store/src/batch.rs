@@ -119,9 +119,6 @@ impl Journal {
         self.holds.insert(self.next_hold, sequence);
         self.next_hold
     }
-    pub(crate) fn is_idle(&self) -> bool {
-        self.urgent.is_empty() && self.copies.is_empty() && self.normal.is_empty() && self.in_flight.is_none()
-    }
     /// The copies whose end waits to become durable.
     pub(crate) fn dropping(&self) -> impl Iterator<Item = SegmentKey> {
         let in_flight = self.in_flight.iter().flat_map(|b| &b.completions);
