@@ -71,7 +71,8 @@ pub(crate) struct Job {
     /// Which slots, or which record, a disk order reads for.
     pub reads: BTreeMap<u64, Vec<usize>>,
     pub next_read: u64,
-    /// The committed position when a block was resolved last.
+    /// The committed position when the blocks were listed: each shows that state or a later one. It stays when some are
+    /// looked at again, as the others are not.
     pub at: Lsn,
 }
 
@@ -183,7 +184,6 @@ impl Disk {
             return;
         }
         let at = entry.and_then(|e| e.location).map(|l| self.superblock.layout.extent_offset(l));
-        job.at = job.at.max(segment.commit);
         match &mut job.kind {
             JobKind::Status { range, present } => {
                 let part = by_extent(*range).find(|(e, _)| *e == extent).map(|(_, p)| p);
@@ -196,9 +196,11 @@ impl Disk {
             }
             JobKind::Image { since, .. } if job.slots.is_empty() => {
                 let floor = if entry.is_none() { segment.floor } else { Lsn(0) };
+                job.at = segment.commit;
                 job.slots = slots_above(segment, page, extent, *since, floor);
             }
             JobKind::Digest { .. } if job.slots.is_empty() => {
+                job.at = segment.commit;
                 job.slots = slots_above(segment, page, extent, Lsn(0), Lsn(0));
             }
             JobKind::Heal { .. } => return self.place_heal(id, extent),

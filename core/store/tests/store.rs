@@ -534,3 +534,21 @@ fn writing_back_keeps_few_orders_at_the_disk() {
     assert!(steps > 60, "{steps} steps write sixty blocks back");
     assert!((8..=17).contains(&most), "{most} orders were with the disk at once");
 }
+
+#[test]
+fn a_digest_does_not_claim_a_later_state_because_one_block_was_looked_at_again() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 1));
+    put(&mut rig, write(1, 2, 1, 1));
+    rig.idle();
+    // The first look at block 0 fails, so that there is a second one.
+    let blocks = rig.disk.size() / BLOCK_BYTES as u64;
+    let in_place = (0..blocks).rev().find(|n| rig.disk.peek(*n)[..] == content(0, 1, 1)[..]);
+    rig.disk.flip_bit(in_place.expect("it is in place") * BLOCK_BYTES as u64, 0);
+    let digest = rig.order(key(0), StoreOrder::Digest { extent: ExtentIndex(0) });
+    rig.order(key(0), append(vec![write(1, 3, 1, 1)]));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(3) });
+    rig.settle();
+    let Some(StoreOutcome::Digest { at, blocks }) = rig.outcomes.remove(&digest) else { panic!("no digest") };
+    assert_eq!((at, blocks[1].lsn), (Lsn(2), Lsn(2)), "{blocks:?}");
+}
