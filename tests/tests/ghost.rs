@@ -121,6 +121,24 @@ fn a_frozen_gateways_write_does_not_land_once_its_node_was_declared_down() {
 }
 
 #[test]
+fn an_iscsi_initiator_that_stayed_with_a_frozen_node_keeps_its_session() {
+    let (mut cluster, frozen, other) = start();
+    let mut session = log_in(&cluster, frozen, ISID);
+    session.write(0, &content(0, 2), LIMIT).expect("a write before");
+    for version in [3, 4] {
+        freeze(&mut cluster, frozen);
+        session.begin_write(0, &content(0, version)).expect("the socket takes the write");
+        until("the frozen node is declared down", LIMIT, || node_is_down(&cluster, other, frozen));
+        cluster.signal(frozen, Signal::Cont);
+        session.end_write(LIMIT).expect("the write is answered over the connection that was there before");
+        assert_stays(&cluster, other, version);
+        cluster.wait_healthy();
+    }
+    session.write(0, &content(0, 5), LIMIT).expect("the session goes on");
+    assert_stays(&cluster, other, 5);
+}
+
+#[test]
 fn an_nbd_client_that_hung_up_on_a_frozen_node_finds_nothing_of_it_later() {
     let (mut cluster, frozen, other) = start();
     let mut before = Client::connect(cluster.address(frozen), VOLUME, LIMIT).expect("the export opens");

@@ -10,7 +10,7 @@ use crate::world::World;
 use holdfast_cluster::{
     ClusterMap, Command, CommandOf, CommandResult, NodeState, Single, apply, plan_grants,
 };
-use holdfast_engine::{DiskOpen, Input};
+use holdfast_engine::{DiskOpen, Input, Registration};
 use holdfast_store::{DiskIdentity, OpenReport};
 use holdfast_types::{ConnectionId, Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ pub enum Then {
     /// The disk is wiped and starts anew.
     Wipe(u64),
     /// Whether a session may write.
-    Register(ConnectionId),
+    Register(ConnectionId, Registration),
     /// Nobody waits.
     Nothing,
 }
@@ -184,8 +184,10 @@ impl World {
                 let (cluster, disk) = (self.control.map.cluster, self.nodes[&node].disk_id);
                 self.format(node, DiskIdentity { cluster, node, disk, incarnation, boot_nonce: nonce })
             }
-            (Then::Register(connection), Ok(_)) => self.input(node, Input::SessionRegistered(connection)),
-            (Then::Register(connection), Err(_)) => self.input(node, Input::SessionMoved(connection)),
+            (Then::Register(connection, registration), Ok(_)) => {
+                self.input(node, Input::SessionRegistered { connection, registration })
+            }
+            (Then::Register(connection, _), Err(_)) => self.input(node, Input::SessionMoved(connection)),
             (Then::Nothing, _) => Ok(()),
             (then, result) => Err(Failure::new(
                 Checker::NoError,

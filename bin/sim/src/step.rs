@@ -198,9 +198,12 @@ impl World {
             }
             Output::Event(event) => self.watch_event(node, &event)?,
             Output::RegisterSession { connection, registration } => {
-                let Registration { nexus, volume, gateway, session, seen } = registration;
-                let command = Command::RegisterSession { nexus, gateway, session, volume, seen };
-                self.call(node, command, Then::Register(connection));
+                let Registration { nexus, volume, gateway, session, seen, renews } = registration.clone();
+                let command = match renews {
+                    None => Command::RegisterSession { nexus, gateway, session, volume, seen },
+                    Some(was) => Command::RenewSession { nexus, gateway, session, volume, was },
+                };
+                self.call(node, command, Then::Register(connection, registration));
             }
             Output::EndSession(registration) => {
                 let Registration { nexus, volume, gateway, session, .. } = registration;

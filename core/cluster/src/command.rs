@@ -90,6 +90,9 @@ pub enum CommandOf<B> {
     SetChap { chap: Option<Chap> },
     /// Several at once: each succeeds or is refused on its own. -> `Batch`
     Batch(B),
+    /// A session that was registered under the gateway's number `was` goes on under a later one: its node was taken
+    /// for dead, and its initiator stayed. -> `Fence`
+    RenewSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId, was: GatewayId },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

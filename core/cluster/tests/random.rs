@@ -160,6 +160,12 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
             Single::SegmentFreed { segment: *key, disk: disk(node) }
         }
         Step::Plan => return plan_grants(map, &BTreeSet::new()).grants,
+        Step::Session(nexus, n, session) if session % 4 == 3 => {
+            let gateway = GatewayId { node: NodeId(n), incarnation: run(n) };
+            let was = GatewayId { incarnation: ProcessIncarnation(run(n).0.saturating_sub(1)), ..gateway };
+            let (nexus, session) = (format!("x{nexus}"), SessionId(u64::from(session)));
+            Single::RenewSession { nexus, gateway, session, volume: volume(map, session.0 as u8), was }
+        }
         Step::Session(nexus, n, session) => Single::RegisterSession {
             nexus: format!("x{nexus}"),
             gateway: GatewayId { node: NodeId(n), incarnation: run(n) },

@@ -106,7 +106,12 @@ pub enum Input {
     /// An initiator's connection is gone.
     SessionClosed(ConnectionId),
     /// Control knows of a session, and every earlier session of its nexus is fenced: it may write.
-    SessionRegistered(ConnectionId),
+    SessionRegistered {
+        /// Which.
+        connection: ConnectionId,
+        /// What was asked for.
+        registration: Registration,
+    },
     /// The session's nexus has logged in through another gateway meanwhile.
     SessionMoved(ConnectionId),
     /// Put a fence against a session into the log of a segment that this node owns.
@@ -158,6 +163,8 @@ pub struct Registration {
     /// The version of the map that this node knew when the initiator logged in: what was registered later is not
     /// superseded by this.
     pub seen: u64,
+    /// The number under which the session is registered already, and has to go on under `gateway`.
+    pub renews: Option<GatewayId>,
 }
 
 /// How an initiator connected.
@@ -211,8 +218,8 @@ pub enum Output {
         /// What.
         command: SegmentCommand,
     },
-    /// Register a session with control and have every earlier session of its nexus fenced, before it writes
-    /// (replication.md R9). Answered by [`Input::SessionRegistered`] or [`Input::SessionMoved`].
+    /// Register a session with control, or renew its registration, and have every earlier session of its nexus
+    /// fenced, before it writes (replication.md R9). Answered by [`Input::SessionRegistered`] or [`Input::SessionMoved`].
     RegisterSession {
         /// The shell's name for it.
         connection: ConnectionId,

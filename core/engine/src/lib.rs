@@ -126,7 +126,9 @@ impl Engine {
             Input::SessionBytes { connection, bytes } => self.session_bytes(now, connection, bytes, out),
             Input::SessionTakes { connection, takes } => self.session_takes(now, connection, takes, out),
             Input::SessionClosed(connection) => self.session_closed(now, connection, out),
-            Input::SessionRegistered(connection) => self.session_registered(now, connection, out),
+            Input::SessionRegistered { connection, registration } => {
+                self.session_registered(now, connection, registration, out)
+            }
             Input::SessionMoved(connection) => self.session_moved(now, connection, out),
             Input::FenceSession { number, segment, gateway, session } => {
                 self.fence_session(now, number, segment, (gateway, session), out);

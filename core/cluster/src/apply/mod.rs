@@ -110,6 +110,9 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         }
         CommandOf::SetChap { chap } => sessions::set_chap(map, chap),
         CommandOf::Batch(_) => Err(CommandError::NestedBatch),
+        CommandOf::RenewSession { nexus, gateway, session, volume, was } => {
+            sessions::renew(map, SessionKey { nexus, volume }, FenceTarget { gateway, session }, was)
+        }
     }
 }
 

@@ -46,6 +46,38 @@ pub(super) fn register(map: &mut ClusterMap, key: SessionKey, me: FenceTarget, s
     Ok((SingleResult::Fence(have.unfenced.clone()), Changed::Yes))
 }
 
+/// A session goes on under its gateway's next number if its initiator cannot have gone on elsewhere meanwhile: no
+/// later login took its nexus' place, and no session of the same initiator is, or was, on the volume over another
+/// node. With several paths the initiator may have changed to another one without a word to anybody.
+pub(super) fn renew(map: &mut ClusterMap, key: SessionKey, me: FenceTarget, was: GatewayId) -> Outcome {
+    let superseded = CommandError::NoSuchSession { node: me.gateway.node, session: me.session.0 };
+    let is_elsewhere = map.sessions.iter().any(|(k, s)| is_other_path((k, s), &key, me.gateway));
+    let forgotten = map.sessions_forgotten;
+    let Some(have) = map.sessions.get_mut(&key).filter(|s| !s.ended && s.session == me.session) else {
+        return Err(superseded);
+    };
+    if have.gateway == me.gateway {
+        return Ok((SingleResult::Fence(have.unfenced.clone()), Changed::No));
+    }
+    if have.gateway != was || is_elsewhere || have.registered < forgotten {
+        return Err(superseded);
+    }
+    have.gateway = me.gateway;
+    Ok((SingleResult::Fence(have.unfenced.clone()), Changed::Yes))
+}
+
+/// Whether a session is of the initiator of `key`, to the same volume, over another node than the gateway's.
+fn is_other_path((other, session): (&SessionKey, &Session), key: &SessionKey, gateway: GatewayId) -> bool {
+    other.volume == key.volume
+        && session.gateway.node != gateway.node
+        && initiator(&other.nexus) == initiator(&key.nexus)
+}
+
+/// The initiator's part of a nexus: `NAME,i,0xISID` (RFC 7143 4.2.7.1).
+fn initiator(nexus: &str) -> &str {
+    nexus.rsplit_once(",i,").map_or(nexus, |(name, _)| name)
+}
+
 /// Of the sessions that ended, the oldest beyond the limit are forgotten, and with each who came before it.
 fn forget_old_ended(map: &mut ClusterMap) {
     let ended = map.sessions.iter().filter(|(_, s)| s.ended);
@@ -54,8 +86,12 @@ fn forget_old_ended(map: &mut ClusterMap) {
     }
     let oldest = ended.min_by_key(|(_, s)| s.registered).map(|(key, s)| (key.clone(), s.registered));
     if let Some((key, registered)) = oldest {
-        map.sessions.remove(&key);
-        map.sessions_forgotten = map.sessions_forgotten.max(registered);
+        if let Some(gone) = map.sessions.remove(&key) {
+            // The initiator's other sessions are not renewed any more: that one may have written later than they did.
+            let is_path = |(k, s): (&SessionKey, &Session)| is_other_path((k, s), &key, gone.gateway);
+            let until = if map.sessions.iter().any(is_path) { map.version + 1 } else { registered };
+            map.sessions_forgotten = map.sessions_forgotten.max(until);
+        }
     }
 }
 

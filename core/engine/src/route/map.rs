@@ -25,7 +25,7 @@ impl Engine {
     pub(crate) fn gateway_renewed(&mut self, now: Time, run: ProcessIncarnation, out: &mut Outputs) {
         // Sessions that have to be registered first are held before the gateway sends anything.
         self.gateway.renew(run);
-        self.register_or_end_all(now, out);
+        self.register_all(now, out);
         self.with_gateway(out, |gateway, o| gateway.send_all(now, o));
     }
 

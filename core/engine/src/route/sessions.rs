@@ -9,8 +9,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_types::{
-    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, SegmentKey, SessionId, SessionLogin,
-    SessionOutput, Time, VolumeId,
+    BlockRequest, BlockResult, CloseReason, ConnectionId, Exports, GatewayId, SegmentKey, SessionId,
+    SessionLogin, SessionOutput, Time, VolumeId,
 };
 
 /// The sessions of this node, by connection. A session's id is its connection's number.
@@ -27,6 +27,8 @@ struct Session {
     seen: u64,
     /// As control knows it, or is about to.
     registration: Option<Registration>,
+    /// The gateway's number under which control said that it is registered.
+    registered: Option<GatewayId>,
     requests: u64,
 }
 
@@ -138,7 +140,7 @@ impl Engine {
         self.timers.set(Machine::Session(connection), front.next_timer());
         self.sessions.open.insert(
             connection,
-            Session { front, kind, login: None, seen: 0, registration: None, requests: 0 },
+            Session { front, kind, login: None, seen: 0, registration: None, registered: None, requests: 0 },
         );
         self.with_session(now, connection, out, |front, _, o| front.start(o));
     }
@@ -294,27 +296,43 @@ impl Engine {
         self.gateway.hold(session);
         if started {
             let (nexus, seen) = (login.nexus.clone(), open.seen);
-            let registration = Registration { nexus, volume, gateway, session, seen };
+            let renews = open.registered;
+            let registration = Registration { nexus, volume, gateway, session, seen, renews };
             open.registration = Some(registration.clone());
             out.push(Output::RegisterSession { connection, registration });
         }
     }
 
-    /// The gateway has a number. Sessions that waited for one are registered under it. Those that were registered
-    /// under an earlier one end: this node was taken for dead, and their initiators may have gone on over a session
-    /// with another node. One that has not logs in again and repeats what was not answered.
-    pub(crate) fn register_or_end_all(&mut self, now: Time, out: &mut Outputs) {
-        let open: Vec<_> = self.sessions.open.iter().map(|(c, s)| (*c, s.registration.is_some())).collect();
-        for (connection, registered) in open {
-            match registered {
+    /// The gateway has a number. Sessions that waited for one are registered under it. Those that are registered
+    /// under an earlier one are renewed: this node was taken for dead, and control knows whether their initiators may
+    /// have gone on elsewhere. One whose registration was still under way ends; its initiator logs in again.
+    pub(crate) fn register_all(&mut self, now: Time, out: &mut Outputs) {
+        let is_under_way = |s: &Session| s.registration.is_some() && s.registered.is_none();
+        let open: Vec<_> = self.sessions.open.iter().map(|(c, s)| (*c, is_under_way(s))).collect();
+        for (connection, is_under_way) in open {
+            match is_under_way {
                 true => self.session_moved(now, connection, out),
                 false => self.register(connection, out),
             }
         }
     }
 
-    pub(crate) fn session_registered(&mut self, now: Time, connection: ConnectionId, out: &mut Outputs) {
-        self.with_gateway(out, |gateway, o| gateway.release(now, SessionId(connection.0), o));
+    /// The session may write, unless the gateway has yet another number by now. One that closed meanwhile sent
+    /// nothing under this registration.
+    pub(crate) fn session_registered(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        registration: Registration,
+        out: &mut Outputs,
+    ) {
+        let Some(session) = self.sessions.open.get_mut(&connection) else {
+            return out.push(Output::EndSession(registration));
+        };
+        if session.registration.as_ref() == Some(&registration) {
+            session.registered = Some(registration.gateway);
+            self.with_gateway(out, |gateway, o| gateway.release(now, SessionId(connection.0), o));
+        }
     }
 
     /// The initiator goes on elsewhere, or may: what this session still has under way must not take effect any more.

@@ -8,11 +8,14 @@ use holdfast_engine::{Input, Registration};
 use holdfast_types::ConnectionId;
 use std::sync::Arc;
 
-/// Registers a session, then tells the engine that it may write, or that its initiator went elsewhere.
+/// Registers a session, or renews its registration, then tells the engine that it may write, or that its initiator went elsewhere.
 pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registration: Registration) {
     let moved = || shared.data.input(Input::SessionMoved(connection));
-    let Registration { nexus, volume, gateway, session, seen } = registration.clone();
-    let command = Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume, seen };
+    let Registration { nexus, volume, gateway, session, seen, renews } = registration.clone();
+    let command = match renews {
+        None => Command::RegisterSession { nexus: nexus.clone(), gateway, session, volume, seen },
+        Some(was) => Command::RenewSession { nexus: nexus.clone(), gateway, session, volume, was },
+    };
     let Ok(CommandResult::Fence(targets)) = shared.propose_until_done(command).await else { return moved() };
     for target in &targets {
         fence_everywhere(&shared, &registration, *target).await;
@@ -23,7 +26,7 @@ pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registratio
             return moved();
         }
     }
-    shared.data.input(Input::SessionRegistered(connection));
+    shared.data.input(Input::SessionRegistered { connection, registration });
 }
 
 async fn fence_everywhere(shared: &Arc<Shared>, registration: &Registration, target: FenceTarget) {

@@ -66,6 +66,64 @@ fn a_login_that_asks_late_does_not_take_the_place_of_a_later_one() {
     assert_eq!(log_in(&mut map, 1), [], "an initiator that logs in anew is newer");
 }
 
+/// The session of node 1 under `nexus`, registered under number 1 of its gateway, goes on under number 2.
+fn renew(nexus: &str) -> Command {
+    let gateway = GatewayId { node: NodeId(1), incarnation: ProcessIncarnation(2) };
+    let was = gateway_of(1);
+    Command::RenewSession { nexus: nexus.into(), gateway, session: SESSION, volume: VolumeId(1), was }
+}
+
+fn log_in_as(map: &mut ClusterMap, nexus: &str, node: u16) {
+    let (nexus, gateway, seen) = (nexus.into(), gateway_of(node), map.version);
+    let volume = VolumeId(1);
+    ok(map, Command::RegisterSession { nexus, gateway, session: SESSION, volume, seen });
+}
+
+#[test]
+fn a_session_whose_initiator_stayed_goes_on_under_its_gateways_next_number() {
+    let mut map = cluster(2);
+    ok(&mut map, create("demo", 1 << 30, 2));
+    assert!(refused(&mut map, renew("iqn.a,i,0x1")).contains("is not the one registered"));
+    log_in_as(&mut map, "iqn.a,i,0x1", 1);
+    log_in_as(&mut map, "iqn.b,i,0x1", 2);
+    log_in_as(&mut map, "iqn.a,i,0x2", 1);
+    assert_eq!(ok(&mut map, renew("iqn.a,i,0x1")), CommandResult::Fence(vec![]));
+    let version = map.version;
+    assert_eq!(ok(&mut map, renew("iqn.a,i,0x1")), CommandResult::Fence(vec![]), "a repeat");
+    assert_eq!(map.version, version);
+    // A later login of the nexus fences it under the number that it has now.
+    let seen = map.version;
+    let (nexus, gateway, volume) = ("iqn.a,i,0x1".into(), gateway_of(2), VolumeId(1));
+    let later = Command::RegisterSession { nexus, gateway, session: SESSION, volume, seen };
+    let gateway = GatewayId { node: NodeId(1), incarnation: ProcessIncarnation(2) };
+    assert_eq!(ok(&mut map, later), CommandResult::Fence(vec![FenceTarget { gateway, session: SESSION }]));
+    assert!(refused(&mut map, renew("iqn.a,i,0x1")).contains("is not the one registered"));
+}
+
+#[test]
+fn a_session_is_not_renewed_once_its_initiator_had_another_path() {
+    for ends in [false, true] {
+        let mut map = cluster(2);
+        ok(&mut map, create("demo", 1 << 30, 2));
+        log_in_as(&mut map, "iqn.a,i,0x2", 2);
+        log_in_as(&mut map, "iqn.a,i,0x1", 1);
+        if ends {
+            let (nexus, gateway) = ("iqn.a,i,0x2".into(), gateway_of(2));
+            let end = Command::EndSession { nexus, gateway, session: SESSION, volume: VolumeId(1) };
+            ok(&mut map, end);
+            // So many come and go that the other path is forgotten.
+            for n in 0..MAX_ENDED_SESSIONS {
+                let nexus = format!("iqn.{n}");
+                log_in_as(&mut map, &nexus, 2);
+                let (gateway, session, volume) = (gateway_of(2), SESSION, VolumeId(1));
+                ok(&mut map, Command::EndSession { nexus, gateway, session, volume });
+            }
+            assert!(!map.sessions.keys().any(|k| k.nexus == "iqn.a,i,0x2"));
+        }
+        assert!(refused(&mut map, renew("iqn.a,i,0x1")).contains("is not the one registered"), "{ends}");
+    }
+}
+
 #[test]
 fn a_registration_that_is_repeated_after_it_was_superseded_and_fenced_is_refused() {
     let mut map = cluster(2);
