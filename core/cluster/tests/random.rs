@@ -160,11 +160,16 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
             Single::SegmentFreed { segment: *key, disk: disk(node) }
         }
         Step::Plan => return plan_grants(map, &BTreeSet::new()).grants,
+        // One that may be registered under the number before.
         Step::Session(nexus, n, session) if session % 4 == 3 => {
-            let gateway = GatewayId { node: NodeId(n), incarnation: run(n) };
-            let was = GatewayId { incarnation: ProcessIncarnation(run(n).0.saturating_sub(1)), ..gateway };
-            let (nexus, session) = (format!("x{nexus}"), SessionId(u64::from(session)));
-            Single::RenewSession { nexus, gateway, session, volume: volume(map, session.0 as u8), was }
+            let (session, was) = (session - 1, GatewayId { node: NodeId(n), incarnation: run(n) });
+            Single::RenewSession {
+                nexus: format!("x{nexus}"),
+                gateway: GatewayId { incarnation: ProcessIncarnation(was.incarnation.0 + 1), ..was },
+                session: SessionId(u64::from(session)),
+                volume: volume(map, session),
+                was,
+            }
         }
         Step::Session(nexus, n, session) => Single::RegisterSession {
             nexus: format!("x{nexus}"),

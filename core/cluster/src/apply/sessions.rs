@@ -85,13 +85,13 @@ fn forget_old_ended(map: &mut ClusterMap) {
         return;
     }
     let oldest = ended.min_by_key(|(_, s)| s.registered).map(|(key, s)| (key.clone(), s.registered));
-    if let Some((key, registered)) = oldest {
-        if let Some(gone) = map.sessions.remove(&key) {
-            // The initiator's other sessions are not renewed any more: that one may have written later than they did.
-            let is_path = |(k, s): (&SessionKey, &Session)| is_other_path((k, s), &key, gone.gateway);
-            let until = if map.sessions.iter().any(is_path) { map.version + 1 } else { registered };
-            map.sessions_forgotten = map.sessions_forgotten.max(until);
-        }
+    if let Some((key, registered)) = oldest
+        && let Some(gone) = map.sessions.remove(&key)
+    {
+        // The initiator's other sessions are not renewed any more: that one may have written later than they did.
+        let is_path = |(k, s): (&SessionKey, &Session)| is_other_path((k, s), &key, gone.gateway);
+        let until = if map.sessions.iter().any(is_path) { map.version + 1 } else { registered };
+        map.sessions_forgotten = map.sessions_forgotten.max(until);
     }
 }
 
