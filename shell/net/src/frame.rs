@@ -18,6 +18,10 @@ pub const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 /// What a writer holds at most before its peer has to take some. Far above what the core has in flight.
 pub const MAX_QUEUED_BYTES: usize = 64 << 20;
 const LENGTHS: usize = 8;
+/// What the memory of direct I/O is aligned to on most disks: the size of a sector.
+const ALIGN: usize = 512;
+/// Shorter payloads are gathered for the disk: copying them costs less than more pieces do.
+const ALIGNED_FROM: usize = 16 << 10;
 /// Slices given to one system call; IOV_MAX is 1024.
 const MAX_SLICES: usize = 64;
 
@@ -104,7 +108,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 }
                 Reading::Header { buffer, payload_len, .. } => {
                     let (header, payload_len) = (buffer.split().freeze(), *payload_len);
-                    let buffer = BytesMut::with_capacity(payload_len);
+                    let buffer = payload_buffer(payload_len);
                     self.state = Reading::Payload { header, buffer, payload_len };
                 }
                 Reading::Payload { buffer, payload_len, .. } if buffer.len() < *payload_len => {
@@ -132,6 +136,19 @@ fn lengths(bytes: &[u8; LENGTHS]) -> Result<(usize, usize), FrameError> {
         return Err(FrameError::PayloadTooLong { announced: payload as u64 });
     }
     Ok((header, payload))
+}
+
+/// An empty buffer with room for a payload. A long one is aligned as most disks want it for direct I/O: what is
+/// received into it goes to the disk without another copy.
+fn payload_buffer(len: usize) -> BytesMut {
+    if len < ALIGNED_FROM {
+        return BytesMut::with_capacity(len);
+    }
+    let mut buffer = BytesMut::with_capacity(len + ALIGN - 1);
+    let pad = buffer.as_ptr().addr().wrapping_neg() % ALIGN;
+    buffer.resize(pad, 0);
+    buffer.advance(pad);
+    buffer
 }
 
 /// Reads once towards `want` bytes in `buffer`, never more.

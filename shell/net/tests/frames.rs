@@ -167,3 +167,23 @@ fn a_closed_peer_is_an_error_and_not_a_loop() {
         assert!(matches!(writer.flush().await, Err(FrameError::Stream(_))));
     });
 }
+
+#[test]
+fn a_long_payload_is_aligned_for_direct_io() {
+    block_on(async {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let mut writer = FrameWriter::new(near);
+        let mut reader = FrameReader::new(far);
+        // All of them are held, so that each has memory of its own.
+        let mut held = Vec::new();
+        for len in [16 << 10, 20 << 10, 128 << 10, 132 << 10] {
+            let sent = Bytes::from((0..len).map(|i| (i % 251) as u8).collect::<Vec<_>>());
+            writer.queue(Bytes::new(), vec![sent.clone()]).unwrap();
+            writer.flush().await.unwrap();
+            let frame = reader.read().await.unwrap().unwrap();
+            assert_eq!(frame.payload, sent);
+            assert_eq!(frame.payload.as_ptr().addr() % 512, 0, "a payload of {len} bytes");
+            held.push(frame);
+        }
+    });
+}
