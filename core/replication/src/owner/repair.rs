@@ -1,5 +1,8 @@
 //! Damaged blocks: a good copy is read from another member of S at the committed state, and replaces the damaged
 //! one where it still has the same LSN. Nothing is merged into a block before that (replication.md H17).
+//!
+//! A block is unreadable only when every copy of S said that it cannot give it. One that is not in reach, or has not
+//! heard yet that the state is committed, says nothing: the repair waits for it, as all I/O does.
 
 use super::read::BlockRead;
 use super::{Owner, OwnerOutput};
@@ -7,10 +10,12 @@ use crate::event::ReplicationEvent;
 use crate::message::Body;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use holdfast_types::{BlockIndex, Duration, ImageBlock, ReplicaRef, Time};
+use holdfast_types::{BlockIndex, Duration, ImageBlock, Lsn, ReplicaRef, Time};
 
-/// A source that does not answer for so long is passed over.
+/// When a source does not answer for so long, another one is asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Between looks for a source that is in reach and has what was committed.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A block that is being repaired.
 #[derive(Debug)]
@@ -18,8 +23,12 @@ struct Repair {
     group: u64,
     bad: ReplicaRef,
     block: BlockIndex,
-    tried: BTreeSet<ReplicaRef>,
-    /// Who is asked now: a source, or the damaged copy itself when it is being healed.
+    /// What was committed when the damage was found. A source that has it has the block in that version or a later
+    /// one.
+    min: Lsn,
+    /// The damaged copy, and those that cannot give the block.
+    without: BTreeSet<ReplicaRef>,
+    /// Who was asked last: a source, or the damaged copy itself when it is being healed.
     asked: Option<ReplicaRef>,
     healing_from: Option<ReplicaRef>,
     until: Time,
@@ -56,26 +65,52 @@ impl Owner {
         self.repairs.groups.insert(group, Group { read, left: blocks.len(), failed: false });
         for block in blocks {
             self.event(ReplicationEvent::BadBlock { replica: bad, block }, out);
-            let tried = BTreeSet::from([bad]);
-            let repair = Repair { group, bad, block, tried, asked: None, healing_from: None, until: now };
+            let (min, without) = (self.commit, BTreeSet::from([bad]));
+            let repair =
+                Repair { group, bad, block, min, without, asked: None, healing_from: None, until: now };
             self.ask_source(now, repair, out);
         }
     }
 
     fn ask_source(&mut self, now: Time, mut repair: Repair, out: &mut Vec<OwnerOutput>) {
-        let usable =
-            |r: &&ReplicaRef| !repair.tried.contains(*r) && self.copies.get(*r).is_some_and(|c| c.up);
-        let Some(source) = self.set.iter().find(usable).copied() else {
+        let left: Vec<ReplicaRef> =
+            self.set.iter().filter(|r| !repair.without.contains(*r)).copied().collect();
+        if left.is_empty() {
             self.event(ReplicationEvent::Unreadable { block: repair.block }, out);
             return self.repair_ended(now, repair.group, false, out);
-        };
-        repair.tried.insert(source);
-        repair.asked = Some(source);
+        }
         repair.healing_from = None;
+        let has_it = |r: &&ReplicaRef| self.copies.get(*r).is_some_and(|c| c.up && c.committed >= repair.min);
+        let ready: Vec<ReplicaRef> = left.iter().filter(has_it).copied().collect();
+        let other = ready.iter().find(|r| repair.asked != Some(**r)).or(ready.first());
+        let Some(source) = other.copied() else {
+            return self.await_source(now, left, repair, out);
+        };
+        repair.asked = Some(source);
         repair.until = now + ANSWER_WITHIN;
-        let (number, block, min_lsn) = (self.number(), repair.block, self.commit);
+        let (number, block, min_lsn) = (self.number(), repair.block, repair.min);
         self.repairs.by_number.insert(number, repair);
         self.send(source, Body::Read { number, block, min_lsn }, out);
+    }
+
+    /// None of those that may have the block can be asked now. They are told what is committed.
+    fn await_source(
+        &mut self,
+        now: Time,
+        left: Vec<ReplicaRef>,
+        mut repair: Repair,
+        out: &mut Vec<OwnerOutput>,
+    ) {
+        for copy in left {
+            if self.copies.get(&copy).is_some_and(|c| c.up && c.next.is_some() && c.sent_commit < repair.min)
+            {
+                self.probe_copy(now, copy, out);
+            }
+        }
+        repair.asked = None;
+        repair.until = now + LOOK_AGAIN;
+        let number = self.number();
+        self.repairs.by_number.insert(number, repair);
     }
 
     pub(super) fn repair_read(
@@ -96,6 +131,7 @@ impl Owner {
         }
         let Some(mut repair) = self.repairs.by_number.remove(&number) else { return };
         let Some(block) = block.filter(|b| b.block == repair.block) else {
+            repair.without.insert(copy);
             return self.ask_source(now, repair, out);
         };
         repair.healing_from = Some(copy);
@@ -147,6 +183,13 @@ impl Owner {
         self.repairs_again(now, asked, out);
     }
 
+    /// A copy said how far it is: the repairs that wait for a source look again.
+    pub(super) fn repairs_heard(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        if !self.repairs.by_number.is_empty() {
+            self.repairs_again(now, |r| r.asked.is_none(), out);
+        }
+    }
+
     pub(super) fn repairs_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         self.repairs_again(now, |r| r.until <= now, out);
     }
@@ -157,8 +200,8 @@ impl Owner {
         for number in numbers {
             if let Some(repair) = self.repairs.by_number.remove(&number) {
                 if repair.healing_from.is_some() {
-                    // The damaged copy does not answer; a later read finds the block again.
-                    self.repair_ended(now, repair.group, false, out);
+                    // The damaged copy does not answer; the next read finds the block again, or finds it healed.
+                    self.repair_ended(now, repair.group, true, out);
                 } else {
                     self.ask_source(now, repair, out);
                 }

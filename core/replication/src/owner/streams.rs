@@ -46,7 +46,7 @@ impl Owner {
     }
 
     /// Asks a copy what it has, with an empty append at the end of what was sent to it.
-    fn probe_copy(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+    pub(super) fn probe_copy(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         let Some(next) = self.copies.get(&copy).and_then(|c| c.next) else {
             return self.seal(now, copy, out);
         };
@@ -188,6 +188,7 @@ impl Owner {
         if copy == self.own {
             self.own_advanced(now, out);
         }
+        self.repairs_heard(now, out);
         self.learner_advanced(now, copy, out);
     }
 
@@ -255,10 +256,14 @@ impl Owner {
     }
 
     pub(super) fn copy_link(&mut self, now: Time, copy: ReplicaRef, up: bool, out: &mut Vec<OwnerOutput>) {
-        let step = self.config.resend;
+        let (step, is_own) = (self.config.resend, copy == self.own);
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.up = up;
         if !up {
+            if !is_own {
+                // A copy that was started anew has to hear again what is committed.
+                c.committed = Lsn(0);
+            }
             c.away_since.get_or_insert(now);
             c.ask_at = None;
             self.repairs_lost(now, copy, out);

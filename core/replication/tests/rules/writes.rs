@@ -153,6 +153,42 @@ fn nothing_is_merged_into_a_damaged_block_before_it_is_healed() {
     assert!(data.data[..512].iter().all(|b| *b == 3) && data.data[512..1024].iter().all(|b| *b == 7));
 }
 
+/// A copy that has not heard yet of the last commit has nothing to give at that state. That is no reason to call a block
+/// unreadable: the copy is told, then asked.
+#[test]
+fn a_source_of_a_damaged_block_hears_of_the_commit_before_it_is_asked() {
+    let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+    script.request(write(1, 7));
+    assert!(script.done(1));
+    script.request(read(2));
+    script.store(StoreOutcome::BadBlocks { blocks: vec![BlockIndex(0)] });
+    script.pass(milliseconds(100));
+    assert!(!script.answered(2), "{:?}", script.replies);
+    let told = [2, 3].map(|n| script.fakes[&n].told.clone());
+    let asked = told.iter().find_map(|told| {
+        let at = told.iter().position(|b| matches!(b, Body::Read { .. }))?;
+        Some((&told[..at], told[at].clone()))
+    });
+    let Some((before, Body::Read { min_lsn, .. })) = asked else { panic!("a copy is asked: {told:?}") };
+    let heard = |b: &Body| matches!(b, Body::Append { commit, .. } if *commit >= min_lsn);
+    assert!(min_lsn >= Lsn(2) && before.iter().any(heard), "{before:?}");
+}
+
+/// Copies that are out of reach do not make a block unreadable either: the read waits for them.
+#[test]
+fn a_damaged_block_waits_for_a_copy_that_is_out_of_reach() {
+    let mut script = Setting::new(&[1, 2], &[1, 2]).active();
+    script.request(read(1));
+    script.call(|o, now, out| o.link(now, NodeId(2), false, out));
+    script.store(StoreOutcome::BadBlocks { blocks: vec![BlockIndex(0)] });
+    script.pass(milliseconds(100));
+    assert!(!script.answered(1), "{:?}", script.replies);
+    script.call(|o, now, out| o.link(now, NodeId(2), true, out));
+    script.pass(milliseconds(100));
+    let is_asked = script.fakes[&2].told.iter().any(|b| matches!(b, Body::Read { .. }));
+    assert!(is_asked, "{:?}", script.fakes[&2].told);
+}
+
 /// H22. With fewer copies in S than min_copies reads go on and writes wait.
 #[test]
 fn below_min_copies_writes_wait_and_reads_go_on() {
