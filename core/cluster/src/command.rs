@@ -6,8 +6,8 @@
 use crate::{Chap, TokenHash, UnixSeconds};
 use alloc::{string::String, vec::Vec};
 use holdfast_types::{
-    ClusterId, DiskId, DiskIncarnation, GatewayId, NodeId, ProcessIncarnation, SegmentCommand,
-    SegmentCommandResult, SegmentKey, SessionId, VolumeId,
+    ClusterId, DiskId, DiskIncarnation, Epoch, GatewayId, NodeId, ProcessIncarnation, ReplicaRef,
+    SegmentCommand, SegmentCommandResult, SegmentKey, SessionId, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,9 @@ pub enum CommandOf<B> {
     /// A session that was registered under the gateway's number `was` goes on under a later one: its node was taken
     /// for dead, and its initiator stayed. -> `Fence`
     RenewSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId, was: GatewayId },
+    /// The copy `from`, which is in no S, is given up, and `to` is a member in its place: a learner, to be resynced.
+    /// A compare-and-set on the granted epoch. -> `Segment`
+    ReplaceCopy { segment: SegmentKey, expect: Epoch, from: ReplicaRef, to: ReplicaRef },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

@@ -12,12 +12,14 @@ extern crate alloc;
 extern crate std;
 
 mod apply;
+mod candidates;
 mod command;
 mod detector;
 mod error;
 mod limits;
 mod map;
 mod plan;
+mod replace;
 
 pub use apply::apply;
 pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, ResultOf, Single, SingleResult};
@@ -26,3 +28,4 @@ pub use error::{CommandError, NameFault};
 pub use limits::*;
 pub use map::*;
 pub use plan::{ControlPlan, Waiting, plan_grants};
+pub use replace::{Reason, Replacement, ReplacementPlan, Unplaced, plan_replacements};

@@ -29,8 +29,8 @@ pub struct ClusterMap {
     pub volumes: BTreeMap<VolumeId, Volume>,
     /// Segments of these volumes.
     pub segments: BTreeMap<SegmentId, Arc<SegmentInfo>>,
-    /// Deleted segments whose copies are not all freed. Absence from the map is never a reason to free
-    /// (replication.md H19); presence here is.
+    /// Copies that are to be freed: all those of a deleted segment, and those of a live one that were replaced.
+    /// Absence from the map is never a reason to free (replication.md H19); presence here is.
     pub tombstones: BTreeMap<SegmentKey, Tombstone>,
     /// Join tokens by the SHA-256 of their secret.
     pub tokens: BTreeMap<TokenHash, Token>,
@@ -161,7 +161,7 @@ pub struct Volume {
     pub created: UnixSeconds,
 }
 
-/// A deleted segment.
+/// A deleted segment, or the replaced copies of a live one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     /// The copies that are not freed yet.

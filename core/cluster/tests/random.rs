@@ -26,6 +26,7 @@ enum Step {
     Activate(u8),
     Freed(u8, u16),
     Plan,
+    Replace(u8),
     Session(u8, u16, u8),
 }
 
@@ -50,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => any::<u8>().prop_map(Step::Activate),
         1 => (any::<u8>(), node.clone()).prop_map(|(s, n)| Step::Freed(s, n)),
         4 => Just(Step::Plan),
+        4 => any::<u8>().prop_map(Step::Replace),
         1 => (0..3u8, node, any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
     ]
 }
@@ -160,6 +162,12 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
             Single::SegmentFreed { segment: *key, disk: disk(node) }
         }
         Step::Plan => return plan_grants(map, &BTreeSet::new()).grants,
+        // Each command of one plan is for another segment.
+        Step::Replace(away) => {
+            let away = (1..=5u16).filter(|n| away >> n & 1 == 1).map(NodeId).collect();
+            let plan = plan_replacements(map, &away);
+            return plan.drops.into_iter().chain(plan.replacements.into_iter().map(|r| r.command)).collect();
+        }
         // One that may be registered under the number before.
         Step::Session(nexus, n, session) if session % 4 == 3 => {
             let (session, was) = (session - 1, GatewayId { node: NodeId(n), incarnation: run(n) });
@@ -192,6 +200,13 @@ fn compare(before: &ClusterMap, after: &ClusterMap) {
             assert!(after.tombstones.contains_key(&old.key), "{id} is gone without a tombstone");
             continue;
         };
+        for copy in &old.members {
+            // Nor is a single copy: it is a member, in whatever incarnation of its disk, or is to be freed.
+            let stays = new.members.iter().any(|m| m.disk == copy.disk);
+            let tombstone = after.tombstones.get(&old.key);
+            let freed = tombstone.is_some_and(|t| t.copies.iter().any(|c| c.disk == copy.disk));
+            assert!(stays || freed, "{id}: a copy is gone without a tombstone");
+        }
         // I5, as far as control keeps it.
         assert!(new.granted.epoch >= old.granted.epoch, "{id}: the granted epoch fell");
         assert!(new.granted.epoch.0 <= old.granted.epoch.0 + 1, "{id}: an epoch was skipped");
@@ -231,7 +246,7 @@ proptest! {
                 if answer.is_err() {
                     prop_assert_eq!(&before, &map, "a refused command changed the map");
                 }
-                if matches!(step, Step::Plan) {
+                if matches!(step, Step::Plan | Step::Replace(_)) {
                     let done = CommandResult::Segment(SegmentCommandResult::Done);
                     prop_assert_eq!(answer, Ok(done), "a planned grant is refused: {:?}", command);
                 }

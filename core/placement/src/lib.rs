@@ -1,4 +1,4 @@
-//! Pure planners: where the copies of new segments go, and what to grant when an owner is gone.
+//! Pure planners: where the copies of new segments go, where a lost copy goes, and what to grant when an owner is gone.
 //!
 //! Promise: the same facts give the same plan, on every node and in every order of asking; a plan never puts
 //! two copies on one node. They do not know the cluster map (holdfast-cluster hands them what they need of
@@ -8,7 +8,9 @@
 extern crate alloc;
 
 mod place;
+mod replace;
 mod takeover;
 
 pub use place::{Candidate, PlaceError, Placement, place_segments};
+pub use replace::replacement;
 pub use takeover::{Copy, NextGrant, Standing, next_grant};

@@ -83,7 +83,7 @@ fn least_loaded(disks: &[Candidate], chosen: &[ReplicaRef]) -> usize {
 }
 
 /// Whether `a` is to be preferred to `b`: by state, then by (copies + 1) / size without a division.
-fn lighter(a: &Candidate, b: &Candidate) -> bool {
+pub(crate) fn lighter(a: &Candidate, b: &Candidate) -> bool {
     if a.up != b.up {
         return a.up;
     }

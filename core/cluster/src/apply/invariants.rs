@@ -15,8 +15,12 @@ pub(crate) fn check(map: &ClusterMap) {
     }
     for (key, tombstone) in &map.tombstones {
         assert!(!tombstone.copies.is_empty(), "a tombstone names copies to free");
-        let reused = map.segments.get(&key.segment).is_some_and(|s| s.key == *key);
-        assert!(!reused, "a deleted segment is not in the map");
+        let live = map.segments.get(&key.segment).filter(|s| s.key == *key);
+        let members = live.iter().flat_map(|s| &s.members);
+        for member in members {
+            let freed = tombstone.copies.iter().any(|c| c.disk == member.disk);
+            assert!(!freed, "what is to be freed is no member");
+        }
     }
     for disk in map.disks.values() {
         assert!(map.nodes.contains_key(&disk.node), "a disk belongs to a node");
@@ -44,6 +48,9 @@ fn check_segment(map: &ClusterMap, info: &SegmentInfo) {
         let disk = map.disks.get(&member.disk);
         let current = disk.is_some_and(|d| d.node == member.node && d.incarnation == member.incarnation);
         assert!(current, "{id}: members are named by their disk's current incarnation");
+        let alone =
+            info.members.iter().filter(|o| o.node == member.node || o.disk == member.disk).count() == 1;
+        assert!(alone, "{id}: no two members share a node");
     }
 }
 

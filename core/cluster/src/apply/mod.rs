@@ -7,6 +7,7 @@
 mod disks;
 #[cfg(debug_assertions)]
 pub(crate) mod invariants;
+mod members;
 mod nodes;
 mod segments;
 mod sessions;
@@ -112,6 +113,9 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         CommandOf::Batch(_) => Err(CommandError::NestedBatch),
         CommandOf::RenewSession { nexus, gateway, session, volume, was } => {
             sessions::renew(map, SessionKey { nexus, volume }, FenceTarget { gateway, session }, was)
+        }
+        CommandOf::ReplaceCopy { segment, expect, from, to } => {
+            Ok(members::replace(map, segment, expect, from, to))
         }
     }
 }

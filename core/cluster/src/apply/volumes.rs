@@ -3,14 +3,14 @@
 
 use super::{Changed, Outcome, check_limit, check_name};
 use crate::{
-    ClusterMap, CommandError, DiskState, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, NodeState, OVERCOMMIT,
-    Pool, SingleResult, Tombstone, UnixSeconds, Volume,
+    ClusterMap, CommandError, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, OVERCOMMIT, Pool, SingleResult,
+    Tombstone, UnixSeconds, Volume, candidates::candidates,
 };
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
-use holdfast_placement::{Candidate, Placement, place_segments};
+use holdfast_placement::{Placement, place_segments};
 use holdfast_types::{
-    ActiveConfig, BLOCK_BYTES, ClusterId, DiskId, Epoch, Grant, LogPosition, NodeId, ReplicaRef,
-    SEGMENT_BYTES, SegmentId, SegmentIncarnation, SegmentInfo, SegmentKey, VolumeId,
+    ActiveConfig, BLOCK_BYTES, ClusterId, DiskId, Epoch, Grant, LogPosition, NodeId, SEGMENT_BYTES,
+    SegmentId, SegmentIncarnation, SegmentInfo, SegmentKey, VolumeId,
 };
 
 /// A volume to be created.
@@ -84,9 +84,12 @@ pub(super) fn delete(map: &mut ClusterMap, volume: VolumeId) -> Outcome {
         map.segments.remove(&info.key.segment);
         // Every disk that may hold something of it, by its current name: a copy that is in S only, in an
         // earlier incarnation of its disk, went with that.
-        let copies = info.members.clone();
+        let copies = &info.members;
         if !copies.is_empty() {
-            map.tombstones.insert(info.key, Tombstone { copies });
+            // Copies that were replaced may wait to be freed already.
+            let tombstone =
+                map.tombstones.entry(info.key).or_insert_with(|| Tombstone { copies: Vec::new() });
+            tombstone.copies.extend(copies);
         }
     }
     map.sessions.retain(|key, _| key.volume != volume);
@@ -95,8 +98,10 @@ pub(super) fn delete(map: &mut ClusterMap, volume: VolumeId) -> Outcome {
 
 pub(super) fn segment_freed(map: &mut ClusterMap, segment: SegmentKey, disk: DiskId) -> Outcome {
     let Some(tombstone) = map.tombstones.get_mut(&segment) else {
-        // Segment ids are never reused: what has no tombstone and no segment was freed everywhere.
-        return match map.segments.contains_key(&segment.segment) {
+        // Segment ids are never reused: what has no tombstone and no segment was freed everywhere, and so was a copy
+        // that is not a member any more.
+        let member = |s: &Arc<SegmentInfo>| s.key != segment || s.members.iter().any(|m| m.disk == disk);
+        return match map.segments.get(&segment.segment).is_some_and(member) {
             true => Err(CommandError::NoSuchTombstone(segment)),
             false => Ok((SingleResult::Done, Changed::No)),
         };
@@ -163,25 +168,11 @@ fn plan_segments(
     copies: u8,
     count: u32,
 ) -> Result<Vec<Placement>, CommandError> {
-    let mut on_disk: BTreeMap<DiskId, u64> = BTreeMap::new();
     let mut owned: BTreeMap<NodeId, u64> = BTreeMap::new();
     for info in map.segments.values() {
         *owned.entry(info.granted.owner).or_default() += 1;
-        for copy in &info.members {
-            *on_disk.entry(copy.disk).or_default() += 1;
-        }
     }
-    let started = |node: NodeId| map.nodes.get(&node).filter(|n| n.incarnation.0 > 0);
-    let usable = map.disks.values().filter(|d| d.pool == pool && d.state == DiskState::Ok);
-    let candidate = |d: &crate::Disk| {
-        Some(Candidate {
-            replica: ReplicaRef { node: d.node, disk: d.id, incarnation: d.incarnation },
-            size: d.size,
-            copies: on_disk.get(&d.id).copied().unwrap_or(0),
-            up: started(d.node)?.state == NodeState::Up,
-        })
-    };
-    let candidates: Vec<Candidate> = usable.filter_map(candidate).collect();
+    let candidates = candidates(map, pool);
     place_segments(&candidates, &owned, usize::from(copies), count).map_err(|e| {
         CommandError::NotEnoughDisks {
             pool: pool.into(),

@@ -1,0 +1,326 @@
+//! Lost copies are placed anew: what the planner proposes and when it does not, and what `apply` makes of it.
+
+use holdfast_cluster::*;
+use holdfast_types::*;
+use std::collections::BTreeSet;
+
+const DONE: SegmentCommandResult = SegmentCommandResult::Done;
+const REFUSED: SegmentCommandResult = SegmentCommandResult::Refused;
+
+fn disk_of(node: u16, nth: u16) -> DiskId {
+    DiskId(u128::from(node) * 10 + u128::from(nth))
+}
+
+fn add_disk(map: &mut ClusterMap, node: u16, nth: u16) {
+    let command = Command::AddDisk {
+        disk: disk_of(node, nth),
+        node: NodeId(node),
+        size: 10 << 30,
+        path: format!("/dev/sd{nth}"),
+        pool: "default".into(),
+        boot_nonce: 1,
+    };
+    apply(map, command).expect("a disk");
+}
+
+/// `nodes` nodes with one disk each and a volume of `segments` segments, all active.
+fn cluster(nodes: u16, copies: u8, segments: u64) -> ClusterMap {
+    let mut map = ClusterMap::default();
+    let name = |n: u16| format!("n{n}");
+    let first =
+        Command::Bootstrap { cluster: ClusterId(7), name: "c".into(), node_name: name(1), address: name(1) };
+    apply(&mut map, first).expect("a cluster");
+    for n in 1..=nodes {
+        if n > 1 {
+            apply(&mut map, Command::AddNode { name: name(n), address: name(n) }).expect("a node");
+        }
+        let started = Command::NodeStarted { node: NodeId(n), boot_nonce: 5, address: name(n) };
+        apply(&mut map, started).expect("it runs");
+    }
+    for n in 1..=nodes {
+        add_disk(&mut map, n, 0);
+    }
+    let create = Command::CreateVolume {
+        name: "demo".into(),
+        size: segments << 30,
+        copies,
+        pool: "default".into(),
+        created: UnixSeconds(1),
+    };
+    apply(&mut map, create).expect("a volume");
+    activate(&mut map);
+    map
+}
+
+/// Stands in for the owners.
+fn activate(map: &mut ClusterMap) {
+    let segments: Vec<_> = map.segments.values().cloned().collect();
+    for info in segments.iter().filter(|i| i.active.epoch != i.granted.epoch) {
+        let epoch = info.granted.epoch;
+        let tail = LogPosition::new(epoch, info.active.tail.lsn.next());
+        segment(map, SegmentCommand::Activated { segment: info.key, epoch, tail });
+    }
+}
+
+fn segment(map: &mut ClusterMap, command: SegmentCommand) -> SegmentCommandResult {
+    propose(map, Single::Segment(command))
+}
+
+fn propose(map: &mut ClusterMap, command: Single) -> SegmentCommandResult {
+    match apply(map, command).expect("it is a segment's command") {
+        CommandResult::Segment(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn info(map: &ClusterMap, index: u32) -> SegmentInfo {
+    (*map.segments[&SegmentId { volume: VolumeId(1), index }]).clone()
+}
+
+fn down(map: &mut ClusterMap, node: u16) {
+    let command = Command::NodeDown { node: NodeId(node), incarnation: ProcessIncarnation(1) };
+    apply(map, command).expect("it is down");
+}
+
+/// The owner drops what does not answer, as it does by itself.
+fn owners_drop(map: &mut ClusterMap) {
+    let segments: Vec<_> = map.segments.values().cloned().collect();
+    for info in segments {
+        let set: Vec<_> = info.active.set.iter().filter(|r| map.reachable(r)).copied().collect();
+        let owner_lives = set.iter().any(|r| r.node == info.granted.owner);
+        let sealed = owner_lives && set.len() >= seal_quorum(info.active.set.len());
+        if sealed && set.len() < info.active.set.len() {
+            let grant = SegmentCommand::Grant {
+                segment: info.key,
+                expect: info.granted.epoch,
+                owner: info.granted.owner,
+                owner_incarnation: info.granted.owner_incarnation,
+                set,
+                reason: GrantReason::Drop,
+            };
+            assert_eq!(segment(map, grant), DONE);
+        }
+    }
+    activate(map);
+}
+
+fn none() -> BTreeSet<NodeId> {
+    BTreeSet::new()
+}
+
+/// A node that owns nothing of segment 0 and has a copy of it, and one that has none.
+fn follower_and_spare(map: &ClusterMap) -> (u16, u16) {
+    let info = info(map, 0);
+    let follower = info.members.iter().find(|m| m.node != info.granted.owner).expect("another copy");
+    let spare = map.nodes.keys().find(|n| info.members.iter().all(|m| m.node != **n)).expect("a spare node");
+    (follower.node.0, spare.0)
+}
+
+#[test]
+fn a_node_that_stays_away_is_replaced_only_after_the_wait_and_only_out_of_the_set() {
+    let mut map = cluster(4, 3, 1);
+    let (lost, spare) = follower_and_spare(&map);
+    down(&mut map, lost);
+    assert_eq!(plan_replacements(&map, &none()), ReplacementPlan::default(), "it may come back");
+    let away = BTreeSet::from([NodeId(lost)]);
+    let plan = plan_replacements(&map, &away);
+    assert!(plan.drops.is_empty() && plan.replacements.is_empty(), "its owner has not dropped it: {plan:?}");
+    owners_drop(&mut map);
+    let plan = plan_replacements(&map, &away);
+    assert_eq!(plan.replacements.len(), 1, "{plan:?}");
+    let r = plan.replacements[0].clone();
+    assert_eq!((r.from.disk, r.to.disk, r.reason), (disk_of(lost, 0), disk_of(spare, 0), Reason::Away));
+    let before = info(&map, 0);
+    assert_eq!(propose(&mut map, r.command.clone()), DONE);
+    let after = info(&map, 0);
+    assert_eq!((&before.active, &before.granted), (&after.active, &after.granted), "no S is touched");
+    assert!(after.members.contains(&r.to) && !after.members.contains(&r.from));
+    assert_eq!(map.tombstones[&r.segment].copies, vec![r.from]);
+    // A repeat is one, and the plan is done.
+    assert_eq!(propose(&mut map, r.command), DONE);
+    assert_eq!(map.tombstones[&r.segment].copies, vec![r.from]);
+    assert_eq!(plan_replacements(&map, &away), ReplacementPlan::default());
+}
+
+#[test]
+fn a_failed_disk_is_dropped_and_replaced_at_once_by_its_nodes_other_disk() {
+    let mut map = cluster(4, 3, 1);
+    let (lost, _) = follower_and_spare(&map);
+    add_disk(&mut map, lost, 1);
+    let failed = Command::DiskFailed { disk: disk_of(lost, 0), incarnation: DiskIncarnation(1) };
+    apply(&mut map, failed).expect("it fails");
+    let plan = plan_replacements(&map, &none());
+    assert_eq!((plan.drops.len(), plan.replacements.len()), (1, 0), "first it leaves S: {plan:?}");
+    assert_eq!(propose(&mut map, plan.drops[0].clone()), DONE);
+    assert_eq!(plan_replacements(&map, &none()), ReplacementPlan::default(), "the drop is not active yet");
+    activate(&mut map);
+    let plan = plan_replacements(&map, &none());
+    let r = plan.replacements[0].clone();
+    assert_eq!((r.to.disk, r.reason), (disk_of(lost, 1), Reason::Failed));
+    assert_eq!(propose(&mut map, r.command), DONE);
+}
+
+#[test]
+fn nothing_is_planned_for_nodes_when_more_than_a_third_is_away_but_for_disks_it_is() {
+    let mut map = cluster(5, 3, 8);
+    let away = BTreeSet::from([NodeId(4), NodeId(5)]);
+    down(&mut map, 5);
+    owners_drop_and_take_over(&mut map);
+    assert!(!plan_replacements(&map, &away).replacements.is_empty(), "one of five");
+    down(&mut map, 4);
+    owners_drop_and_take_over(&mut map);
+    let plan = plan_replacements(&map, &away);
+    assert_eq!(plan, ReplacementPlan::default(), "two of five: an outage, not a host");
+    // A disk of a node that answers is known to be lost.
+    let failed = Command::DiskFailed { disk: disk_of(1, 0), incarnation: DiskIncarnation(1) };
+    apply(&mut map, failed).expect("it fails");
+    add_disk(&mut map, 1, 1);
+    owners_drop_and_take_over(&mut map);
+    let plan = plan_replacements(&map, &away);
+    let of_disk = |r: &Replacement| r.reason == Reason::Failed && r.to.disk == disk_of(1, 1);
+    assert!(!plan.replacements.is_empty() && plan.replacements.iter().all(of_disk), "{plan:?}");
+}
+
+fn owners_drop_and_take_over(map: &mut ClusterMap) {
+    for grant in plan_grants(map, &BTreeSet::new()).grants {
+        assert_eq!(propose(map, grant), DONE);
+    }
+    activate(map);
+    owners_drop(map);
+}
+
+#[test]
+fn only_a_few_copies_are_under_way_at_a_time() {
+    let mut map = cluster(4, 3, 40);
+    let away = BTreeSet::from([NodeId(4)]);
+    down(&mut map, 4);
+    owners_drop_and_take_over(&mut map);
+    let plan = plan_replacements(&map, &away);
+    assert_eq!(plan.replacements.len(), 4);
+    for r in plan.replacements {
+        assert_eq!(propose(&mut map, r.command), DONE);
+    }
+    assert!(plan_replacements(&map, &away).replacements.is_empty(), "four are being resynced");
+    // One is there: the next may go.
+    let learning = map
+        .segments
+        .values()
+        .find(|s| s.active.set.len() < s.members.len() && { s.members.iter().all(|m| map.reachable(m)) });
+    let s = learning.expect("one learns").clone();
+    let add = SegmentCommand::Grant {
+        segment: s.key,
+        expect: s.granted.epoch,
+        owner: s.granted.owner,
+        owner_incarnation: s.granted.owner_incarnation,
+        set: s.members.clone(),
+        reason: GrantReason::Add,
+    };
+    assert_eq!(segment(&mut map, add), DONE);
+    activate(&mut map);
+    assert_eq!(plan_replacements(&map, &away).replacements.len(), 1);
+}
+
+#[test]
+fn without_a_spare_disk_the_plan_says_where_room_is_missing() {
+    let mut map = cluster(3, 3, 1);
+    let info = info(&map, 0);
+    let lost = *info.members.iter().find(|m| m.node != info.granted.owner).expect("another copy");
+    down(&mut map, lost.node.0);
+    owners_drop(&mut map);
+    let plan = plan_replacements(&map, &BTreeSet::from([lost.node]));
+    let unplaced = Unplaced { segment: info.key, copy: lost, pool: "default".into() };
+    assert_eq!((plan.replacements, plan.unplaced), (vec![], vec![unplaced]));
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_and_what_is_late_is_stale() {
+    let mut map = cluster(5, 3, 1);
+    let (lost, spare) = follower_and_spare(&map);
+    let copy = |node: u16| ReplicaRef {
+        node: NodeId(node),
+        disk: disk_of(node, 0),
+        incarnation: DiskIncarnation(1),
+    };
+    let replace = |map: &ClusterMap, from, to| {
+        let info = info(map, 0);
+        Single::ReplaceCopy { segment: info.key, expect: info.granted.epoch, from, to }
+    };
+    let (from, to) = (copy(lost), copy(spare));
+    let early = replace(&map, from, to);
+    assert_eq!(propose(&mut map, early.clone()), REFUSED, "it is in S");
+    down(&mut map, lost);
+    owners_drop(&mut map);
+    let granted = info(&map, 0).granted;
+    assert_eq!(propose(&mut map, early), SegmentCommandResult::Stale { granted: granted.epoch });
+    let owner = replace(&map, from, copy(granted.owner.0));
+    assert_eq!(propose(&mut map, owner), REFUSED, "that node has a copy");
+    let older = replace(&map, from, ReplicaRef { incarnation: DiskIncarnation(0), ..to });
+    assert_eq!(propose(&mut map, older), REFUSED, "another incarnation of the disk");
+    let itself = replace(&map, from, from);
+    assert_eq!(propose(&mut map, itself), REFUSED, "its node is down, and it is the same disk");
+    let full = Command::DiskFree { disk: to.disk, size: 10 << 30, free: 0 };
+    apply(&mut map, full).expect("it is full");
+    let no_room = replace(&map, from, to);
+    assert_eq!(propose(&mut map, no_room.clone()), REFUSED, "no room");
+    apply(&mut map, Command::DiskFree { disk: to.disk, size: 10 << 30, free: 9 << 30 }).expect("it has room");
+    assert_eq!(propose(&mut map, no_room), DONE);
+    // Granted and not yet active: S' counts as well.
+    let s = info(&map, 0);
+    let add = SegmentCommand::Grant {
+        segment: s.key,
+        expect: s.granted.epoch,
+        owner: s.granted.owner,
+        owner_incarnation: s.granted.owner_incarnation,
+        set: s.members.clone(),
+        reason: GrantReason::Add,
+    };
+    assert_eq!(segment(&mut map, add), DONE);
+    let other = (1..=5).find(|n| s.members.iter().all(|m| m.node.0 != *n) && *n != lost).expect("a fifth");
+    let added = replace(&map, to, copy(other));
+    assert_eq!(propose(&mut map, added), REFUSED, "it is in the granted S");
+}
+
+#[test]
+fn the_old_copy_is_freed_when_it_is_back_and_no_copy_is_placed_over_it_before() {
+    let mut map = cluster(4, 3, 1);
+    let (lost, spare) = follower_and_spare(&map);
+    down(&mut map, lost);
+    owners_drop(&mut map);
+    let first = plan_replacements(&map, &BTreeSet::from([NodeId(lost)])).replacements[0].clone();
+    assert_eq!(propose(&mut map, first.command), DONE);
+    // The old node is back, and the new disk fails before it was resynced.
+    let started = Command::NodeStarted { node: NodeId(lost), boot_nonce: 9, address: "x".into() };
+    apply(&mut map, started).expect("it is back");
+    let failed = Command::DiskFailed { disk: disk_of(spare, 0), incarnation: DiskIncarnation(1) };
+    apply(&mut map, failed).expect("it fails");
+    let plan = plan_replacements(&map, &none());
+    assert_eq!(
+        (plan.replacements.len(), plan.unplaced.len()),
+        (0, 1),
+        "the old copy is not freed yet: {plan:?}"
+    );
+    let freed = Command::SegmentFreed { segment: first.segment, disk: disk_of(lost, 0) };
+    for _ in 0..2 {
+        assert_eq!(apply(&mut map, freed.clone()), Ok(CommandResult::Done), "and so is a repeat");
+    }
+    assert!(map.tombstones.is_empty());
+    let again = plan_replacements(&map, &none()).replacements[0].clone();
+    assert_eq!(again.to.disk, disk_of(lost, 0));
+    assert_eq!(propose(&mut map, again.command), DONE);
+    // What is said late of the copy that was there before means nothing to the one that is there now.
+    let before = map.clone();
+    let _ = apply(&mut map, freed);
+    assert_eq!(map, before);
+}
+
+#[test]
+fn a_deleted_volume_frees_its_copies_and_those_that_were_replaced() {
+    let mut map = cluster(4, 3, 1);
+    let (lost, _) = follower_and_spare(&map);
+    down(&mut map, lost);
+    owners_drop(&mut map);
+    let r = plan_replacements(&map, &BTreeSet::from([NodeId(lost)])).replacements[0].clone();
+    assert_eq!(propose(&mut map, r.command), DONE);
+    apply(&mut map, Command::DeleteVolume { volume: VolumeId(1) }).expect("it is deleted");
+    assert_eq!(map.tombstones[&r.segment].copies.len(), 4);
+}
