@@ -1,14 +1,15 @@
 //! A stand-in for control: one agreed map, changed by `holdfast_cluster::apply`. Calls reach it after a while if the
 //! caller reaches a majority; answers may be lost; followers may be late; for a while there may be no majority at
 //! all. Beside it the director, as the leader's node runs it: nodes that do not answer for a second are down, and
-//! `plan_grants` says which grants follow.
+//! `plan_grants` says which grants follow, and `plan_replacements` which copies are placed anew.
 
 use crate::event::Event;
 use crate::failure::{Checker, Failure};
+use crate::faults::Gone;
 use crate::node::Openings;
 use crate::world::World;
 use holdfast_cluster::{
-    ClusterMap, Command, CommandOf, CommandResult, NodeState, Single, apply, plan_grants,
+    ClusterMap, Command, CommandOf, CommandResult, NodeState, Single, apply, plan_grants, plan_replacements,
 };
 use holdfast_engine::{DiskOpen, Input, Registration};
 use holdfast_store::{DiskIdentity, OpenReport};
@@ -77,7 +78,10 @@ pub struct Control {
     pub away: bool,
     /// Followers are late, and answers get lost.
     pub unsure: bool,
+    /// The copies of a node that is down for so long are placed anew.
+    pub replace_after: Duration,
     answered: BTreeMap<NodeId, Time>,
+    down: BTreeMap<NodeId, Time>,
     unactivated: BTreeMap<SegmentId, (Epoch, Time)>,
 }
 
@@ -103,6 +107,17 @@ impl Control {
         let stuck = still.iter().filter(|(_, (_, since))| late(since)).map(|(id, _)| *id).collect();
         self.unactivated = still;
         stuck
+    }
+
+    /// The nodes that are down for too long to be waited for.
+    fn away(&mut self, now: Time) -> BTreeSet<NodeId> {
+        let is_down = |node: &NodeId| self.map.nodes.get(node).is_some_and(|n| !n.state.answers());
+        self.down.retain(|node, _| is_down(node));
+        for node in self.map.nodes.keys().filter(|n| is_down(n)) {
+            self.down.entry(*node).or_insert(now);
+        }
+        let late = |since: &Time| now.since(*since) >= self.replace_after;
+        self.down.iter().filter(|(_, since)| late(since)).map(|(node, _)| *node).collect()
     }
 }
 
@@ -211,6 +226,12 @@ impl World {
             process.incarnation = Some(run);
         }
         self.input(node, Input::Started(run))?;
+        if self.faults.gone == Some(Gone::Disk(node)) {
+            let disk = self.nodes[&node].disk_id;
+            let incarnation = self.control.map.disks.get(&disk).map(|d| d.incarnation).unwrap_or_default();
+            self.call(node, Command::DiskMissing { disk, incarnation }, Then::Nothing);
+            return Ok(());
+        }
         if let Some(identity) = self.nodes[&node].format {
             return self.format(node, identity);
         }
@@ -286,6 +307,13 @@ impl World {
         for grant in plan_grants(&self.control.map, &stuck).grants {
             let result = self.control.apply(grant.clone());
             self.note(|| format!("director: {grant:?} -> {result:?}"));
+        }
+        let away = self.control.away(now);
+        let plan = plan_replacements(&self.control.map, &away);
+        self.watch.replaced += plan.replacements.len() as u64;
+        for command in plan.drops.into_iter().chain(plan.replacements.into_iter().map(|r| r.command)) {
+            let result = self.control.apply(command.clone());
+            self.note(|| format!("director: {command:?} -> {result:?}"));
         }
     }
 

@@ -4,6 +4,8 @@
 //!   be lost by it. A disk that loses power keeps what it said was on stable storage.
 //! - A bit flips on one disk of a run only, and then only that disk's node has other faults: else the only good copy
 //!   could be the one that left S, and losing it would be right.
+//! - One node of a run, or one disk, is lost for ever, and only while every copy is in S: else it could be the only one
+//!   that is, and the data would be lost by right.
 
 use crate::event::Event;
 use crate::options::FaultKind;
@@ -38,6 +40,24 @@ pub struct Faults {
     pub victim: Option<NodeId>,
     /// Bits that flipped.
     pub flipped: u64,
+    /// What is lost for ever.
+    pub gone: Option<Gone>,
+}
+
+/// What is lost for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// The node with everything on it.
+    Node(NodeId),
+    /// The node's disk; its daemon runs without it.
+    Disk(NodeId),
+}
+
+impl Faults {
+    /// Whether the copies on that node are lost for ever.
+    pub fn lost_copies(&self, node: NodeId) -> bool {
+        matches!(self.gone, Some(Gone::Node(n) | Gone::Disk(n)) if n == node)
+    }
 }
 
 impl World {
@@ -94,6 +114,7 @@ impl World {
                 let client = self.rng.below(self.clients.len() as u64) as usize;
                 self.client_leaves(client);
             }
+            FaultKind::Gone => self.lose_something(),
         }
     }
 
@@ -118,6 +139,32 @@ impl World {
     pub fn mend(&mut self, a: NodeId, b: NodeId) {
         self.note(|| format!("nodes {a} and {b} reach each other"));
         self.net.mend(&mut self.queue, a, b);
+    }
+
+    /// Loses a node or its disk for ever, once in a run.
+    fn lose_something(&mut self) {
+        let copies = self.map().volumes.values().map(|v| usize::from(v.copies)).max().unwrap_or_default();
+        let spare = copies > 1 && self.nodes.len() > copies;
+        let free = self.faults.gone.is_none() && self.faults.victim.is_none();
+        if !spare || !free || !self.all_copies_in_set() {
+            return;
+        }
+        // One that matters.
+        let carries: Vec<NodeId> =
+            self.map().segments.values().flat_map(|s| s.members.iter().map(|m| m.node)).collect();
+        let node = carries[self.rng.below(carries.len() as u64) as usize];
+        let gone = if self.rng.one_in(2) { Gone::Node(node) } else { Gone::Disk(node) };
+        self.lose(gone);
+    }
+
+    /// Loses a node or its disk for ever.
+    pub fn lose(&mut self, gone: Gone) {
+        self.note(|| format!("fault: {gone:?} is lost for ever"));
+        self.faults.gone = Some(gone);
+        let (Gone::Node(node) | Gone::Disk(node)) = gone;
+        self.crash(node, Cut::LoseAll);
+        // A node that is gone does not start.
+        self.start(node);
     }
 
     fn flip(&mut self) {

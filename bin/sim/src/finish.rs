@@ -30,6 +30,7 @@ impl World {
         let idle = |w: &World| w.clients.iter().all(|c| c.is_ready() && c.outstanding() == 0);
         self.run_until(ANSWERED_WITHIN, "every request is answered", idle)?;
         self.run_until(COMPLETE_WITHIN, "every copy is in its set", World::all_copies_in_set)?;
+        self.run_until(COMPLETE_WITHIN, "what was replaced is freed", World::all_replaced_freed)?;
         self.read_everything()?;
         self.judge_history()?;
         self.compare_copies()
@@ -113,6 +114,13 @@ impl World {
             Some(bad) => Err(Failure::new(Checker::EqualCopies, format!("{bad:?}"))),
             None => Ok(()),
         }
+    }
+
+    /// Whether no copy that was placed anew is left on a disk, but for disks that are lost for ever.
+    fn all_replaced_freed(&self) -> bool {
+        let map = self.map();
+        let mut unfreed = map.tombstones.values().flat_map(|t| &t.copies);
+        unfreed.all(|c| self.faults.lost_copies(c.node))
     }
 
     /// The node that a segment is granted to.

@@ -18,17 +18,20 @@ pub enum FaultKind {
     Control,
     /// A client goes away with requests under way.
     Disconnect,
+    /// Once in a run a node, or its disk, is lost for ever. Only where there is a node without a copy to spare.
+    Gone,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 6] = [
+    pub const ALL: [FaultKind; 7] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
         FaultKind::BitFlip,
         FaultKind::Control,
         FaultKind::Disconnect,
+        FaultKind::Gone,
     ];
 
     /// Its word on the command line.
@@ -40,6 +43,7 @@ impl FaultKind {
             FaultKind::BitFlip => "bitflip",
             FaultKind::Control => "control",
             FaultKind::Disconnect => "disconnect",
+            FaultKind::Gone => "gone",
         }
     }
 }
@@ -65,7 +69,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let faults = FaultKind::ALL.into_iter().filter(|f| *f != FaultKind::BitFlip).collect();
+        let on_request = [FaultKind::BitFlip, FaultKind::Gone];
+        let faults = FaultKind::ALL.into_iter().filter(|f| !on_request.contains(f)).collect();
         Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, small_disks: false, verbose: false }
     }
 }

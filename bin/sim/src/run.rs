@@ -27,16 +27,19 @@ pub struct Summary {
     pub swapped: u64,
     /// Comparisons of copies that ended under faults.
     pub checks: u64,
+    /// Copies that were placed anew.
+    pub replaced: u64,
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, refused, activations, resyncs, swapped, checks, simulated_ms } = self;
+        let Summary { answered, refused, activations, resyncs, swapped, checks, replaced, simulated_ms } =
+            self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {replaced} placed anew in {simulated_ms} ms"
         )
     }
 }
@@ -76,6 +79,7 @@ impl World {
             resyncs: self.watch.resyncs,
             swapped: self.watch.swapped,
             checks: self.watch.checks,
+            replaced: self.watch.replaced,
             simulated_ms: self.queue.now().0 / 1_000_000,
         }
     }

@@ -35,6 +35,8 @@ pub struct Watch {
     pub swapped: u64,
     /// Comparisons of copies that ended while everything went on.
     pub checks: u64,
+    /// Copies that were placed anew.
+    pub replaced: u64,
     activated: BTreeMap<(SegmentKey, Epoch), (NodeId, Option<ProcessIncarnation>)>,
     second: u64,
     events: u64,

@@ -6,11 +6,11 @@ use crate::control::{Control, Then};
 use crate::disk::Disk;
 use crate::event::{Event, Queue};
 use crate::failure::{Checker, Failure, Trace};
-use crate::faults::Faults;
+use crate::faults::{Faults, Gone};
 use crate::history::History;
 use crate::net::Net;
 use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
-use crate::options::Options;
+use crate::options::{FaultKind, Options};
 use crate::watch::Watch;
 use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
 use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Opening};
@@ -108,6 +108,8 @@ impl World {
     /// Makes the cluster at control, and its nodes.
     fn bootstrap(&mut self) -> Result<(), Failure> {
         let mut commands = Vec::new();
+        // Shorter and longer than most faults last: copies of nodes that come back are replaced as well.
+        self.control.replace_after = Duration::from_secs(2 + self.rng.below(8));
         let config = self.engine_config();
         let extents =
             |size: &u64| holdfast_store::layout(*size, &config.store).map_or(0, |l| l.extent_count());
@@ -192,8 +194,9 @@ impl World {
         self.queue.after(Duration::from_millis(100), Event::Direct);
         let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
         self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
-        let copies =
-            if self.options.nodes == 5 && self.rng.one_in(2) { 5 } else { self.options.nodes.min(3) as u8 };
+        let spare = self.options.faults.contains(&FaultKind::Gone);
+        let five = self.options.nodes == 5 && !spare && self.rng.one_in(2);
+        let copies = if five { 5 } else { self.options.nodes.min(3) as u8 };
         let (name, pool) = (VOLUME.to_owned(), POOL.to_owned());
         let volume =
             Command::CreateVolume { name, size: VOLUME_BYTES, copies, pool, created: UnixSeconds(0) };
@@ -207,10 +210,11 @@ impl World {
         self.run_until(SET_UP_WITHIN, "every segment is active", World::all_copies_in_set)
     }
 
-    /// Whether every segment is active with all its copies in S.
+    /// Whether every segment is active with all its copies in S, and none of them is lost for ever.
     pub fn all_copies_in_set(&self) -> bool {
         let settled = |s: &holdfast_types::SegmentInfo| {
-            s.active.epoch == s.granted.epoch && s.active.set.len() == s.members.len()
+            let lost = s.members.iter().any(|m| self.faults.lost_copies(m.node));
+            s.active.epoch == s.granted.epoch && s.active.set.len() == s.members.len() && !lost
         };
         let mut segments = self.control.map.segments.values();
         segments.all(|s| settled(s))
@@ -234,8 +238,9 @@ impl World {
             showed: self.rng.below(1 << 40),
             pace: self.rng.below(2 * DRIFT_MOST_PPM),
         };
+        let gone = self.faults.gone == Some(Gone::Node(node));
         let this = self.node(node);
-        if this.process.is_some() {
+        if gone || this.process.is_some() {
             return;
         }
         this.run += 1;

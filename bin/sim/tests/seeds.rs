@@ -1,7 +1,7 @@
 //! Runs from seeds, and one test for each disaster by its name. A seed that fails is brought back with
 //! `cargo run -p holdfast-sim -- --seed N` and the options of its test.
 
-use holdfast_sim::faults::Healing;
+use holdfast_sim::faults::{Gone, Healing};
 use holdfast_sim::run::drive;
 use holdfast_sim::{Checker, Failure, FaultKind, Options, World, run_seed};
 use holdfast_store::testing::Cut;
@@ -32,6 +32,21 @@ fn three_nodes_keep_every_promise_under_random_faults() {
 #[test]
 fn five_nodes_keep_every_promise_under_random_faults() {
     seeds(2000..2020, 5, &FAIR);
+}
+
+#[test]
+fn a_node_or_a_disk_that_is_lost_for_ever_is_replaced_under_random_faults() {
+    let mut replaced = 0;
+    for seed in 8000..8040 {
+        let faults = FAIR.into_iter().chain([FaultKind::Gone]).collect();
+        // Long enough that what is lost is missed, dropped and placed anew while faults go on.
+        let options = Options { seed, nodes: 5, steps: 1200, faults, ..Options::default() };
+        match run_seed(&options) {
+            Ok(summary) => replaced += summary.replaced,
+            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
+        }
+    }
+    assert!(replaced > 30, "hardly any copy was placed anew: {replaced}");
 }
 
 #[test]
@@ -177,6 +192,66 @@ fn a_replica_that_missed_writes_is_resynced() {
         assert!(world.watch.resyncs > 0, "it came back by a resync");
         Ok(())
     });
+}
+
+/// Five busy nodes and three copies; one of them is lost for ever.
+fn lost_for_ever(seeds: std::ops::Range<u64>, gone: impl Fn(NodeId) -> Gone) {
+    for seed in seeds {
+        let options =
+            Options { seed, nodes: 5, faults: BTreeSet::from([FaultKind::Gone]), ..Options::default() };
+        let mut world = World::new(&options).expect("a cluster starts");
+        let result = drive(&mut world, |world| {
+            busy(world);
+            world.run_for(BUSY)?;
+            let info = world.map().segments.values().next().cloned().expect("the volume has segments");
+            let lost = info.members[seed as usize % info.members.len()].node;
+            world.lose(gone(lost));
+            let replaced =
+                |w: &World| w.map().segments.values().all(|s| s.members.iter().all(|m| m.node != lost));
+            world.run_until(Duration::from_secs(30), "its copies are placed anew", replaced)?;
+            world.run_until(Duration::from_secs(60), "every copy is in its set", World::all_copies_in_set)?;
+            world.finish()
+        });
+        if let Err(failure) = result {
+            panic!("{}\nseed {seed}: {failure}", world.trace.lines().join("\n"));
+        }
+    }
+}
+
+#[test]
+fn a_host_that_is_gone_for_good_is_replaced() {
+    lost_for_ever(80..89, Gone::Node);
+}
+
+#[test]
+fn a_disk_that_died_is_replaced() {
+    lost_for_ever(90..99, Gone::Disk);
+}
+
+#[test]
+fn a_node_that_is_back_after_its_copies_were_placed_anew_frees_them() {
+    for seed in 100..106 {
+        let options =
+            Options { seed, nodes: 5, faults: BTreeSet::from([FaultKind::Gone]), ..Options::default() };
+        let mut world = World::new(&options).expect("a cluster starts");
+        let result = drive(&mut world, |world| {
+            busy(world);
+            world.run_for(BUSY)?;
+            let lost = world.owner_of(first_segment(world));
+            world.crash(lost, Cut::Torn);
+            let replaced =
+                |w: &World| w.map().segments.values().all(|s| s.members.iter().all(|m| m.node != lost));
+            world.run_until(Duration::from_secs(60), "its copies are placed anew", replaced)?;
+            assert!(!world.map().tombstones.is_empty(), "they are to be freed");
+            world.start(lost);
+            world.finish()?;
+            assert!(world.map().tombstones.is_empty(), "they are freed");
+            Ok(())
+        });
+        if let Err(failure) = result {
+            panic!("{}\nseed {seed}: {failure}", world.trace.lines().join("\n"));
+        }
+    }
 }
 
 #[test]

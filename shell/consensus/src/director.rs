@@ -1,6 +1,6 @@
 //! The task that keeps owners alive: it sends and hears heartbeats on every node, and on the leader's proposes
-//! what follows: that a node is down or up, and grants for the segments that lost their owner or their write
-//! quorum. What it proposes is a compare-and-set throughout, so that two directors who both think they lead, or
+//! what follows: that a node is down or up, grants for the segments that lost their owner or their write quorum, and
+//! other disks for copies that are lost. What it proposes is a compare-and-set throughout, so that two directors who both think they lead, or
 //! one with an old map, do no harm.
 
 use crate::codec;
@@ -8,8 +8,8 @@ use crate::control::{Control, ProposeError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
-    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Single, SingleResult,
-    Waiting, apply, plan_grants,
+    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Replacement, Single,
+    SingleResult, Unplaced, Waiting, apply, plan_grants, plan_replacements,
 };
 use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentId, Time};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ pub struct DirectorConfig {
     pub incarnation: ProcessIncarnation,
     /// A grant that was not activated for so long goes to another owner.
     pub stuck_after: Duration,
+    /// The copies of a node that has been away for so long are placed anew.
+    pub replace_after: Duration,
     /// The clock: a boot clock, as the engine's.
     pub now: fn() -> Time,
 }
@@ -82,6 +84,10 @@ pub enum DirectorEvent {
     Failed(ProposeError),
     /// Segments with too few copies in reach; said when their number changes.
     Waiting(Vec<Waiting>),
+    /// Control recorded, by this leader's proposal, that lost copies are placed anew.
+    Replaced(Vec<Replacement>),
+    /// Lost copies that no disk can take over; said when they change.
+    Unplaced(Vec<Unplaced>),
 }
 
 /// The most commands of one proposal; the rest follows in the next.
@@ -105,6 +111,7 @@ struct Directive {
     down: Vec<NodeId>,
     up: Vec<NodeId>,
     commands: Vec<Single>,
+    replacements: Vec<Replacement>,
 }
 
 /// Runs the failure detector and, on the leader's node, acts on it.
@@ -119,7 +126,11 @@ pub struct Director {
     heard: BTreeMap<NodeId, ProcessIncarnation>,
     /// Since when a segment's grant has not been activated.
     unactivated: BTreeMap<SegmentId, (Epoch, Instant)>,
+    /// Since when a node that ran before does not answer, as far as this node knows. A daemon that starts gives
+    /// everybody a full term.
+    away: BTreeMap<NodeId, Instant>,
     waiting: Vec<Waiting>,
+    unplaced: Vec<Unplaced>,
     proposal: Option<Proposal>,
     /// Not before this moment, after a failure.
     pause: Instant,
@@ -148,7 +159,9 @@ impl Director {
             detector,
             heard: BTreeMap::new(),
             unactivated: BTreeMap::new(),
+            away: BTreeMap::new(),
             waiting: Vec::new(),
+            unplaced: Vec::new(),
             proposal: None,
             pause: now,
             look_again: now,
@@ -195,6 +208,11 @@ impl Director {
         let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
         self.detector.watch((self.config.now)(), others);
         self.heard.retain(|node, _| map.nodes.contains_key(node));
+        let away = |node: &NodeId| map.nodes.get(node).is_some_and(|n| !n.state.answers());
+        self.away.retain(|node, _| away(node));
+        for node in map.nodes.values().filter(|n| away(&n.id) && n.incarnation.0 > 0) {
+            self.away.entry(node.id).or_insert_with(Instant::now);
+        }
     }
 
     fn fact(&mut self, fact: HeartbeatFact) {
@@ -290,7 +308,23 @@ impl Director {
             self.say(DirectorEvent::Waiting(plan.waiting));
         }
         directive.commands.extend(plan.grants.into_iter().take(BATCH));
+        self.plan_replacements(&next, &mut directive);
         directive
+    }
+
+    /// Other disks for copies that are lost. Made from the map before the grants of the same batch: one that a grant
+    /// makes stale is planned again.
+    fn plan_replacements(&mut self, map: &ClusterMap, directive: &mut Directive) {
+        let late = |since: &Instant| since.elapsed() >= self.config.replace_after;
+        let away = self.away.iter().filter(|(_, since)| late(since)).map(|(node, _)| *node).collect();
+        let plan = plan_replacements(map, &away);
+        if plan.unplaced != self.unplaced {
+            self.unplaced.clone_from(&plan.unplaced);
+            self.say(DirectorEvent::Unplaced(plan.unplaced));
+        }
+        directive.commands.extend(plan.drops);
+        directive.commands.extend(plan.replacements.iter().map(|r| r.command.clone()));
+        directive.replacements = plan.replacements;
     }
 
     fn judge_nodes(&self, map: &ClusterMap) -> Directive {
@@ -339,7 +373,17 @@ impl Director {
         match result {
             Ok(result) => {
                 let grants = accepted_grants(&done.commands, &result);
-                self.say(DirectorEvent::Directed { down: done.down, up: done.up, grants, took });
+                let replaced: Vec<Replacement> = done
+                    .replacements
+                    .into_iter()
+                    .filter(|r| accepted(&done.commands, &result).any(|command| *command == r.command))
+                    .collect();
+                if !replaced.is_empty() {
+                    self.say(DirectorEvent::Replaced(replaced));
+                }
+                if grants > 0 || !done.down.is_empty() || !done.up.is_empty() {
+                    self.say(DirectorEvent::Directed { down: done.down, up: done.up, grants, took });
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a proposal of the director brought nothing");
@@ -351,12 +395,18 @@ impl Director {
 }
 
 fn accepted_grants(commands: &[Single], result: &CommandResult) -> usize {
-    let CommandResult::Batch(results) = result else { return 0 };
-    let accepted = |(command, result): &(&Single, &Result<SingleResult, _>)| {
-        let done = SingleResult::Segment(holdfast_types::SegmentCommandResult::Done);
-        matches!(command, Single::Segment(_)) && result.as_ref().is_ok_and(|r| *r == done)
+    accepted(commands, result).filter(|command| matches!(command, Single::Segment(_))).count()
+}
+
+/// The commands about segments that changed something.
+fn accepted<'a>(commands: &'a [Single], result: &'a CommandResult) -> impl Iterator<Item = &'a Single> {
+    let results: &[_] = match result {
+        CommandResult::Batch(results) => results,
+        _ => &[],
     };
-    commands.iter().zip(results).filter(accepted).count()
+    let done = SingleResult::Segment(holdfast_types::SegmentCommandResult::Done);
+    let is_done = move |result: &Result<SingleResult, _>| result.as_ref().is_ok_and(|r| *r == done);
+    commands.iter().zip(results).filter(move |(_, result)| is_done(result)).map(|(command, _)| command)
 }
 
 async fn pending(

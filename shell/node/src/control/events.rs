@@ -2,11 +2,18 @@
 
 use holdfast_api::events::NewEvent;
 use holdfast_api::{EventLog, model::EventLevel};
+use holdfast_cluster::Reason;
 use holdfast_consensus::DirectorEvent;
 use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_replication::ReplicationEvent;
 use holdfast_store::{OpenReport, StoreEvent};
 use holdfast_types::{DiskId, ProcessIncarnation};
+use std::collections::BTreeSet;
+
+/// What is to be added so that lost copies have a place.
+pub fn no_place(pool: &str) -> String {
+    format!("add a disk to pool '{pool}' on their own node, or on one that has no other copy of them")
+}
 
 /// Writes the event log of this node. Cheap to clone.
 #[derive(Clone)]
@@ -117,6 +124,31 @@ impl Events {
                     what,
                     "their hosts are away".into(),
                 );
+            }
+            DirectorEvent::Replaced(replaced) => {
+                for r in replaced {
+                    let what = format!(
+                        "segment {}: its copy on node {}, disk {}, is placed anew on node {}, disk {}",
+                        r.segment.segment, r.from.node, r.from.disk, r.to.node, r.to.disk
+                    );
+                    let why = match r.reason {
+                        Reason::Failed => "its disk has failed".into(),
+                        Reason::Missing => "its node runs without its disk".into(),
+                        Reason::Away => format!("node {} stays away", r.from.node),
+                    };
+                    self.append(EventLevel::Warning, "control", "copy-placed-anew", what, why);
+                }
+            }
+            DirectorEvent::Unplaced(unplaced) => {
+                let what = match unplaced.as_slice() {
+                    [] => "every lost copy has a place again".to_owned(),
+                    [one] => format!("a lost copy has no place: segment {}", one.segment.segment),
+                    many => format!("{} lost copies have no place", many.len()),
+                };
+                let pools: BTreeSet<&str> = unplaced.iter().map(|u| u.pool.as_str()).collect();
+                let why = pools.into_iter().map(no_place).collect::<Vec<_>>().join("; ");
+                let level = if unplaced.is_empty() { EventLevel::Info } else { EventLevel::Error };
+                self.append(level, "control", "copies-without-a-place", what, why);
             }
         }
     }
