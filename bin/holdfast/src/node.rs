@@ -7,6 +7,10 @@ use crate::{disk, output};
 use clap::Subcommand;
 use holdfast_api::model;
 use holdfast_node::RunOptions;
+use std::time::Duration;
+
+/// Longer than a host takes to restart, its firmware included: a copy that comes back costs only what it missed.
+const REPLACE_AFTER_SECONDS: u64 = 600;
 
 /// Run, stop and look at nodes
 #[derive(Subcommand)]
@@ -23,6 +27,9 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
         /// How log lines look
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
+        /// After how many seconds the copies of a node that stays away are placed anew, while this node leads
+        #[arg(long, value_name = "SECONDS", default_value_t = REPLACE_AFTER_SECONDS, env = "HOLDFAST_REPLACE_AFTER")]
+        replace_after: u64,
     },
     /// Hand over what a node owns and leads, then stop its daemon; nobody waits for more than a second
     #[command(after_help = "Examples:
@@ -51,9 +58,12 @@ impl Node {
     /// Runs it.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Node::Run { log_format } => {
+            Node::Run { log_format, replace_after } => {
                 log::start(log_format)?;
-                let options = RunOptions { dir: context.dir().path().to_owned() };
+                let options = RunOptions {
+                    dir: context.dir().path().to_owned(),
+                    replace_after: Duration::from_secs(replace_after),
+                };
                 holdfast_node::run(&options).map_err(Failure::Daemon)
             }
             Node::Stop { name } => {

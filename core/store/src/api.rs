@@ -98,6 +98,17 @@ pub struct OpenReport {
     pub segments: Vec<SegmentKey>,
 }
 
+/// Whose disk is to be found at a place, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskExpected {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// The disk.
+    pub disk: DiskId,
+}
+
 /// Why a disk cannot be used. Each says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
@@ -126,6 +137,16 @@ pub enum OpenError {
         expected: NodeId,
         /// The disk's.
         found: NodeId,
+    },
+    /// The disk is another one of this node's.
+    #[error(
+        "this is disk {found}, not {expected}: devices changed their names; use stable paths (/dev/disk/by-id)"
+    )]
+    OtherDisk {
+        /// The one that was to be here.
+        expected: DiskId,
+        /// The one that is.
+        found: DiskId,
     },
     /// The device is shorter than it was.
     #[error(

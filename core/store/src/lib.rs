@@ -44,9 +44,7 @@ pub use ring::Place;
 
 use alloc::{boxed::Box, vec::Vec};
 use disk::{Disk, refuse};
-use holdfast_types::{
-    ClusterId, DiskDone, NodeId, OrderToken, ReplicaState, SegmentKey, StoreOrder, StoreRefusal, Time,
-};
+use holdfast_types::{DiskDone, OrderToken, ReplicaState, SegmentKey, StoreOrder, StoreRefusal, Time};
 use recovery::{Progress, Recovery};
 
 /// One disk's store.
@@ -86,13 +84,12 @@ impl Store {
     pub fn open(
         _now: Time,
         size: u64,
-        expect_cluster: ClusterId,
-        expect_node: NodeId,
+        expect: DiskExpected,
         new_boot_nonce: u64,
         config: StoreConfig,
         out: &mut Vec<StoreOutput>,
     ) -> Store {
-        let recovery = Recovery::open(size, expect_cluster, expect_node, new_boot_nonce, config, out);
+        let recovery = Recovery::open(size, expect, new_boot_nonce, config, out);
         Store { phase: Phase::Opening(Box::new(recovery)) }
     }
 

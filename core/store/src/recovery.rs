@@ -7,7 +7,7 @@
 //! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
 //! that records are missing (replication.md H20).
 
-use crate::api::{DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
+use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
 use crate::format::journal::{BatchHeader, Entry, decode_batch, encode_batch};
 use crate::format::page::Page;
@@ -17,9 +17,7 @@ use crate::replay::{Found, Replay};
 use crate::ring::{Place, Ring};
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
-use holdfast_types::{
-    BLOCK_BYTES, ClusterId, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, NodeId, SegmentKey,
-};
+use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, SegmentKey};
 
 type Entries = Vec<(SegmentKey, Entry)>;
 
@@ -65,7 +63,7 @@ pub(crate) enum Progress {
 #[derive(Debug)]
 pub(crate) struct Recovery {
     size: u64,
-    expect: Option<(ClusterId, NodeId)>,
+    expect: Option<DiskExpected>,
     boot_nonce: u64,
     config: StoreConfig,
     stage: Stage,
@@ -87,13 +85,12 @@ impl Recovery {
     /// Begins to open.
     pub(crate) fn open(
         size: u64,
-        cluster: ClusterId,
-        node: NodeId,
+        expect: DiskExpected,
         boot_nonce: u64,
         config: StoreConfig,
         out: &mut Vec<StoreOutput>,
     ) -> Self {
-        let mut r = Self::new(size, Some((cluster, node)), boot_nonce, config);
+        let mut r = Self::new(size, Some(expect), boot_nonce, config);
         r.read(0, 2 * BLOCK, out);
         r
     }
@@ -122,7 +119,7 @@ impl Recovery {
         Ok(r)
     }
 
-    fn new(size: u64, expect: Option<(ClusterId, NodeId)>, boot_nonce: u64, config: StoreConfig) -> Self {
+    fn new(size: u64, expect: Option<DiskExpected>, boot_nonce: u64, config: StoreConfig) -> Self {
         Self {
             size,
             expect,
@@ -210,12 +207,15 @@ impl Recovery {
             });
         };
         let found = superblock.identity;
-        if let Some((cluster, node)) = self.expect {
+        if let Some(DiskExpected { cluster, node, disk }) = self.expect {
             if found.cluster != cluster {
                 return Err(OpenError::OtherCluster { expected: cluster, found: found.cluster });
             }
             if found.node != node {
                 return Err(OpenError::OtherNode { expected: node, found: found.node });
+            }
+            if found.disk != disk {
+                return Err(OpenError::OtherDisk { expected: disk, found: found.disk });
             }
         }
         if self.size < superblock.layout.size {

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
-use holdfast_store::testing::Cut;
-use holdfast_store::{DiskActivity, OpenError, StoreEvent, Usage};
+use holdfast_store::testing::{Cut, RIG_DISK};
+use holdfast_store::{DiskActivity, DiskExpected, OpenError, StoreEvent, Usage};
 use holdfast_types::*;
 
 #[test]
@@ -389,14 +389,13 @@ fn a_torn_tail_is_cut_and_damage_in_the_middle_is_refused() {
 #[test]
 fn a_disk_that_is_not_ours_is_refused_by_name() {
     let mut rig = rig();
-    let open = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16| {
+    let open_disk = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16, disk: DiskId| {
         let mut out = Vec::new();
         let config = rig.config;
         rig.store = holdfast_store::Store::open(
             rig.now,
             rig.disk.size(),
-            ClusterId(cluster),
-            NodeId(node),
+            DiskExpected { cluster: ClusterId(cluster), node: NodeId(node), disk },
             5,
             config,
             &mut out,
@@ -405,6 +404,11 @@ fn a_disk_that_is_not_ours_is_refused_by_name() {
         rig.settle();
         rig.opened.take().expect("it came to an end")
     };
+    let open = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16| {
+        open_disk(rig, cluster, node, RIG_DISK)
+    };
+    let other = OpenError::OtherDisk { expected: DiskId(99), found: RIG_DISK };
+    assert_eq!(open_disk(&mut rig, 7, 1, DiskId(99)), Err(other), "devices changed their names");
     let other = OpenError::OtherCluster { expected: ClusterId(8), found: ClusterId(7) };
     assert_eq!(open(&mut rig, 8, 1), Err(other));
     assert_eq!(open(&mut rig, 7, 2), Err(OpenError::OtherNode { expected: NodeId(2), found: NodeId(1) }));

@@ -17,6 +17,7 @@ use holdfast_store::StoreConfig;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What a node is started with.
@@ -24,6 +25,8 @@ use tokio::sync::Notify;
 pub struct RunOptions {
     /// The data folder.
     pub dir: PathBuf,
+    /// The copies of a node that has been away for so long are placed anew on others.
+    pub replace_after: Duration,
 }
 
 /// Runs a node until it is told to stop.
@@ -62,9 +65,9 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     };
     let (backend, why) = Backend::from_env()?;
     tracing::info!(why, "disk input and output");
-    let options =
+    let data_options =
         DataOptions { engine: engine.clone(), identity: identity.clone(), peer_address, front_ends, backend };
-    let (data, reports) = data::start(options)?;
+    let (data, reports) = data::start(data_options)?;
     let caller = Caller::new(identity.clone());
     let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default() };
     let control = Control::start(control_config, Arc::new(caller.clone())).await?;
@@ -83,6 +86,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         fences: Mutex::default(),
         disks: tokio::sync::Mutex::new(LocalDisks::default()),
         stop: Notify::new(),
+        replace_after: options.replace_after,
         dir,
     });
     *shared.disks.lock().await = LocalDisks::load(&shared)?;

@@ -6,7 +6,7 @@ use crate::io::{DiskOpen, EngineEvent, Output, Outputs};
 use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use holdfast_store::{Store, StoreOutput, Usage};
+use holdfast_store::{DiskExpected, Store, StoreOutput, Usage};
 use holdfast_types::{DiskDone, DiskId, DiskIncarnation, Time};
 
 /// The disks that were attached.
@@ -53,8 +53,8 @@ impl Engine {
         let mut orders = Vec::new();
         let store = match open {
             DiskOpen::Existing { boot_nonce } => {
-                let (cluster, node) = (self.map.cluster, self.config.node);
-                Store::open(now, size, cluster, node, boot_nonce, config, &mut orders)
+                let expect = DiskExpected { cluster: self.map.cluster, node: self.config.node, disk };
+                Store::open(now, size, expect, boot_nonce, config, &mut orders)
             }
             DiskOpen::Format(identity) => Store::format(now, size, identity, config, &mut orders),
         };

@@ -3,5 +3,5 @@
 mod rig;
 mod sim_disk;
 
-pub use rig::{Rig, identity};
+pub use rig::{RIG_DISK, Rig, identity};
 pub use sim_disk::{Cut, Faults, Rng, SimDisk};

@@ -1,12 +1,15 @@
 //! A store on a simulated disk, with a clock of its own, driven order by order.
 
 use super::{Cut, SimDisk};
-use crate::{DiskIdentity, OpenError, OpenReport, Store, StoreConfig, StoreEvent, StoreOutput};
+use crate::{DiskExpected, DiskIdentity, OpenError, OpenReport, Store, StoreConfig, StoreEvent, StoreOutput};
 use alloc::{collections::BTreeMap, vec::Vec};
 use holdfast_types::{
     ClusterId, DiskId, DiskIncarnation, Duration, NodeId, OrderSource, OrderToken, SegmentKey, StoreOrder,
     StoreOutcome, Time,
 };
+
+/// The id of its disk.
+pub const RIG_DISK: DiskId = DiskId(9);
 
 /// The store, its disk, and what it said.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub fn identity(boot_nonce: u64) -> DiskIdentity {
     DiskIdentity {
         cluster: ClusterId(7),
         node: NodeId(1),
-        disk: DiskId(9),
+        disk: RIG_DISK,
         incarnation: DiskIncarnation(1),
         boot_nonce,
     }
@@ -149,7 +152,8 @@ impl Rig {
         let mut out = Vec::new();
         self.outcomes.clear();
         self.opened = None;
-        self.store = Store::open(self.now, size, ClusterId(7), NodeId(1), nonce, config, &mut out);
+        let expect = DiskExpected { cluster: ClusterId(7), node: NodeId(1), disk: RIG_DISK };
+        self.store = Store::open(self.now, size, expect, nonce, config, &mut out);
         self.take(out);
         self.settle();
     }

@@ -242,6 +242,7 @@ impl Cluster {
             detector: DetectorConfig::default(),
             incarnation,
             stuck_after: Duration::from_secs(2),
+            replace_after: Duration::from_secs(600),
             now,
         };
         let director = Director::new(running.control.clone(), running.wire.clone(), config, events);

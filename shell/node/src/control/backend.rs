@@ -242,8 +242,11 @@ impl NodeBackend {
         let mut disks = shared.disks.lock().await;
         disks.add(shared, &shared.data, &disk, &pool).await.map_err(|e| refused(&format!("{e:#}")))?;
         let mut listed = shared.dir.load_disks().map_err(|e| refused(&e))?;
+        // What was at that path before is not there any more.
+        listed.retain(|d| d.path != disk.path);
         listed.push(disk.clone());
         shared.dir.save_disks(&listed).map_err(|e| refused(&e))?;
+        disks.supersede(shared, &disk).await.map_err(|e| refused(&format!("{e:#}")))?;
         shared.events.operator("disk-added", format!("disk {} at {}", disk.id, disk.path.display()));
         let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
         map.disks.get(&disk.id).map(|d| view::disk(&map, d)).ok_or_else(odd_answer)

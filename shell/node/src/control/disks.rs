@@ -158,6 +158,20 @@ impl LocalDisks {
         self.format(shared, data, disk, incarnation, known.unwrap_or(nonce)).await
     }
 
+    /// A disk was added where others of this node were before: those are lost, and control is to know.
+    pub async fn supersede(&mut self, shared: &Shared, new: &LocalDisk) -> anyhow::Result<()> {
+        let path = new.path.display().to_string();
+        let map = shared.map();
+        let lost = map.disks_of(shared.node).filter(|d| d.path == path && d.id != new.id);
+        for disk in lost {
+            self.disks.remove(&disk.id);
+            shared.events.disk_refused(disk.id, &format!("disk {} was added at its path", new.id));
+            let command = Command::DiskMissing { disk: disk.id, incarnation: disk.incarnation };
+            shared.propose_until_done(command).await?;
+        }
+        Ok(())
+    }
+
     /// A store has opened its disk: control decides whether it is the one that it was.
     pub async fn opened(
         &mut self,

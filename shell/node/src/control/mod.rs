@@ -79,6 +79,8 @@ pub struct Shared {
     pub disks: tokio::sync::Mutex<LocalDisks>,
     /// This node was asked to stop.
     pub stop: Notify,
+    /// The copies of a node that has been away for so long are placed anew.
+    pub replace_after: Duration,
 }
 
 impl Shared {
@@ -190,6 +192,7 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
         detector: holdfast_cluster::DetectorConfig::default(),
         incarnation,
         stuck_after: Duration::from_secs(3),
+        replace_after: shared.replace_after,
         now: boot_time,
     };
     let director = Director::new(shared.control.clone(), heartbeats, config, events);
@@ -222,6 +225,9 @@ async fn first_run(shared: &Shared, bootstrap: &Bootstrap) -> anyhow::Result<()>
 async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::Result<()> {
     let mut listed = shared.dir.load_disks()?;
     let mut disks = shared.disks.lock().await;
+    // Of disks that were added at one path the last is there. Its content is not that of the others.
+    let superseded = |n: usize| listed[n + 1..].iter().any(|later| later.path == listed[n].path);
+    listed = (0..listed.len()).filter(|n| !superseded(*n)).map(|n| listed[n].clone()).collect();
     for disk in listed.clone() {
         // The lock of a process that was killed may outlive it for a moment.
         let mut tries = 0;

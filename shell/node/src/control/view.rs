@@ -1,12 +1,12 @@
 //! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
 
-use super::Shared;
+use super::{Shared, events::no_place};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
-use holdfast_cluster::{ClusterMap, DiskState, NodeState};
+use holdfast_cluster::{ClusterMap, DiskState, NodeState, plan_replacements};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -271,6 +271,19 @@ fn no_majority(alone: &Alone) -> String {
     )
 }
 
+/// Copies that are lost with their disk, or are if their node stays away, and that no other disk can take over.
+fn without_a_place(map: &ClusterMap) -> Option<String> {
+    let down = map.nodes.values().filter(|n| n.state == NodeState::Down).map(|n| n.id).collect();
+    let unplaced = plan_replacements(map, &down).unplaced;
+    let pools: BTreeSet<&str> = unplaced.iter().map(|u| u.pool.as_str()).collect();
+    let add = pools.into_iter().map(no_place).collect::<Vec<_>>().join("; ");
+    match unplaced.len() {
+        0 => None,
+        1 => Some(format!("1 copy that is gone has no other place: {add}")),
+        n => Some(format!("{n} copies that are gone have no other place: {add}")),
+    }
+}
+
 fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Alone>) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(alone.map(no_majority));
@@ -303,6 +316,7 @@ fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Al
         };
         problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
     }
+    problems.extend(without_a_place(map));
     if segments.degraded > 0 {
         problems.push(match segments.degraded {
             1 => "1 segment has fewer copies than it should".into(),
