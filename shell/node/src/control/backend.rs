@@ -235,11 +235,12 @@ impl NodeBackend {
         }
         let spec = DiskSpec { path: PathBuf::from(&request.path), size: request.size };
         let wipe = request.wipe;
+        // First: a disk that is still being looked for at that path would be opened there as soon as a file is made.
+        let mut disks = shared.disks.lock().await;
         let prepared = tokio::task::spawn_blocking(move || spec.prepare(wipe, &mut |_| {})).await;
         let refused = |e: &dyn std::fmt::Display| ApiError::new(ErrorKind::Refused, e.to_string());
         let path = prepared.map_err(|e| refused(&e))?.map_err(|e| refused(&e))?;
         let disk = LocalDisk { path, id: new_disk_id() };
-        let mut disks = shared.disks.lock().await;
         disks.add(shared, &shared.data, &disk, &pool).await.map_err(|e| refused(&format!("{e:#}")))?;
         let mut listed = shared.dir.load_disks().map_err(|e| refused(&e))?;
         // What was at that path before is not there any more.

@@ -314,10 +314,7 @@ impl DataThread {
             Order::Status(answer) => drop(answer.send(self.engine.status())),
             Order::WhenCheckpointed(answer) => self.checkpoints.push(answer),
             Order::Attach { disk, path, open, answer } => {
-                if let Some(old) = self.slots.remove(&disk) {
-                    self.disk_of.remove(&old);
-                    self.disks.close(old);
-                }
+                self.let_go(disk);
                 let result = self.disks.open(&path).map(|(slot, size)| {
                     self.slots.insert(disk, slot);
                     self.disk_of.insert(slot, disk);
@@ -326,6 +323,13 @@ impl DataThread {
                 });
                 let _ = answer.send(result);
             }
+        }
+    }
+
+    fn let_go(&mut self, disk: DiskId) {
+        if let Some(slot) = self.slots.remove(&disk) {
+            self.disk_of.remove(&slot);
+            self.disks.close(slot);
         }
     }
 
@@ -349,7 +353,11 @@ impl DataThread {
             Output::SessionFenced { number, done } => Report::SessionFenced { number, done },
             Output::Freed { segment, disk } => Report::Freed { segment, disk },
             Output::DiskOpened { disk, report } => Report::DiskOpened { disk, report },
-            Output::DiskRefused { disk, error } => Report::DiskRefused { disk, error },
+            Output::DiskRefused { disk, error } => {
+                // An operator may add what is at that path now, as a new disk.
+                self.let_go(disk);
+                Report::DiskRefused { disk, error }
+            }
             Output::Checked { number, report } => Report::Checked { number, report },
             Output::Event(event) => Report::Event(event),
         };
