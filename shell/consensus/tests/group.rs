@@ -213,7 +213,11 @@ fn a_node_that_missed_the_purged_log_gets_a_snapshot() {
 fn garbage_and_impostors_are_answered_and_change_nothing() {
     let cluster = Cluster::new(1, timings());
     let node = &cluster.nodes[&NodeId(1)];
-    let before = node.control.metrics();
+    // A leader's first entry may still be on its way after its election.
+    let before = cluster.wait("all that was logged to be applied", |_| {
+        let metrics = node.control.metrics();
+        (metrics.is_leader && metrics.applied == metrics.last_log).then_some(metrics)
+    });
     for garbage in [vec![], vec![1], vec![0xff; 100], vec![1; 9 << 20]] {
         let answer = node.runtime.block_on(node.control.serve(NodeId(9), garbage.into()));
         assert!(!answer.is_empty());
