@@ -3,11 +3,20 @@
 # Measures holdfast-diagnose beside grep, zgrep and lnav, on the same files in the same run; `./x bench diagnose` calls it.
 #
 # usage: bench.sh TARGET_DIR [MIB]   files of MIB mebibytes (1024) are made below TARGET_DIR and removed again
+#
+# Up to 2048 MiB: one log, plain and as gz. Above: a bundle of five hosts with four rotated gz files each, which is never on the
+# disk unpacked (10240 MiB take about 1 GiB), and the resident memory must stay below LIMIT_MIB.
 set -euo pipefail
 target=$1 mib=${2:-1024}
-[[ $mib =~ ^[0-9]{1,5}$ ]] && [ "$mib" -ge 16 ] && [ "$mib" -le 2048 ] || { echo "bench diagnose: MIB is 16 to 2048, not $mib" >&2; exit 2; }
+readonly LARGEST_PLAIN=2048 LARGEST=20480 HOSTS=5 ROTATED=4 LIMIT_MIB=200
+[[ $mib =~ ^[0-9]{1,5}$ ]] && [ "$mib" -ge 16 ] && [ "$mib" -le $LARGEST ] ||
+    { echo "bench diagnose: MIB is 16 to $LARGEST, not $mib" >&2; exit 2; }
 tool=$target/release/holdfast-diagnose
 cores=$(nproc)
+# gz -1 makes a tenth to an eighth of these lines.
+if [ "$mib" -gt $LARGEST_PLAIN ]; then needed=$((mib / 6)); else needed=$((mib * 5 / 4)); fi
+free=$(df -Pm "$target" | awk 'NR == 2 { print $4 }')
+[ "$free" -gt "$needed" ] || { echo "bench diagnose: $target has $free MiB free, $needed are needed" >&2; exit 1; }
 dir=$(mktemp -d "$target/bench-diagnose.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
@@ -33,58 +42,118 @@ row() { # name, lines, seconds, processor seconds, MiB
         printf "%-36s %7.2f s %9.0f lines/s  %7.2f processor s %9.0f lines/processor s %5.0f MiB\n", name, s, lines / s, cpu, lines / cpu, mem }'
 }
 
-echo "Making a log of $mib MiB and its gz"
-awk -v bytes=$((mib << 20)) 'BEGIN {
-    for (n = 0; made < bytes; n++) {
-        t = n / 40
-        s = sprintf("Jan %2d %02d:%02d:%02d cvk1 ", 1 + t / 86400, t / 3600 % 24, t / 60 % 60, t % 60)
-        k = n % 9
-        if (n % 20011 == 7) s = s "iscsid: connect to 127.0.0.1:3260 failed (Connection refused)"
-        else if (k == 0) s = s "CRON[" n % 32768 "]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)"
-        else if (k < 3) s = s "sshd[" n % 32768 "]: Accepted publickey for monitor from 10.0.9." n % 250 " port " n % 60000 " ssh2"
-        else if (k < 5) s = s "snmpd[650]: Connection from UDP: [10.0.9.5]:" n % 60000 "->[10.0.0.1]:161"
-        else if (k < 7) s = s "kernel: [" t ".1] device vnet" n % 40 " entered promiscuous mode"
-        else s = s "libvirtd[801]: internal error: guest " n % 97 " answered after " n % 4000 " ms"
-        print s
-        made += length(s) + 1
-    }
-}' >"$dir/syslog"
-gzip -1 -c "$dir/syslog" >"$dir/syslog.1.gz"
-lines=$(wc -l <"$dir/syslog")
-say_size() { du -m --apparent-size "$1" | cut -f1; }
-echo "$lines lines; plain $(say_size "$dir/syslog") MiB, gz $(say_size "$dir/syslog.1.gz") MiB; $cores cores; load $(cut -d' ' -f1 /proc/loadavg)"
-cat "$dir/syslog" "$dir/syslog.1.gz" >/dev/null # both in the page cache, so that the disk is not measured
-
+# Writes `bytes` of a host's syslog into `files` rotated gz files below `folder`, or as one stream to standard output for 0 files;
+# the number of lines goes to `counted`.
+make_log() { # host, bytes, files, folder, counted
+    awk -v host="$1" -v bytes="$2" -v files="$3" -v folder="$4" -v counted="$5" 'BEGIN {
+        left = files
+        for (n = 0; made < bytes; n++) {
+            t = n / 40
+            s = sprintf("Jan %2d %02d:%02d:%02d %s ", 1 + t / 86400, t / 3600 % 24, t / 60 % 60, t % 60, host)
+            k = n % 9
+            if (n % 20011 == 7) s = s "iscsid: connect to 127.0.0.1:3260 failed (Connection refused)"
+            else if (k == 0) s = s "CRON[" n % 32768 "]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)"
+            else if (k < 3) s = s "sshd[" n % 32768 "]: Accepted publickey for monitor from 10.0.9." n % 250 " port " n % 60000 " ssh2"
+            else if (k < 5) s = s "snmpd[650]: Connection from UDP: [10.0.9.5]:" n % 60000 "->[10.0.0.1]:161"
+            else if (k < 7) s = s "kernel: [" t ".1] device vnet" n % 40 " entered promiscuous mode"
+            else s = s "libvirtd[801]: internal error: guest " n % 97 " answered after " n % 4000 " ms"
+            if (!files) print s
+            else {
+                if (made >= (files - left) * bytes / files) {
+                    if (packer) close(packer)
+                    packer = "gzip -1 >" folder "/syslog." left-- ".gz"
+                }
+                print s | packer
+            }
+            made += length(s) + 1
+        }
+        if (packer) close(packer)
+        print n > counted
+    }'
+}
+say_size() { du -m --apparent-size -s "$1" | cut -f1; }
+load() { cut -d' ' -f1 /proc/loadavg; }
 pattern='Connection refused'
-plain_one=$(measure taskset -c 0 "$tool" "$dir/syslog" --brief)
-row "diagnose, plain, one core" "$lines" $plain_one
-row "diagnose, plain, $cores cores" "$lines" $(measure "$tool" "$dir/syslog" --brief)
-row "grep -c, plain, one core" "$lines" $(measure taskset -c 0 grep -c "$pattern" "$dir/syslog")
-gz_one=$(measure taskset -c 0 "$tool" "$dir/syslog.1.gz" --brief)
-row "diagnose, gz, one core" "$lines" $gz_one
-row "diagnose, gz, $cores cores" "$lines" $(measure "$tool" "$dir/syslog.1.gz" --brief)
-zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir/syslog.1.gz")
-row "zgrep -c, gz, one core" "$lines" $zgrep_one
-if command -v lnav >/dev/null; then
-    row "lnav -n (index, count), plain" "$lines" $(measure lnav -n -c ';SELECT count(*) FROM all_logs' "$dir/syslog")
-else
-    echo "lnav is not installed: not measured"
-fi
-awk -v a="$gz_one" -v b="$zgrep_one" 'BEGIN { split(a, x); split(b, y)
-    printf "diagnose on gz takes %.2f times the processor time of zgrep -c\n", x[2] / y[2] }'
-rm -f "$dir/syslog" "$dir/syslog.1.gz"
 
-echo "Making five hosts and a week"
-seed=1
-while :; do
+one_log() {
+    local lines gz_one zgrep_one
+    echo "Making a log of $mib MiB and its gz"
+    make_log cvk1 $((mib << 20)) 0 "" "$dir/lines" >"$dir/syslog"
+    gzip -1 -c "$dir/syslog" >"$dir/syslog.1.gz"
+    lines=$(cat "$dir/lines")
+    echo "$lines lines; plain $(say_size "$dir/syslog") MiB, gz $(say_size "$dir/syslog.1.gz") MiB; $cores cores; load $(load)"
+    cat "$dir/syslog" "$dir/syslog.1.gz" >/dev/null # both in the page cache, so that the disk is not measured
+
+    row "diagnose, plain, one core" "$lines" $(measure taskset -c 0 "$tool" "$dir/syslog" --brief)
+    row "diagnose, plain, $cores cores" "$lines" $(measure "$tool" "$dir/syslog" --brief)
+    row "grep -c, plain, one core" "$lines" $(measure taskset -c 0 grep -c "$pattern" "$dir/syslog")
+    gz_one=$(measure taskset -c 0 "$tool" "$dir/syslog.1.gz" --brief)
+    row "diagnose, gz, one core" "$lines" $gz_one
+    row "diagnose, gz, $cores cores" "$lines" $(measure "$tool" "$dir/syslog.1.gz" --brief)
+    zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir/syslog.1.gz")
+    row "zgrep -c, gz, one core" "$lines" $zgrep_one
+    if command -v lnav >/dev/null; then
+        row "lnav -n (index, count), plain" "$lines" $(measure lnav -n -c ';SELECT count(*) FROM all_logs' "$dir/syslog")
+    else
+        echo "lnav is not installed: not measured"
+    fi
+    beside_zgrep "$gz_one" "$zgrep_one"
+    rm -f "$dir/syslog" "$dir/syslog.1.gz"
+}
+
+# The ratio is of processor time, which other work on the machine changes least.
+beside_zgrep() {
+    awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y)
+        printf "diagnose on gz takes %.2f times the processor time of zgrep -c\n", x[2] / y[2] }'
+}
+
+large_bundle() {
+    local lines host folder one all zgrep_one
+    echo "Making a bundle of $HOSTS hosts, $ROTATED rotated gz each, $mib MiB unpacked"
+    for host in $(seq $HOSTS); do
+        folder=$dir/bundle/cvk$host/var/log
+        mkdir -p "$folder"
+        make_log "cvk$host" $(((mib << 20) / HOSTS)) $ROTATED "$folder" "$dir/lines.$host" &
+        while [ "$(jobs -pr | wc -l)" -ge "$cores" ]; do wait -n; done
+    done
+    wait
+    lines=$(cat "$dir"/lines.* | awk '{ sum += $1 } END { printf "%d", sum }')
+    find "$dir/bundle" -type f -exec cat {} + >/dev/null
+    echo "$lines lines; gz $(say_size "$dir/bundle") MiB; $cores cores; load $(load)"
+    one=$(measure taskset -c 0 "$tool" "$dir/bundle" --brief)
+    row "diagnose, gz, one core" "$lines" $one
+    all=$(measure "$tool" "$dir/bundle" --brief)
+    row "diagnose, gz, $cores cores" "$lines" $all
+    sed -n 's/^read: /diagnose read /p' "$dir/out"
+    zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir"/bundle/*/var/log/*.gz)
+    row "zgrep -c, gz, one core" "$lines" $zgrep_one
+    beside_zgrep "$one" "$zgrep_one"
+    rm -rf "$dir/bundle"
+    awk -v one="$one" -v all="$all" -v limit=$LIMIT_MIB 'BEGIN { split(one, x); split(all, y); peak = x[3] > y[3] ? x[3] : y[3]
+        printf "peak resident memory %d MiB, limit %d MiB\n", peak, limit; exit peak >= limit }' ||
+        { echo "bench diagnose: too much memory" >&2; exit 1; }
+}
+
+five_hosts_and_a_week() {
+    local seed=1 week zipped
+    echo "Making five hosts and a week"
+    while :; do
+        rm -rf "$dir/week"
+        "$tool" synth incident --seed $seed -o "$dir/week" >/dev/null
+        [ "$(find "$dir/week" -mindepth 1 -maxdepth 1 -type d | wc -l)" -lt 5 ] || break
+        seed=$((seed + 1))
+    done
     rm -rf "$dir/week"
-    "$tool" synth incident --seed $seed -o "$dir/week" >/dev/null
-    [ "$(find "$dir/week" -mindepth 1 -maxdepth 1 -type d | wc -l)" -lt 5 ] || break
-    seed=$((seed + 1))
-done
-rm -rf "$dir/week"
-"$tool" synth incident --seed $seed --hours 168 --every 3 -o "$dir/week" >/dev/null
-week=$(find "$dir/week" -type f -not -name '*.gz' -exec cat {} + | wc -l)
-zipped=$(find "$dir/week" -name '*.gz' -exec zcat {} + | wc -l)
-find "$dir/week" -type f -exec cat {} + >/dev/null
-row "diagnose, five hosts and a week, $cores cores" $((week + zipped)) $(measure "$tool" "$dir/week" --brief)
+    "$tool" synth incident --seed $seed --hours 168 --every 3 -o "$dir/week" >/dev/null
+    week=$(find "$dir/week" -type f -not -name '*.gz' -exec cat {} + | wc -l)
+    zipped=$(find "$dir/week" -name '*.gz' -exec zcat {} + | wc -l)
+    find "$dir/week" -type f -exec cat {} + >/dev/null
+    row "diagnose, five hosts and a week, $cores cores" $((week + zipped)) $(measure "$tool" "$dir/week" --brief)
+}
+
+if [ "$mib" -gt $LARGEST_PLAIN ]; then
+    large_bundle
+else
+    one_log
+    five_hosts_and_a_week
+fi
