@@ -128,7 +128,11 @@ fn rules_command() -> Command {
         .subcommand_required(true)
         .subcommand(Command::new("ls").about("List all rules"))
         .subcommand(Command::new("explain").about("All about one rule").arg(Arg::new("id").required(true)))
-        .subcommand(Command::new("lint").about("Check all rules against their examples"))
+        .subcommand(
+            Command::new("lint").about(
+                "Check all rules: their examples, their sources, and the names that causes and edges use",
+            ),
+        )
 }
 
 /// The command `collect`.
@@ -390,12 +394,15 @@ fn explain(rules: &RuleSet, id: &str) -> ExitCode {
     }
 }
 
-/// Names that the knowledge uses but nothing can produce, and rules that miss their example.
+/// Names that the knowledge uses but nothing can produce, rules that miss their example, sources that nobody can look up.
 pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
     let mut out = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.path.is_none() && rules.matches(index, rule.example.as_bytes()).is_none() {
             out.push(format!("{} misses its example", rule.id));
+        }
+        if !rule.source_can_be_read() {
+            out.push(format!("the source of {} names no file and no address: {}", rule.id, rule.source));
         }
     }
     for pattern in knowledge.patterns() {

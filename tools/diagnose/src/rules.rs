@@ -85,6 +85,21 @@ pub struct Rule {
     pub example: String,
 }
 
+/// How the names of files end that a source may name.
+const SOURCE_FILES: [&str; 11] = ["c", "cc", "cpp", "h", "rs", "pm", "go", "rst", "md", "yml", "yar"];
+
+impl Rule {
+    /// Whether the source names a file or an address where the knowledge can be read, or says that there is none to read.
+    pub fn source_can_be_read(&self) -> bool {
+        let names_a_file = |word: &str| {
+            word.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && SOURCE_FILES.contains(&end))
+        };
+        self.source.contains("https://")
+            || self.source.contains("closed source")
+            || self.source.split([' ', ',', ';', ':']).any(names_a_file)
+    }
+}
+
 fn default_gap() -> i64 {
     60
 }
@@ -297,7 +312,7 @@ mod tests {
             assert!(set.matches(index, line).is_some(), "pattern of {} misses its example", rule.id);
             let reached = set.candidates(line).any(|c| set.owners(c.literal).contains(&(index as u16)));
             assert!(reached, "literals of {} miss its example", rule.id);
-            assert!(!rule.source.is_empty() && !rule.refuted_by.is_empty());
+            assert!(!rule.refuted_by.is_empty());
         }
     }
 
@@ -317,6 +332,35 @@ mod tests {
                     assert!(set.matches(index, line.as_bytes()).is_none(), "{} matches {line}", rule.id);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_source_names_a_file_or_an_address_or_says_that_it_is_closed() {
+        let mut rule = RuleSet::builtin().unwrap().rules.remove(0);
+        for (source, can_be_read) in [
+            ("Linux fs/ext4/super.c", true),
+            ("Linux include/scsi/iscsi_if.h: ISCSI_ERR_TCP_CONN_CLOSED", true),
+            ("MITRE ATT&CK T1053.003: https://attack.mitre.org/techniques/T1053/003", true),
+            ("closed source: lich logs, as quoted in public incident notes", true),
+            ("Linux ENOSPC", false),
+            ("MITRE ATT&CK T1053.003", false),
+            ("cron 3.0pl1 (Debian)", false),
+            (".c", false),
+            ("", false),
+        ] {
+            rule.source = source.to_owned();
+            assert_eq!(rule.source_can_be_read(), can_be_read, "{source}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_this_tree_that_rules_name_are_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let set = RuleSet::builtin().unwrap();
+        let ours = set.rules.iter().filter(|r| r.id.starts_with("holdfast."));
+        for word in ours.flat_map(|r| r.source.split([' ', ',', ';'])).filter(|w| w.ends_with(".rs")) {
+            assert!(root.join(word).is_file(), "{word}");
         }
     }
 

@@ -109,3 +109,18 @@ fn an_expired_certificate_speaks_for_itself_and_less_so_after_a_step_of_the_cloc
     }
     assert_eq!(first("Mar  3 10:00:01 n1 app[7]: the session token is expired: log in again\n"), None);
 }
+
+#[test]
+fn a_slow_loop_of_the_ha_manager_is_known_in_its_old_and_its_new_words() {
+    for words in ["loop take too long (47 seconds)", "loop took too long (47 seconds)"] {
+        let seen = report(&format!("Mar  3 10:00:01 pve1 pve-ha-lrm[1200]: {words}\n"));
+        assert!(seen.facts.iter().any(|f| f.rule == "pve.ha-lock-lost"), "{words}");
+    }
+    for words in [
+        "client watchdog expired - disable watchdog updates",
+        "client (PID 1307) watchdog expired - disable watchdog updates",
+    ] {
+        let seen = report(&format!("Mar  3 10:00:01 pve1 watchdog-mux[700]: {words}\n"));
+        assert!(seen.facts.iter().any(|f| f.rule == "watchdog.expired"), "{words}");
+    }
+}
