@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use holdfast_evidence::read::Progress;
 use holdfast_evidence::stamp;
@@ -139,7 +140,7 @@ fn rules_command() -> Command {
 pub fn collect_command() -> Command {
     Command::new("collect")
         .about("Make a bundle of this host: bounded, without secrets")
-        .after_help("Examples:\n  holdfast collect -o /tmp/host.tar.gz")
+        .after_help("Examples:\n  holdfast collect -o /tmp/host.tar.gz\n  holdfast collect --dir ./one -o /tmp/one.tar.gz")
         .arg(
             Arg::new("output")
                 .short('o')
@@ -156,6 +157,13 @@ pub fn collect_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .default_value("/")
                 .help("Root of the tree to read"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("The data folder of a node on this host, for its events [default: ROOT/var/lib/holdfast]"),
         )
 }
 
@@ -187,7 +195,10 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
     else {
         return fail("collect needs -o FILE");
     };
-    match collect::collect(root, out) {
+    // Mounted in `holdfast`, its global --dir has a default, which is no word about the tree at --root.
+    let said = matches.value_source("dir").is_some_and(|source| source != ValueSource::DefaultValue);
+    let data = matches.get_one::<PathBuf>("dir").filter(|_| said).map(PathBuf::as_path);
+    match collect::collect(root, data, out) {
         Ok(done) => {
             print(&format!(
                 "{}: {} files, {} bytes before compression\n",
@@ -258,7 +269,7 @@ fn live_bundle() -> std::io::Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = std::env::temp_dir().join(format!("holdfast-live-{}", std::process::id()));
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    collect::collect(Path::new("/"), &folder.join("live.tar.gz"))?;
+    collect::collect(Path::new("/"), None, &folder.join("live.tar.gz"))?;
     Ok(folder)
 }
 

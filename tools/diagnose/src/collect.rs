@@ -51,6 +51,11 @@ const COMMANDS: [(&str, &[&str]); 9] = [
     ("ps", &["ps", "-eo", "pid,ppid,lstart,user,comm"]),
 ];
 
+/// The data folder of a node below the root, where nothing else is said.
+const DATA_DIR: &str = "var/lib/holdfast";
+/// What is taken of a data folder: never its tokens, its identity or the state of its control plane.
+const DATA: [&str; 2] = ["events", "daemon.log"];
+
 /// Names that are never taken.
 const NEVER: [&str; 8] = ["shadow", "gshadow", "id_rsa", "id_ed25519", "authkey", ".pem", ".key", "private"];
 
@@ -65,8 +70,9 @@ pub struct Collected {
     pub left_out: Vec<String>,
 }
 
-/// Writes a bundle of the host whose tree is at `root` to `out` (a tar.gz). Commands are asked only for the live root `/`.
-pub fn collect(root: &Path, out: &Path) -> io::Result<Collected> {
+/// Writes a bundle of the host whose tree is at `root` to `out` (a tar.gz), with the events of the node whose data folder is
+/// `data`, be its daemon there or not. Commands are asked only for the live root `/`.
+pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Collected> {
     let file = File::options().write(true).create_new(true).open(out)?;
     let mut done = Collected::default();
     let name = fs::read_to_string(root.join("etc/hostname")).unwrap_or_default();
@@ -76,6 +82,12 @@ pub fn collect(root: &Path, out: &Path) -> io::Result<Collected> {
     let target = fs::canonicalize(out)?;
     for tree in TREES {
         take(&mut tar, root, &root.join(tree), host, &target, 0, &mut done)?;
+    }
+    let usual = root.join(DATA_DIR);
+    let data = data.unwrap_or(&usual);
+    let below = format!("{host}/{DATA_DIR}");
+    for part in DATA {
+        take(&mut tar, data, &data.join(part), &below, &target, 0, &mut done)?;
     }
     if root == Path::new("/") {
         for (name, command) in COMMANDS {
@@ -271,13 +283,68 @@ mod tests {
         )
         .unwrap();
         let out = dir.path().join("n7.tar.gz");
-        let done = collect(&root, &out).unwrap();
+        let done = collect(&root, None, &out).unwrap();
         assert_eq!(done.taken, 3);
         let report = crate::analyse(&[out], &crate::Options::default(), &Default::default()).unwrap();
         assert!(report.facts.iter().any(|f| f.rule == "kernel.panic" && f.host == "n7"));
         assert!(
-            collect(&root, &dir.path().join("n7.tar.gz")).is_err(),
+            collect(&root, None, &dir.path().join("n7.tar.gz")).is_err(),
             "an existing file is not overwritten"
         );
+    }
+
+    /// A data folder as a daemon leaves it that was killed: its last event torn, its socket and lock still there.
+    fn killed(data: &Path) {
+        for folder in ["events", "run", "control"] {
+            fs::create_dir_all(data.join(folder)).unwrap();
+        }
+        let events = concat!(
+            r#"133035a9 {"seq":13,"time_ms":1795637168058,"node":1,"level":"warning","who":"failure detector","kind":"liveness","what":"node 2 is dead","why":"heartbeats"}"#,
+            "\n",
+            r#"f5a0da37 {"seq":15,"time_ms":1795637168059,"node":1,"level":"error","who":"control","kind":"segments-wait","what":"1 segments have too few copies in reach","why":"node 1 leads"}"#,
+            "\n",
+            r#"79da09b1 {"seq":16,"time_ms":17956371684"#,
+        );
+        fs::write(data.join("events/00000000000000000001.jsonl"), events).unwrap();
+        std::os::unix::net::UnixListener::bind(data.join("run/api.sock")).unwrap();
+        for secret in ["admin.token", "identity", "control/vote"] {
+            fs::write(data.join(secret), "hf1-do-not-tell").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_events_of_a_killed_node_are_in_the_bundle_and_nothing_else_of_its_data_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        let (usual, other) = (root.join("var/lib/holdfast"), dir.path().join("one"));
+        for (data, given) in [(&usual, None), (&other, Some(other.as_path()))] {
+            fs::remove_dir_all(&usual).ok();
+            killed(data);
+            let out = dir.path().join(format!("{}.tar.gz", given.is_some()));
+            let done = collect(&root, given, &out).unwrap();
+            assert_eq!(done.left_out, Vec::<String>::new());
+            let mut names = Vec::new();
+            let mut text = String::new();
+            let packed = flate2::read::GzDecoder::new(File::open(&out).unwrap());
+            for entry in tar::Archive::new(packed).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                names.push(entry.path().unwrap().to_string_lossy().into_owned());
+                entry.read_to_string(&mut text).unwrap();
+            }
+            let expected = [
+                "n7/etc/hostname",
+                "n7/var/lib/holdfast/events/00000000000000000001.jsonl",
+                "n7/COLLECT.txt",
+            ];
+            assert_eq!(names, expected);
+            assert!(!text.contains("do-not-tell"));
+            let report = crate::analyse(&[out], &crate::Options::default(), &Default::default()).unwrap();
+            for rule in ["holdfast.node-dead", "holdfast.quorum-wait"] {
+                assert!(report.facts.iter().any(|f| f.rule == rule && f.host == "n7"), "{rule}");
+            }
+            assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("holdfast-nodes-away"));
+        }
     }
 }

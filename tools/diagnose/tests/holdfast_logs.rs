@@ -1,5 +1,5 @@
-//! Holdfast's own logs and events, as real daemons wrote them in two tests of the cluster: two of three nodes killed while a
-//! client writes, and a node that starts on a disk whose superblocks were overwritten.
+//! Holdfast's own logs and events, as real daemons wrote them: two of three nodes killed while a client writes, with the log as
+//! text and as JSON, and a node that starts on a disk whose superblocks were overwritten.
 
 use std::path::Path;
 
@@ -38,4 +38,44 @@ fn a_refused_disk_explains_the_copy_that_left() {
     let dropped = report.facts.iter().find(|f| f.rule == "holdfast.copy-dropped").expect("a drop");
     assert_eq!((dropped.host.as_str(), dropped.fields["node"].as_str()), ("node1", "3"));
     assert!(rules_of(&report, "node1").iter().any(|r| r == "holdfast.epoch-over"));
+}
+
+#[test]
+fn a_log_as_json_says_what_the_same_log_says_as_text() {
+    // Logs alone, without events: what is found was found in them.
+    let report = real("two-nodes-away-json");
+    let dead: Vec<&str> = report
+        .facts
+        .iter()
+        .filter(|f| f.rule == "holdfast.node-dead" && f.host == "node1")
+        .map(|f| f.fields["n3"].as_str())
+        .collect();
+    assert_eq!(dead, ["2", "3"]);
+    let wait = report.facts.iter().find(|f| f.rule == "holdfast.no-majority").expect("no majority");
+    // Its three lines are one episode; the first was written at 20:06:11.059317.
+    assert_eq!((wait.count, wait.start_micros), (3, Some(1_795_637_171_059_317)));
+    let runs: Vec<&str> = report
+        .facts
+        .iter()
+        .filter(|f| f.rule == "holdfast.started" && f.host == "node2")
+        .map(|f| f.fields["r3"].as_str())
+        .collect();
+    assert_eq!(runs, ["1", "3"], "the run that was killed and the one after it");
+}
+
+#[test]
+fn a_refused_disk_is_read_from_a_log_as_text_and_as_json() {
+    for line in [
+        r#"2026-11-24T23:01:41.314Z ERROR holdfast_node::control: a disk is not used disk=ed4f0a2b why="both superblocks are damaged""#,
+        r#"{"timestamp":"2026-11-24T23:01:41.314Z","level":"ERROR","fields":{"message":"a disk is not used","disk":"ed4f0a2b","why":"both superblocks are damaged"},"target":"holdfast_node::control"}"#,
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("node3")).expect("made");
+        std::fs::write(dir.path().join("node3/holdfast.log"), format!("{line}\n")).expect("written");
+        let report =
+            analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("read");
+        assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("holdfast-disk-refused"), "{line}");
+        let title = &report.facts.iter().find(|f| f.rule == "holdfast.disk-refused").expect("a fact").title;
+        assert!(title.ends_with("both superblocks are damaged"), "{title}");
+    }
 }

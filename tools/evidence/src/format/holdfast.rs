@@ -30,16 +30,19 @@ fn event_body(body: &[u8]) -> Option<Record<'_>> {
 }
 
 /// A log line as JSON, `{"timestamp":"...","level":"INFO","fields":{...},"target":"holdfast_node::control"}`, or an event as
-/// the API gives it.
+/// the API gives it. A library in the daemon logs so too; then its crate is the program.
 pub(super) fn json(line: &[u8]) -> Option<Record<'_>> {
     if line.starts_with(b"{\"seq\":") {
         return event_body(line);
     }
+    const TARGET: &[u8] = b"\"target\":\"";
     let rest = line.strip_prefix(b"{\"timestamp\":\"")?;
     let (stamp, _) = stamp::iso(rest)?;
-    memchr::memmem::find(line, b"\"target\":\"holdfast")?;
+    // The message may quote anything; the target stands after it.
+    let target = &line[memchr::memmem::rfind(line, TARGET)? + TARGET.len()..];
+    let len = target.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
     let mut out = record(stamp, line);
-    out.program = PROGRAM;
+    out.program = if target.starts_with(PROGRAM) { PROGRAM } else { &target[..len] };
     Some(out)
 }
 

@@ -96,6 +96,10 @@ fn the_files_of_daemons_are_read() {
             r#"2016-01-07 10:13:11||holdfast|None|None|{"timestamp":"2016-01-07T10:13:11.5Z","level":"WARN","fields":{"message":"x"},"target":"holdfast_node::run"}"#,
         ),
         (
+            r#"{"timestamp":"2016-01-07T10:13:11.5Z","level":"INFO","fields":{"message":"x \"target\":\"holdfast"},"target":"openraft::engine"}"#,
+            r#"2016-01-07 10:13:11||openraft|None|None|{"timestamp":"2016-01-07T10:13:11.5Z","level":"INFO","fields":{"message":"x \"target\":\"holdfast"},"target":"openraft::engine"}"#,
+        ),
+        (
             "2016-01-07T10:13:11.515428Z  INFO holdfast_node::control: started node=1 incarnation=1",
             "2016-01-07 10:13:11||holdfast|None|None|INFO holdfast_node::control: started node=1 incarnation=1",
         ),
