@@ -108,11 +108,12 @@ pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Colle
     Ok(done)
 }
 
+/// Puts a file, or what is in a folder, into the bundle: `path`, as it is named from `root`, stands below `below` there.
 fn take<W: Write>(
     tar: &mut tar::Builder<W>,
     root: &Path,
     path: &Path,
-    host: &str,
+    below: &str,
     own: &Path,
     depth: usize,
     done: &mut Collected,
@@ -132,7 +133,7 @@ fn take<W: Write>(
         let mut names: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
         names.sort();
         for entry in names {
-            take(tar, root, &entry, host, own, depth + 1, done)?;
+            take(tar, root, &entry, below, own, depth + 1, done)?;
         }
         return Ok(());
     }
@@ -155,7 +156,7 @@ fn take<W: Write>(
                 .ok()
                 .and_then(|m| m.duration_since(std::time::UNIX_EPOCH).ok())
                 .map_or(0, |d| d.as_secs());
-            append(tar, &format!("{host}/{shown}"), &bytes, mtime, done)
+            append(tar, &format!("{below}/{shown}"), &bytes, mtime, done)
         }
         Err(e) => {
             done.left_out.push(format!("{shown}: {e}"));

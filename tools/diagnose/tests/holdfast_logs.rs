@@ -6,13 +6,22 @@ use std::path::Path;
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::{Options, analyse};
 
+fn report(folder: &Path) -> Report {
+    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("readable")
+}
+
 fn real(name: &str) -> Report {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/holdfast").join(name);
-    analyse(&[folder], &Options::default(), &Default::default()).expect("readable")
+    report(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/holdfast").join(name))
 }
 
 fn rules_of(report: &Report, host: &str) -> Vec<String> {
     report.facts.iter().filter(|f| f.host == host).map(|f| f.rule.clone()).collect()
+}
+
+/// A field of every fact that a rule found on a host.
+fn values<'a>(report: &'a Report, host: &str, rule: &str, field: &str) -> Vec<&'a str> {
+    let found = report.facts.iter().filter(|f| f.host == host && f.rule == rule);
+    found.map(|f| f.fields[field].as_str()).collect()
 }
 
 #[test]
@@ -44,22 +53,11 @@ fn a_refused_disk_explains_the_copy_that_left() {
 fn a_log_as_json_says_what_the_same_log_says_as_text() {
     // Logs alone, without events: what is found was found in them.
     let report = real("two-nodes-away-json");
-    let dead: Vec<&str> = report
-        .facts
-        .iter()
-        .filter(|f| f.rule == "holdfast.node-dead" && f.host == "node1")
-        .map(|f| f.fields["n3"].as_str())
-        .collect();
-    assert_eq!(dead, ["2", "3"]);
+    assert_eq!(values(&report, "node1", "holdfast.node-dead", "n3"), ["2", "3"]);
     let wait = report.facts.iter().find(|f| f.rule == "holdfast.no-majority").expect("no majority");
     // Its three lines are one episode; the first was written at 20:06:11.059317.
     assert_eq!((wait.count, wait.start_micros), (3, Some(1_795_637_171_059_317)));
-    let runs: Vec<&str> = report
-        .facts
-        .iter()
-        .filter(|f| f.rule == "holdfast.started" && f.host == "node2")
-        .map(|f| f.fields["r3"].as_str())
-        .collect();
+    let runs = values(&report, "node2", "holdfast.started", "r3");
     assert_eq!(runs, ["1", "3"], "the run that was killed and the one after it");
 }
 
@@ -72,8 +70,7 @@ fn a_refused_disk_is_read_from_a_log_as_text_and_as_json() {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("node3")).expect("made");
         std::fs::write(dir.path().join("node3/holdfast.log"), format!("{line}\n")).expect("written");
-        let report =
-            analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("read");
+        let report = report(dir.path());
         assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("holdfast-disk-refused"), "{line}");
         let title = &report.facts.iter().find(|f| f.rule == "holdfast.disk-refused").expect("a fact").title;
         assert!(title.ends_with("both superblocks are damaged"), "{title}");
