@@ -9,7 +9,8 @@ use crate::faults::Gone;
 use crate::node::Openings;
 use crate::world::World;
 use holdfast_cluster::{
-    ClusterMap, Command, CommandOf, CommandResult, NodeState, Single, apply, plan_grants, plan_replacements,
+    ClusterMap, Command, CommandOf, CommandResult, NodeState, Patience, Reason, Single, apply, plan_grants,
+    plan_replacements,
 };
 use holdfast_engine::{DiskOpen, Input, Registration};
 use holdfast_store::{DiskIdentity, OpenReport};
@@ -78,10 +79,12 @@ pub struct Control {
     pub away: bool,
     /// Followers are late, and answers get lost.
     pub unsure: bool,
-    /// The copies of a node that is down for so long are placed anew.
+    /// The copies of a node that is down for so long are placed anew, and those that lacked room for so long.
     pub replace_after: Duration,
     answered: BTreeMap<NodeId, Time>,
-    down: BTreeMap<NodeId, Time>,
+    /// When the disks told last how much room they have.
+    pub(crate) room_told: Time,
+    patience: Patience,
     unactivated: BTreeMap<SegmentId, (Epoch, Time)>,
 }
 
@@ -107,17 +110,6 @@ impl Control {
         let stuck = still.iter().filter(|(_, (_, since))| late(since)).map(|(id, _)| *id).collect();
         self.unactivated = still;
         stuck
-    }
-
-    /// The nodes that are down for too long to be waited for.
-    fn away(&mut self, now: Time) -> BTreeSet<NodeId> {
-        let is_down = |node: &NodeId| self.map.nodes.get(node).is_some_and(|n| !n.state.answers());
-        self.down.retain(|node, _| is_down(node));
-        for node in self.map.nodes.keys().filter(|n| is_down(n)) {
-            self.down.entry(*node).or_insert(now);
-        }
-        let late = |since: &Time| now.since(*since) >= self.replace_after;
-        self.down.iter().filter(|(_, since)| late(since)).map(|(node, _)| *node).collect()
     }
 }
 
@@ -303,14 +295,18 @@ impl World {
             self.note(|| format!("director: {command:?}"));
             let _ = self.control.apply(command);
         }
+        self.tell_room(&answers);
         let stuck = self.control.stuck(now);
         for grant in plan_grants(&self.control.map, &stuck).grants {
             let result = self.control.apply(grant.clone());
             self.note(|| format!("director: {grant:?} -> {result:?}"));
         }
-        let away = self.control.away(now);
-        let plan = plan_replacements(&self.control.map, &away);
+        self.control.patience.look(now, &self.control.map);
+        let given_up = self.control.patience.given_up(now, self.control.replace_after);
+        let plan = plan_replacements(&self.control.map, &given_up);
         self.watch.replaced += plan.replacements.len() as u64;
+        let for_room = plan.replacements.iter().filter(|r| r.reason == Reason::NoRoom);
+        self.watch.moved_for_room += for_room.count() as u64;
         for command in plan.drops.into_iter().chain(plan.replacements.into_iter().map(|r| r.command)) {
             let result = self.control.apply(command.clone());
             self.note(|| format!("director: {command:?} -> {result:?}"));

@@ -13,6 +13,11 @@ use holdfast_types::{Duration, NodeId, SegmentKey};
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 /// Every copy must be back in S so soon.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(60);
+const COMPLETE: &str = "every copy that some disk has room for is in its set, and what was replaced is freed";
+/// Longer than a store waits until it writes back.
+const WRITTEN_BACK_WITHIN: Duration = Duration::from_secs(2);
+/// Longer than control waits until it places a copy anew that lacks room.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(12);
 /// A comparison of all copies of a segment may take so long.
 const CHECKED_WITHIN: Duration = Duration::from_secs(60);
 /// Comparisons of a segment before it is a failure that a copy takes no part.
@@ -29,8 +34,15 @@ impl World {
         self.heal_all();
         let idle = |w: &World| w.clients.iter().all(|c| c.is_ready() && c.outstanding() == 0);
         self.run_until(ANSWERED_WITHIN, "every request is answered", idle)?;
-        self.run_until(COMPLETE_WITHIN, "every copy is in its set", World::all_copies_in_set)?;
-        self.run_until(COMPLETE_WITHIN, "what was replaced is freed", World::all_replaced_freed)?;
+        // What was discarded last is given back: only then is it known what has no room.
+        self.run_for(WRITTEN_BACK_WITHIN)?;
+        let complete = |w: &World| w.all_that_can_be_in_set() && w.all_replaced_freed();
+        self.run_until(COMPLETE_WITHIN, COMPLETE, complete)?;
+        if self.without_room() > 0 {
+            // What has no room now is not merely late: nothing changes any more, however long control is given.
+            self.run_for(GIVEN_UP_WITHIN)?;
+            self.run_until(COMPLETE_WITHIN, COMPLETE, complete)?;
+        }
         self.read_everything()?;
         self.judge_history()?;
         self.compare_copies()
@@ -67,7 +79,7 @@ impl World {
                 }
                 attempt += 1;
                 self.run_for(BETWEEN_ATTEMPTS)?;
-                self.run_until(COMPLETE_WITHIN, "every copy is in its set", World::all_copies_in_set)?;
+                self.run_until(COMPLETE_WITHIN, COMPLETE, World::all_that_can_be_in_set)?;
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ pub mod nbd;
 pub mod net;
 pub mod node;
 pub mod options;
+pub mod room;
 pub mod run;
 pub mod step;
 pub mod watch;

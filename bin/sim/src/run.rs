@@ -29,17 +29,21 @@ pub struct Summary {
     pub checks: u64,
     /// Copies that were placed anew.
     pub replaced: u64,
+    /// Of these, copies that had no room where they were.
+    pub moved_for_room: u64,
+    /// Copies that no disk has room for in the end.
+    pub without_room: u64,
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, refused, activations, resyncs, swapped, checks, replaced, simulated_ms } =
-            self;
+        let Summary { answered, refused, activations, resyncs, swapped, checks, replaced, .. } = self;
+        let Summary { moved_for_room, without_room, simulated_ms, .. } = self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {replaced} placed anew in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {simulated_ms} ms"
         )
     }
 }
@@ -80,6 +84,8 @@ impl World {
             swapped: self.watch.swapped,
             checks: self.watch.checks,
             replaced: self.watch.replaced,
+            moved_for_room: self.watch.moved_for_room,
+            without_room: self.without_room() as u64,
             simulated_ms: self.queue.now().0 / 1_000_000,
         }
     }

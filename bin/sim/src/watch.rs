@@ -37,6 +37,8 @@ pub struct Watch {
     pub checks: u64,
     /// Copies that were placed anew.
     pub replaced: u64,
+    /// Of these, copies that had no room where they were.
+    pub moved_for_room: u64,
     activated: BTreeMap<(SegmentKey, Epoch), (NodeId, Option<ProcessIncarnation>)>,
     second: u64,
     events: u64,

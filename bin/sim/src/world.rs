@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::net::Net;
 use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
 use crate::options::{FaultKind, Options};
+use crate::room::{CLAIMED_EXTENT_BYTES, SMALL_DISK_EXTENTS};
 use crate::watch::Watch;
 use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
 use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Opening};
@@ -25,11 +26,7 @@ use std::sync::Arc;
 pub const VOLUME: &str = "vol";
 const CLUSTER: ClusterId = ClusterId(0x51);
 const DISK_BYTES: u64 = 64 << 20;
-/// Extents of a small disk. The cells lie in more.
-const SMALL_DISK_EXTENTS: u32 = 4;
 const POOL: &str = "default";
-/// How large control believes the disks to be: volumes are thin, the simulated disks are small.
-const CLAIMED_BYTES: u64 = 1 << 40;
 /// One client in so many speaks iSCSI.
 const ISCSI_ONE_IN: usize = 4;
 const VOLUME_BYTES: u64 = 2 << 30;
@@ -115,6 +112,7 @@ impl World {
             |size: &u64| holdfast_store::layout(*size, &config.store).map_or(0, |l| l.extent_count());
         let small = (0..DISK_BYTES).step_by(1 << 20).find(|size| extents(size) == SMALL_DISK_EXTENTS);
         let disk_bytes = small.filter(|_| self.options.small_disks).unwrap_or(DISK_BYTES);
+        let size = u64::from(extents(&disk_bytes)) * CLAIMED_EXTENT_BYTES;
         for n in 1..=self.options.nodes {
             let node = NodeId(n);
             let (name, address) = (format!("node{n}"), format!("10.0.0.{n}:1"));
@@ -124,14 +122,7 @@ impl World {
             });
             let (disk, nonce) = (DiskId(u128::from(n) << 96 | 0xD), self.rng.draw().max(1));
             let (path, pool) = (format!("disk{n}"), POOL.to_owned());
-            commands.push(Command::AddDisk {
-                disk,
-                node,
-                size: CLAIMED_BYTES,
-                path,
-                pool,
-                boot_nonce: nonce,
-            });
+            commands.push(Command::AddDisk { disk, node, size, path, pool, boot_nonce: nonce });
             let incarnation = DiskIncarnation(1);
             let seed = self.rng.draw();
             self.nodes.insert(

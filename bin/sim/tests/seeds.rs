@@ -78,6 +78,24 @@ fn full_disks_refuse_new_data_and_lose_nothing() {
     assert!(checks > 300, "the copies were hardly ever compared: {checks}");
 }
 
+/// Seeds of five nodes, each of which once ended with a copy that was in no set. With 363 another disk has room for
+/// it in the end; with the others none has.
+#[test]
+fn a_copy_that_its_full_disk_cannot_hold_goes_where_there_is_room_or_there_is_none() {
+    for seed in [4, 79, 256, 363, 410] {
+        let options = Options { seed, nodes: 5, small_disks: true, ..Options::default() };
+        match run_seed(&options) {
+            Ok(summary) if seed == 363 => {
+                assert_eq!((summary.moved_for_room, summary.without_room), (1, 0), "seed {seed}: {summary}");
+            }
+            Ok(summary) => {
+                assert_eq!((summary.moved_for_room, summary.without_room), (0, 1), "seed {seed}: {summary}");
+            }
+            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let options = Options { seed: 7, ..Options::default() };
@@ -252,6 +270,43 @@ fn a_node_that_is_back_after_its_copies_were_placed_anew_frees_them() {
             panic!("{}\nseed {seed}: {failure}", world.trace.lines().join("\n"));
         }
     }
+}
+
+/// A copy was placed anew on a disk that was too small for it when no better one was up. It goes back to the disk that
+/// has room now, and no copy of the set moves for it.
+#[test]
+fn a_copy_on_a_disk_too_small_for_it_is_moved_to_one_with_room() {
+    let mut moved = 0;
+    for seed in 110..120 {
+        let faults = BTreeSet::from([FaultKind::Gone]);
+        let options = Options { seed, nodes: 5, small_disks: true, faults, ..Options::default() };
+        let mut world = World::new(&options).expect("a cluster starts");
+        let result = drive(&mut world, |world| {
+            busy(world);
+            world.run_for(Duration::from_secs(3))?;
+            let (owner, key) = (world.owner_of(first_segment(world)), first_segment(world));
+            let members: Vec<NodeId> =
+                world.map().segments[&key.segment].members.iter().map(|m| m.node).collect();
+            let others = |w: &World, node| {
+                w.map().segments.values().filter(|s| s.members.iter().any(|m| m.node == node)).count()
+            };
+            let lost = members.iter().copied().find(|n| *n != owner && others(world, *n) == 1);
+            let lost = lost.expect("one that carries nothing else");
+            world.crash(lost, Cut::LoseAll);
+            let replaced =
+                |w: &World| w.map().segments.values().all(|s| s.members.iter().all(|m| m.node != lost));
+            world.run_until(Duration::from_secs(60), "its copy is placed anew", replaced)?;
+            world.start(lost);
+            world.finish()?;
+            assert_eq!(world.without_room(), 0, "seed {seed}: the disk that was lost is empty");
+            Ok(())
+        });
+        if let Err(failure) = result {
+            panic!("{}\nseed {seed}: {failure}", world.trace.lines().join("\n"));
+        }
+        moved += world.watch.moved_for_room;
+    }
+    assert!(moved > 3, "hardly any copy lacked room: {moved}");
 }
 
 #[test]

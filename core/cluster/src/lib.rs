@@ -18,6 +18,7 @@ mod detector;
 mod error;
 mod limits;
 mod map;
+mod patience;
 mod plan;
 mod replace;
 
@@ -27,5 +28,6 @@ pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
 pub use error::{CommandError, NameFault};
 pub use limits::*;
 pub use map::*;
+pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};
 pub use replace::{Reason, Replacement, ReplacementPlan, Unplaced, plan_replacements};

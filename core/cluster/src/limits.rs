@@ -31,5 +31,7 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 pub const MAX_BATCH: usize = 4096;
 /// A disk with less than this part of its size free takes no new segments.
 pub const FULL_FRACTION: u64 = 64;
+/// Control hears of a disk's free room when such a part of the disk was taken or given back.
+pub const ROOM_TOLD_FRACTION: u64 = 100;
 /// RFC 3720 8.2.1 wants CHAP secrets of 96 bits and more.
 pub const CHAP_SECRET_BYTES: core::ops::RangeInclusive<usize> = 12..=255;

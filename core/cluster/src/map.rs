@@ -1,6 +1,6 @@
 //! The cluster map: all that control knows. A value; [`crate::apply`] is the only way to change it.
 
-use crate::FULL_FRACTION;
+use crate::{FULL_FRACTION, ROOM_TOLD_FRACTION};
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 use holdfast_types::{
@@ -119,6 +119,16 @@ impl Disk {
     /// Whether a disk of its size takes no new segments with so much free.
     pub const fn is_nearly_full(&self, free: u64) -> bool {
         free < self.size / FULL_FRACTION
+    }
+    /// Whether control should hear that so much is free now: often enough to be useful, seldom enough not to fill the
+    /// log of consensus.
+    pub fn is_news(&self, free: u64) -> bool {
+        let is_far = free.abs_diff(self.free) >= (self.size / ROOM_TOLD_FRACTION).max(1);
+        is_far || (free == 0) != (self.free == 0)
+    }
+    /// What is free at least, by what control heard last.
+    pub fn surely_free(&self) -> u64 {
+        self.free.saturating_sub(self.size / ROOM_TOLD_FRACTION)
     }
 }
 

@@ -4,14 +4,19 @@
 //! grant from here, since an owner without writes does not notice. Then another disk takes its place among the
 //! members, and the owner resyncs it as any learner.
 //!
+//! A copy that is in no S and cannot be built because its disk stays full is as good as lost. It goes only where a
+//! whole segment has room, so that it does not fill one disk after the other; one at a time leaves a disk, for what
+//! it gives back may be enough for the next. A copy of S is never moved for room.
+//!
 //! Bounded, so that a rebuild is never an avalanche: few copies at a time in the whole cluster, and none of a node
 //! that is away while more than a third of the nodes are: then what is broken is something else than a host.
 
-use crate::{ClusterMap, DiskState, NodeState, Single, candidates::candidates};
-use alloc::{collections::BTreeMap, collections::BTreeSet, string::String, vec::Vec};
+use crate::{ClusterMap, DiskState, GivenUp, NodeState, Single, candidates::candidates};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use holdfast_placement::{Candidate, replacement};
 use holdfast_types::{
-    GrantReason, NodeId, ReplicaRef, SegmentCommand, SegmentInfo, SegmentKey, seal_quorum, write_quorum,
+    DiskId, GrantReason, NodeId, ReplicaRef, SEGMENT_BYTES, SegmentCommand, SegmentInfo, SegmentKey,
+    seal_quorum, write_quorum,
 };
 
 /// The most copies that are being brought up to date before another one is placed anew.
@@ -52,6 +57,8 @@ pub struct Unplaced {
     pub copy: ReplicaRef,
     /// In which pool room is missing.
     pub pool: String,
+    /// Why it is lost.
+    pub reason: Reason,
 }
 
 /// Why a copy is lost.
@@ -63,26 +70,31 @@ pub enum Reason {
     Missing,
     /// Its node stays away.
     Away,
+    /// It is in no S, and its disk has no room to build it.
+    NoRoom,
 }
 
-/// Plans for every lost copy of a segment that is active and whose owner answers. `away`: the nodes that have not
-/// answered for so long that they are not waited for any more.
-pub fn plan_replacements(map: &ClusterMap, away: &BTreeSet<NodeId>) -> ReplacementPlan {
+/// Plans for every lost copy of a segment that is active and whose owner answers.
+pub fn plan_replacements(map: &ClusterMap, given_up: &GivenUp) -> ReplacementPlan {
     let mut plan = ReplacementPlan::default();
     let waits = too_many_away(map);
-    let lost = |copy: &ReplicaRef| reason(map, copy, away).filter(|r| *r != Reason::Away || !waits);
     let mut room = IN_FLIGHT_MOST.saturating_sub(in_flight(map));
     let mut pools: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
+    let mut building = building(map);
     for info in map.segments.values().filter(|info| is_served(map, info)) {
         for from in &info.members {
-            let Some(reason) = lost(from) else { continue };
+            let Some(reason) = reason(map, info.key, from, given_up) else { continue };
+            if reason == Reason::Away && waits {
+                continue;
+            }
             let Some(volume) = map.volumes.get(&info.key.segment.volume) else { continue };
             let disks = pools.entry(&volume.pool).or_insert_with(|| candidates(map, &volume.pool));
-            let Some(to) = place(map, info, from, disks) else {
-                plan.unplaced.push(Unplaced { segment: info.key, copy: *from, pool: volume.pool.clone() });
+            let Some(to) = place(map, info, from, reason, disks, &building) else {
+                let (segment, copy, pool) = (info.key, *from, volume.pool.clone());
+                plan.unplaced.push(Unplaced { segment, copy, pool, reason });
                 continue;
             };
-            if room == 0 {
+            if room == 0 || reason == Reason::NoRoom && is_giving_back(map, &plan, from.disk) {
                 continue;
             }
             if info.active.set.iter().any(|r| r.disk == from.disk) {
@@ -96,6 +108,7 @@ pub fn plan_replacements(map: &ClusterMap, away: &BTreeSet<NodeId>) -> Replaceme
             }
             room -= 1;
             disks.iter_mut().filter(|d| d.replica == to).for_each(|d| d.copies += 1);
+            *building.entry(to.disk).or_default() += 1;
             let (segment, expect) = (info.key, info.granted.epoch);
             let command = Single::ReplaceCopy { segment, expect, from: *from, to };
             plan.replacements.push(Replacement { command, segment, from: *from, to, reason });
@@ -107,16 +120,26 @@ pub fn plan_replacements(map: &ClusterMap, away: &BTreeSet<NodeId>) -> Replaceme
 }
 
 /// Why the copy is lost. None: it is not, or it may come back soon.
-fn reason(map: &ClusterMap, copy: &ReplicaRef, away: &BTreeSet<NodeId>) -> Option<Reason> {
+fn reason(map: &ClusterMap, segment: SegmentKey, copy: &ReplicaRef, given_up: &GivenUp) -> Option<Reason> {
     let node = map.nodes.get(&copy.node)?;
     if !node.state.answers() {
-        return away.contains(&copy.node).then_some(Reason::Away);
+        return given_up.nodes.contains(&copy.node).then_some(Reason::Away);
     }
-    match map.disks.get(&copy.disk)?.state {
+    let disk = map.disks.get(&copy.disk)?;
+    match disk.state {
         DiskState::Failed => Some(Reason::Failed),
         DiskState::Missing => Some(Reason::Missing),
+        DiskState::Full if disk.free == 0 && given_up.copies.contains(&(segment, *copy)) => {
+            Some(Reason::NoRoom)
+        }
         DiskState::Ok | DiskState::Full => None,
     }
+}
+
+/// Whether the disk is about to have room: copies on it are to be freed, or will be by this plan.
+fn is_giving_back(map: &ClusterMap, plan: &ReplacementPlan, disk: DiskId) -> bool {
+    map.tombstones.values().flat_map(|t| &t.copies).any(|c| c.disk == disk)
+        || plan.replacements.iter().any(|r| r.from.disk == disk)
 }
 
 /// Whether more than a third of the nodes that ever ran do not answer.
@@ -141,12 +164,37 @@ fn is_served(map: &ClusterMap, info: &SegmentInfo) -> bool {
         && owner.is_some_and(|n| n.state == NodeState::Up && n.incarnation == info.granted.owner_incarnation)
 }
 
-fn place(map: &ClusterMap, info: &SegmentInfo, from: &ReplicaRef, disks: &[Candidate]) -> Option<ReplicaRef> {
+/// How many copies that are in no S yet, and may still grow to a whole segment, each disk carries.
+fn building(map: &ClusterMap) -> BTreeMap<DiskId, u64> {
+    let mut building: BTreeMap<DiskId, u64> = BTreeMap::new();
+    for info in map.segments.values() {
+        for copy in info.members.iter().filter(|m| !info.active.set.contains(m)) {
+            *building.entry(copy.disk).or_default() += 1;
+        }
+    }
+    building
+}
+
+/// Where the copy goes: where a whole segment has room, or else, if it is lost anyway, on any disk that is not full.
+fn place(
+    map: &ClusterMap,
+    info: &SegmentInfo,
+    from: &ReplicaRef,
+    reason: Reason,
+    disks: &[Candidate],
+    building: &BTreeMap<DiskId, u64>,
+) -> Option<ReplicaRef> {
     let others: Vec<NodeId> = info.members.iter().filter(|m| *m != from).map(|m| m.node).collect();
-    let Some(unfreed) = map.tombstones.get(&info.key) else { return replacement(disks, from, &others) };
-    let holds = |d: &&Candidate| unfreed.copies.iter().any(|c| c.disk == d.replica.disk);
-    let free: Vec<Candidate> = disks.iter().filter(|d| !holds(d)).copied().collect();
-    replacement(&free, from, &others)
+    let unfreed = map.tombstones.get(&info.key);
+    let holds = |disk: DiskId| unfreed.is_some_and(|t| t.copies.iter().any(|c| c.disk == disk));
+    let any: Vec<Candidate> = disks.iter().filter(|d| !holds(d.replica.disk)).copied().collect();
+    let takes_whole = |disk: DiskId| {
+        let copies = building.get(&disk).copied().unwrap_or_default() + 1;
+        map.disks.get(&disk).is_some_and(|d| d.surely_free() / SEGMENT_BYTES >= copies)
+    };
+    let roomy: Vec<Candidate> = any.iter().filter(|d| takes_whole(d.replica.disk)).copied().collect();
+    let fallback = || replacement(&any, from, &others).filter(|_| reason != Reason::NoRoom);
+    replacement(&roomy, from, &others).or_else(fallback)
 }
 
 /// A grant of S without the copy to the same owner, if the rest can seal S and be written to.

@@ -165,7 +165,7 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
         // Each command of one plan is for another segment.
         Step::Replace(away) => {
             let away = (1..=5u16).filter(|n| away >> n & 1 == 1).map(NodeId).collect();
-            let plan = plan_replacements(map, &away);
+            let plan = plan_replacements(map, &GivenUp::at_once(map, away));
             return plan.drops.into_iter().chain(plan.replacements.into_iter().map(|r| r.command)).collect();
         }
         // One that may be registered under the number before.

@@ -104,8 +104,12 @@ fn owners_drop(map: &mut ClusterMap) {
     activate(map);
 }
 
-fn none() -> BTreeSet<NodeId> {
-    BTreeSet::new()
+fn none() -> GivenUp {
+    GivenUp::default()
+}
+
+fn nodes(nodes: impl IntoIterator<Item = NodeId>) -> GivenUp {
+    GivenUp { nodes: nodes.into_iter().collect(), ..GivenUp::default() }
 }
 
 /// A node that owns nothing of segment 0 and has a copy of it, and one that has none.
@@ -122,7 +126,7 @@ fn a_node_that_stays_away_is_replaced_only_after_the_wait_and_only_out_of_the_se
     let (lost, spare) = follower_and_spare(&map);
     down(&mut map, lost);
     assert_eq!(plan_replacements(&map, &none()), ReplacementPlan::default(), "it may come back");
-    let away = BTreeSet::from([NodeId(lost)]);
+    let away = nodes([NodeId(lost)]);
     let plan = plan_replacements(&map, &away);
     assert!(plan.drops.is_empty() && plan.replacements.is_empty(), "its owner has not dropped it: {plan:?}");
     owners_drop(&mut map);
@@ -163,7 +167,7 @@ fn a_failed_disk_is_dropped_and_replaced_at_once_by_its_nodes_other_disk() {
 #[test]
 fn nothing_is_planned_for_nodes_when_more_than_a_third_is_away_but_for_disks_it_is() {
     let mut map = cluster(5, 3, 8);
-    let away = BTreeSet::from([NodeId(4), NodeId(5)]);
+    let away = nodes([NodeId(4), NodeId(5)]);
     down(&mut map, 5);
     owners_drop_and_take_over(&mut map);
     assert!(!plan_replacements(&map, &away).replacements.is_empty(), "one of five");
@@ -192,7 +196,7 @@ fn owners_drop_and_take_over(map: &mut ClusterMap) {
 #[test]
 fn only_a_few_copies_are_under_way_at_a_time() {
     let mut map = cluster(4, 3, 40);
-    let away = BTreeSet::from([NodeId(4)]);
+    let away = nodes([NodeId(4)]);
     down(&mut map, 4);
     owners_drop_and_take_over(&mut map);
     let plan = plan_replacements(&map, &away);
@@ -227,8 +231,8 @@ fn without_a_spare_disk_the_plan_says_where_room_is_missing() {
     let lost = *info.members.iter().find(|m| m.node != info.granted.owner).expect("another copy");
     down(&mut map, lost.node.0);
     owners_drop(&mut map);
-    let plan = plan_replacements(&map, &BTreeSet::from([lost.node]));
-    let unplaced = Unplaced { segment: info.key, copy: lost, pool: "default".into() };
+    let plan = plan_replacements(&map, &nodes([lost.node]));
+    let unplaced = Unplaced { segment: info.key, copy: lost, pool: "default".into(), reason: Reason::Away };
     assert_eq!((plan.replacements, plan.unplaced), (vec![], vec![unplaced]));
 }
 
@@ -286,7 +290,7 @@ fn the_old_copy_is_freed_when_it_is_back_and_no_copy_is_placed_over_it_before() 
     let (lost, spare) = follower_and_spare(&map);
     down(&mut map, lost);
     owners_drop(&mut map);
-    let first = plan_replacements(&map, &BTreeSet::from([NodeId(lost)])).replacements[0].clone();
+    let first = plan_replacements(&map, &nodes([NodeId(lost)])).replacements[0].clone();
     assert_eq!(propose(&mut map, first.command), DONE);
     // The old node is back, and the new disk fails before it was resynced.
     let started = Command::NodeStarted { node: NodeId(lost), boot_nonce: 9, address: "x".into() };
@@ -319,8 +323,151 @@ fn a_deleted_volume_frees_its_copies_and_those_that_were_replaced() {
     let (lost, _) = follower_and_spare(&map);
     down(&mut map, lost);
     owners_drop(&mut map);
-    let r = plan_replacements(&map, &BTreeSet::from([NodeId(lost)])).replacements[0].clone();
+    let r = plan_replacements(&map, &nodes([NodeId(lost)])).replacements[0].clone();
     assert_eq!(propose(&mut map, r.command), DONE);
     apply(&mut map, Command::DeleteVolume { volume: VolumeId(1) }).expect("it is deleted");
     assert_eq!(map.tombstones[&r.segment].copies.len(), 4);
+}
+
+fn at(seconds: u64) -> Time {
+    Time(seconds * 1_000_000_000)
+}
+
+/// What is given up after ten seconds, by one who saw this map at that time.
+fn given_up(patience: &mut Patience, seconds: u64, map: &ClusterMap) -> GivenUp {
+    patience.look(at(seconds), map);
+    patience.given_up(at(seconds), Duration::from_secs(10))
+}
+
+/// The owner grants S without the copy on that node, or with it.
+fn grant_set(map: &mut ClusterMap, index: u32, reason: GrantReason, set: Vec<ReplicaRef>) {
+    let s = info(map, index);
+    let grant = SegmentCommand::Grant {
+        segment: s.key,
+        expect: s.granted.epoch,
+        owner: s.granted.owner,
+        owner_incarnation: s.granted.owner_incarnation,
+        set,
+        reason,
+    };
+    assert_eq!(segment(map, grant), DONE);
+}
+
+fn leave(map: &mut ClusterMap, index: u32, node: u16) {
+    let set = info(map, index).active.set.into_iter().filter(|r| r.node.0 != node).collect();
+    grant_set(map, index, GrantReason::Drop, set);
+    activate(map);
+}
+
+fn free(map: &mut ClusterMap, disk: DiskId, free: u64) {
+    apply(map, Command::DiskFree { disk, size: 10 << 30, free }).expect("control is told");
+}
+
+#[test]
+fn a_copy_that_lacks_room_moves_after_the_wait_to_a_disk_with_room_for_all_of_it() {
+    let mut map = cluster(4, 3, 1);
+    let (follower, spare) = follower_and_spare(&map);
+    let (from, to) = (disk_of(follower, 0), disk_of(spare, 0));
+    free(&mut map, from, 0);
+    let mut patience = Patience::default();
+    given_up(&mut patience, 0, &map);
+    let all = given_up(&mut patience, 60, &map);
+    assert_eq!(plan_replacements(&map, &all), ReplacementPlan::default(), "a copy of S stays where it is");
+    leave(&mut map, 0, follower);
+    given_up(&mut patience, 70, &map);
+    let early = given_up(&mut patience, 79, &map);
+    assert_eq!(plan_replacements(&map, &early), ReplacementPlan::default(), "there may be room again");
+    let late = given_up(&mut patience, 80, &map);
+    // A gibibyte and the hundredth of the disk that control may not have heard of.
+    free(&mut map, to, 1 << 30);
+    let plan = plan_replacements(&map, &late);
+    let reasons: Vec<_> = plan.unplaced.iter().map(|u| (u.copy.disk, u.reason)).collect();
+    assert_eq!(
+        (reasons, plan.replacements),
+        (vec![(from, Reason::NoRoom)], vec![]),
+        "it would fill that, too"
+    );
+    free(&mut map, to, (1 << 30) + (10 << 30) / 100);
+    let plan = plan_replacements(&map, &late);
+    assert_eq!((plan.drops.len(), plan.unplaced.len(), plan.replacements.len()), (0, 0, 1), "{plan:?}");
+    let r = plan.replacements[0].clone();
+    assert_eq!((r.from.disk, r.to.disk, r.reason), (from, to, Reason::NoRoom));
+    let before = info(&map, 0);
+    assert_eq!(propose(&mut map, r.command), DONE);
+    let after = info(&map, 0);
+    assert_eq!((&before.active, &before.granted), (&after.active, &after.granted), "no S is touched");
+    assert_eq!(map.tombstones[&r.segment].copies, vec![r.from]);
+    let next = given_up(&mut patience, 200, &map);
+    assert_eq!(plan_replacements(&map, &next), ReplacementPlan::default(), "and there it stays");
+}
+
+#[test]
+fn room_for_a_copy_that_is_short_of_it_or_a_copy_that_got_into_its_set_begins_the_wait_anew() {
+    let mut map = cluster(3, 3, 2);
+    let node =
+        (1..=3).find(|n| (0..2).all(|i| info(&map, i).granted.owner.0 != *n)).expect("it owns nothing");
+    leave(&mut map, 0, node);
+    leave(&mut map, 1, node);
+    let full = disk_of(node, 0);
+    let mut patience = Patience::default();
+    free(&mut map, full, 0);
+    assert!(given_up(&mut patience, 0, &map).copies.is_empty());
+    // A little is no room: whoever is quicker takes it. But then it is not the moment to move a copy.
+    free(&mut map, full, 1 << 20);
+    let late = given_up(&mut patience, 10, &map);
+    assert_eq!(late.copies.len(), 2);
+    assert!(plan_replacements(&map, &late).unplaced.is_empty(), "there is some room");
+    free(&mut map, full, 0);
+    assert_eq!(plan_replacements(&map, &late).unplaced.len(), 2);
+    // One is there: the other one may only have waited for it.
+    let members = info(&map, 0).members;
+    grant_set(&mut map, 0, GrantReason::Add, members);
+    assert!(given_up(&mut patience, 11, &map).copies.is_empty(), "it is granted");
+    activate(&mut map);
+    assert!(given_up(&mut patience, 20, &map).copies.is_empty());
+    assert_eq!(given_up(&mut patience, 21, &map).copies.len(), 1);
+    free(&mut map, full, 1 << 30);
+    assert!(given_up(&mut patience, 22, &map).copies.is_empty(), "the disk is not even nearly full any more");
+    free(&mut map, full, 0);
+    assert!(given_up(&mut patience, 31, &map).copies.is_empty());
+    down(&mut map, node);
+    given_up(&mut patience, 35, &map);
+    let up = Command::NodeUp { node: NodeId(node), incarnation: ProcessIncarnation(1) };
+    apply(&mut map, up).expect("it is back");
+    assert!(given_up(&mut patience, 41, &map).copies.is_empty(), "it was away in between");
+}
+
+#[test]
+fn one_copy_at_a_time_leaves_a_full_disk_and_a_target_is_not_promised_twice() {
+    let mut map = cluster(5, 3, 10);
+    let follows = |map: &ClusterMap, index: u32, node: u16| {
+        let info = info(map, index);
+        info.granted.owner.0 != node && info.members.iter().any(|m| m.node.0 == node)
+    };
+    let on = |map: &ClusterMap, node| (0..10).filter(|i| follows(map, *i, node)).collect::<Vec<u32>>();
+    let node = (1..=5).max_by_key(|n| on(&map, *n).len()).expect("there are five");
+    let on_it = on(&map, node);
+    assert!(on_it.len() > 2, "{on_it:?}");
+    on_it.iter().for_each(|i| leave(&mut map, *i, node));
+    let full = disk_of(node, 0);
+    free(&mut map, full, 0);
+    // Room for one whole segment on each of the others.
+    (1..=5).filter(|n| *n != node).for_each(|n| free(&mut map, disk_of(n, 0), 2 << 30));
+    let all = GivenUp::at_once(&map, BTreeSet::new());
+    assert_eq!(all.copies.len(), on_it.len());
+    let mut taken = BTreeSet::new();
+    loop {
+        let plan = plan_replacements(&map, &all);
+        assert!(plan.replacements.len() <= 1, "{plan:?}");
+        let Some(r) = plan.replacements.first().cloned() else {
+            assert!(!plan.unplaced.is_empty() || taken.len() == on_it.len(), "{plan:?}");
+            break;
+        };
+        assert!(taken.insert(r.to.disk), "a disk with room for one is promised to two");
+        assert_eq!(propose(&mut map, r.command), DONE);
+        assert!(plan_replacements(&map, &all).replacements.is_empty(), "it is giving back room");
+        let freed = Command::SegmentFreed { segment: r.segment, disk: full };
+        apply(&mut map, freed).expect("it is freed");
+    }
+    assert!(taken.len() > 1, "{taken:?}");
 }

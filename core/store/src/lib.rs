@@ -214,6 +214,12 @@ impl Store {
         self.disk().map(Disk::usage).unwrap_or_default()
     }
 
+    /// How many extents of the disk the segment's copy has.
+    pub fn extents_of(&self, segment: SegmentKey) -> u64 {
+        let copy = self.disk().and_then(|d| d.segments.get(&segment));
+        copy.map_or(0, |s| s.extents.values().filter(|e| e.location.is_some()).count() as u64)
+    }
+
     /// Writes back what is committed now, for a clean stop: [`Store::is_checkpointed`] says when that is done.
     pub fn checkpoint(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         if let Some(disk) = self.disk_mut() {

@@ -8,8 +8,8 @@ use crate::control::{Control, ProposeError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
-    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Replacement, Single,
-    SingleResult, Unplaced, Waiting, apply, plan_grants, plan_replacements,
+    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Patience, Replacement,
+    Single, SingleResult, Unplaced, Waiting, apply, plan_grants, plan_replacements,
 };
 use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentId, Time};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ pub struct DirectorConfig {
     pub incarnation: ProcessIncarnation,
     /// A grant that was not activated for so long goes to another owner.
     pub stuck_after: Duration,
-    /// The copies of a node that has been away for so long are placed anew.
+    /// The copies of a node that has been away for so long are placed anew, and those that lacked room for so long.
     pub replace_after: Duration,
     /// The clock: a boot clock, as the engine's.
     pub now: fn() -> Time,
@@ -126,9 +126,9 @@ pub struct Director {
     heard: BTreeMap<NodeId, ProcessIncarnation>,
     /// Since when a segment's grant has not been activated.
     unactivated: BTreeMap<SegmentId, (Epoch, Instant)>,
-    /// Since when a node that ran before does not answer, as far as this node knows. A daemon that starts gives
-    /// everybody a full term.
-    away: BTreeMap<NodeId, Instant>,
+    /// For copies that are lost, as far as this node knows. A daemon that starts gives everybody a full term.
+    patience: Patience,
+    started: Instant,
     waiting: Vec<Waiting>,
     unplaced: Vec<Unplaced>,
     proposal: Option<Proposal>,
@@ -159,7 +159,8 @@ impl Director {
             detector,
             heard: BTreeMap::new(),
             unactivated: BTreeMap::new(),
-            away: BTreeMap::new(),
+            patience: Patience::default(),
+            started: now,
             waiting: Vec::new(),
             unplaced: Vec::new(),
             proposal: None,
@@ -208,11 +209,12 @@ impl Director {
         let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
         self.detector.watch((self.config.now)(), others);
         self.heard.retain(|node, _| map.nodes.contains_key(node));
-        let away = |node: &NodeId| map.nodes.get(node).is_some_and(|n| !n.state.answers());
-        self.away.retain(|node, _| away(node));
-        for node in map.nodes.values().filter(|n| away(&n.id) && n.incarnation.0 > 0) {
-            self.away.entry(node.id).or_insert_with(Instant::now);
-        }
+        self.patience.look(self.uptime(), &map);
+    }
+
+    /// For how long this director runs, on a clock that stands still while the host sleeps.
+    fn uptime(&self) -> Time {
+        Time(self.started.elapsed().as_nanos() as u64)
     }
 
     fn fact(&mut self, fact: HeartbeatFact) {
@@ -315,9 +317,8 @@ impl Director {
     /// Other disks for copies that are lost. Made from the map before the grants of the same batch: one that a grant
     /// makes stale is planned again.
     fn plan_replacements(&mut self, map: &ClusterMap, directive: &mut Directive) {
-        let late = |since: &Instant| since.elapsed() >= self.config.replace_after;
-        let away = self.away.iter().filter(|(_, since)| late(since)).map(|(node, _)| *node).collect();
-        let plan = plan_replacements(map, &away);
+        let after = holdfast_types::Duration(self.config.replace_after.as_nanos() as u64);
+        let plan = plan_replacements(map, &self.patience.given_up(self.uptime(), after));
         if plan.unplaced != self.unplaced {
             self.unplaced.clone_from(&plan.unplaced);
             self.say(DirectorEvent::Unplaced(plan.unplaced));

@@ -7,7 +7,7 @@ use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_store::{DiskExpected, Store, StoreOutput, Usage};
-use holdfast_types::{DiskDone, DiskId, DiskIncarnation, Time};
+use holdfast_types::{DiskDone, DiskId, DiskIncarnation, SegmentKey, Time};
 
 /// The disks that were attached.
 #[derive(Default)]
@@ -148,5 +148,10 @@ impl Engine {
     /// Each disk with how far it is and what it holds.
     pub fn disk_usage(&self) -> Vec<(DiskId, Phase, Usage)> {
         self.disks.slots.iter().map(|(disk, s)| (*disk, s.phase, s.store.usage())).collect()
+    }
+
+    /// How many extents of the disk the segment's copy has.
+    pub fn extents_of(&self, segment: SegmentKey, disk: DiskId) -> u64 {
+        self.disks.slots.get(&disk).map_or(0, |s| s.store.extents_of(segment))
     }
 }

@@ -2,7 +2,7 @@
 
 use holdfast_api::events::NewEvent;
 use holdfast_api::{EventLog, model::EventLevel};
-use holdfast_cluster::Reason;
+use holdfast_cluster::{Reason, Unplaced};
 use holdfast_consensus::DirectorEvent;
 use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_replication::ReplicationEvent;
@@ -10,9 +10,36 @@ use holdfast_store::{OpenReport, StoreEvent};
 use holdfast_types::{DiskId, ProcessIncarnation};
 use std::collections::BTreeSet;
 
-/// What is to be added so that lost copies have a place.
-pub fn no_place(pool: &str) -> String {
-    format!("add a disk to pool '{pool}' on their own node, or on one that has no other copy of them")
+/// Where lost copies, or those whose disk has no room for them, lack a place: what is to be done about each.
+pub fn no_place(unplaced: &[Unplaced]) -> Vec<String> {
+    let (short, gone): (Vec<&Unplaced>, Vec<&Unplaced>) =
+        unplaced.iter().partition(|u| u.reason == Reason::NoRoom);
+    let pools = |of: &[&Unplaced]| {
+        let pools: BTreeSet<&str> = of.iter().map(|u| u.pool.as_str()).collect();
+        let add = |pool: &&str| {
+            format!("add a disk to pool '{pool}' on their own node, or on one that has no other copy of them")
+        };
+        pools.iter().map(add).collect::<Vec<_>>().join("; ")
+    };
+    let mut lines = Vec::new();
+    match gone.len() {
+        0 => {}
+        1 => lines.push(format!("1 copy that is gone has no other place: {}", pools(&gone))),
+        n => lines.push(format!("{n} copies that are gone have no other place: {}", pools(&gone))),
+    }
+    let advice = "discard data (fstrim) or";
+    match short.len() {
+        0 => {}
+        1 => lines.push(format!(
+            "1 copy is not in sync, its disk is full, and no other has room for it: {advice} {}",
+            pools(&short)
+        )),
+        n => lines.push(format!(
+            "{n} copies are not in sync, their disks are full, and no others have room for them: {advice} {}",
+            pools(&short)
+        )),
+    }
+    lines
 }
 
 /// Writes the event log of this node. Cheap to clone.
@@ -135,6 +162,7 @@ impl Events {
                         Reason::Failed => "its disk has failed".into(),
                         Reason::Missing => "its node runs without its disk".into(),
                         Reason::Away => format!("node {} stays away", r.from.node),
+                        Reason::NoRoom => "its disk is full, and it was not in sync".into(),
                     };
                     self.append(EventLevel::Warning, "control", "copy-placed-anew", what, why);
                 }
@@ -145,8 +173,7 @@ impl Events {
                     [one] => format!("a lost copy has no place: segment {}", one.segment.segment),
                     many => format!("{} lost copies have no place", many.len()),
                 };
-                let pools: BTreeSet<&str> = unplaced.iter().map(|u| u.pool.as_str()).collect();
-                let why = pools.into_iter().map(no_place).collect::<Vec<_>>().join("; ");
+                let why = no_place(&unplaced).join("; ");
                 let level = if unplaced.is_empty() { EventLevel::Info } else { EventLevel::Error };
                 self.append(level, "control", "copies-without-a-place", what, why);
             }

@@ -12,8 +12,6 @@ use std::time::Duration;
 
 /// Between looks at the disks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// The part of a disk that is worth telling.
-const WORTH_TELLING: u64 = 100;
 
 /// Runs until the data thread has ended.
 pub async fn report(shared: Arc<Shared>) -> anyhow::Result<()> {
@@ -42,9 +40,7 @@ fn in_use(disk: &Disk, phase: Phase) -> bool {
 /// What a disk has free now, if control should hear of it.
 fn news(disk: &Disk, usage: &Usage) -> Option<u64> {
     let free = (usage.extents_for_new_data * EXTENT_BYTES as u64).min(disk.size);
-    let is_far = free.abs_diff(disk.free) >= (disk.size / WORTH_TELLING).max(1);
-    let is_full = (free == 0) != (disk.free == 0);
-    (is_far || is_full).then_some(free)
+    disk.is_news(free).then_some(free)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use super::{Shared, events::no_place};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
-use holdfast_cluster::{ClusterMap, DiskState, NodeState, plan_replacements};
+use holdfast_cluster::{ClusterMap, DiskState, GivenUp, NodeState, plan_replacements};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -271,17 +271,11 @@ fn no_majority(alone: &Alone) -> String {
     )
 }
 
-/// Copies that are lost with their disk, or are if their node stays away, and that no other disk can take over.
-fn without_a_place(map: &ClusterMap) -> Option<String> {
+/// Copies that are lost with their disk, or are if their node stays away, or that their disk has no room for, and that
+/// no other disk can take over.
+fn without_a_place(map: &ClusterMap) -> Vec<String> {
     let down = map.nodes.values().filter(|n| n.state == NodeState::Down).map(|n| n.id).collect();
-    let unplaced = plan_replacements(map, &down).unplaced;
-    let pools: BTreeSet<&str> = unplaced.iter().map(|u| u.pool.as_str()).collect();
-    let add = pools.into_iter().map(no_place).collect::<Vec<_>>().join("; ");
-    match unplaced.len() {
-        0 => None,
-        1 => Some(format!("1 copy that is gone has no other place: {add}")),
-        n => Some(format!("{n} copies that are gone have no other place: {add}")),
-    }
+    no_place(&plan_replacements(map, &GivenUp::at_once(map, down)).unplaced)
 }
 
 fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Alone>) -> Vec<String> {

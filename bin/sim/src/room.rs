@@ -1,0 +1,92 @@
+//! Room: what control hears of the disks', as the daemon tells it, and which copies can have none at the end of a run.
+//! That is judged by the disks themselves and not by what control believes of them.
+
+use crate::world::World;
+use holdfast_cluster::{Command, DiskState};
+use holdfast_engine::route::disks::Phase;
+use holdfast_store::Usage;
+use holdfast_types::{Duration, NodeId, ReplicaRef, SEGMENT_BYTES, SegmentInfo, SegmentKey};
+use std::sync::Arc;
+
+/// Extents of a small disk. The cells lie in more; a segment never holds more, since each copy of S has room for all.
+pub(crate) const SMALL_DISK_EXTENTS: u32 = 4;
+/// What an extent counts for at control: a small disk that is empty has room for one whole segment and no more, also
+/// when what control heard last is a little off.
+pub(crate) const CLAIMED_EXTENT_BYTES: u64 = SEGMENT_BYTES / 3;
+/// Between reports of a disk's room.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+impl World {
+    /// The disks whose nodes reach control tell how much room they have, if that is news.
+    pub(crate) fn tell_room(&mut self, answers: &[NodeId]) {
+        let now = self.queue.now();
+        if now.since(self.control.room_told) < TELL_EVERY {
+            return;
+        }
+        self.control.room_told = now;
+        for node in answers {
+            let disk = self.nodes[node].disk_id;
+            let Some((incarnation, usage)) = self.usage(*node) else { continue };
+            let free = usage.extents_for_new_data * CLAIMED_EXTENT_BYTES;
+            let in_use = |d: &&holdfast_cluster::Disk| {
+                d.incarnation == incarnation && matches!(d.state, DiskState::Ok | DiskState::Full)
+            };
+            let Some(size) =
+                self.control.map.disks.get(&disk).filter(in_use).filter(|d| d.is_news(free)).map(|d| d.size)
+            else {
+                continue;
+            };
+            let result = self.control.apply(Command::DiskFree { disk, size, free });
+            self.note(|| format!("control: disk of node {node} has {free} bytes left -> {result:?}"));
+        }
+    }
+
+    /// How full an open disk is.
+    fn usage(&self, node: NodeId) -> Option<(holdfast_types::DiskIncarnation, Usage)> {
+        let process = self.nodes[&node].process.as_ref()?;
+        process.engine.disk_usage().into_iter().find_map(|(_, phase, usage)| match phase {
+            Phase::Opened { incarnation, .. } => Some((incarnation, usage)),
+            _ => None,
+        })
+    }
+
+    /// Whether every segment is active with all its copies in S, none of them lost for ever, but for those that no
+    /// disk has room for.
+    pub fn all_that_can_be_in_set(&self) -> bool {
+        let settled = |s: &SegmentInfo| {
+            let lost = s.members.iter().any(|m| self.faults.lost_copies(m.node));
+            let there = |m: &ReplicaRef| s.active.set.contains(m) || self.has_no_room_anywhere(s, m);
+            s.active.epoch == s.granted.epoch && !lost && s.members.iter().all(there)
+        };
+        self.control.map.segments.values().all(|s| settled(s))
+    }
+
+    /// How many copies have room nowhere.
+    pub fn without_room(&self) -> usize {
+        let lacks = |s: &Arc<SegmentInfo>| {
+            s.members.iter().filter(|m| !s.active.set.contains(m) && self.has_no_room_anywhere(s, m)).count()
+        };
+        self.control.map.segments.values().map(lacks).sum()
+    }
+
+    /// Whether the copy's disk lacks room for what the segment holds, and no disk that may take the copy instead has
+    /// room for a whole segment.
+    fn has_no_room_anywhere(&self, info: &SegmentInfo, copy: &ReplicaRef) -> bool {
+        let spare = |node: NodeId| self.usage(node).map(|(_, usage)| usage.extents_for_new_data);
+        let Some(own_spare) = spare(copy.node) else { return false };
+        let held = info.active.set.iter().map(|r| self.extents_of(info.key, r)).max().unwrap_or_default();
+        let fits = held <= self.extents_of(info.key, copy) + own_spare;
+        let takes_whole = |node: &&NodeId| {
+            info.members.iter().all(|m| m.node != **node)
+                && !self.faults.lost_copies(**node)
+                && spare(**node).is_none_or(|spare| spare >= u64::from(SMALL_DISK_EXTENTS))
+        };
+        !fits && !self.nodes.keys().any(|node| takes_whole(&node))
+    }
+
+    /// How many extents a copy has on its disk.
+    fn extents_of(&self, segment: SegmentKey, copy: &ReplicaRef) -> u64 {
+        let process = self.nodes[&copy.node].process.as_ref();
+        process.map_or(0, |p| p.engine.extents_of(segment, copy.disk))
+    }
+}
