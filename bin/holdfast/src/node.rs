@@ -27,7 +27,7 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
         /// How log lines look
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
-        /// After how many seconds the copies of a node that stays away are placed anew, while this node leads
+        /// After how many seconds copies are placed anew whose node stays away or whose disk stays full, while this node leads
         #[arg(long, value_name = "SECONDS", default_value_t = REPLACE_AFTER_SECONDS, env = "HOLDFAST_REPLACE_AFTER")]
         replace_after: u64,
     },

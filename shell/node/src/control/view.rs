@@ -338,6 +338,27 @@ mod tests {
     }
 
     #[test]
+    fn copies_without_a_place_are_told_apart_by_what_they_lack() {
+        use holdfast_cluster::{Reason, Unplaced};
+        use holdfast_types::{DiskId, DiskIncarnation, ReplicaRef, SegmentKey};
+        let copy = ReplicaRef { node: NodeId(1), disk: DiskId(1), incarnation: DiskIncarnation(1) };
+        let lacks =
+            |pool: &str, reason| Unplaced { segment: SegmentKey::default(), copy, pool: pool.into(), reason };
+        assert_eq!(no_place(&[]), Vec::<String>::new());
+        let lines =
+            no_place(&[lacks("a", Reason::NoRoom), lacks("b", Reason::Away), lacks("a", Reason::NoRoom)]);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].starts_with("1 copy that is gone has no other place: add a disk to pool 'b'"),
+            "{lines:?}"
+        );
+        let short =
+            "2 copies are not in sync, their disks are full, and no others have room for them: discard data";
+        assert!(lines[1].starts_with(short) && lines[1].contains("pool 'a'"), "{lines:?}");
+        assert_eq!(lines[1].matches("pool 'a'").count(), 1, "each pool once: {lines:?}");
+    }
+
+    #[test]
     fn without_a_majority_the_first_line_says_how_old_the_rest_is() {
         let alone = |age| Alone { age, silent: vec![NodeId(2)], voters: (1, 3) };
         let said = no_majority(&alone(Some(Duration::from_secs(12))));
