@@ -382,14 +382,16 @@ fn explain(rules: &RuleSet, id: &str) -> ExitCode {
     if let Some(index) = rules.index(id) {
         let r = &rules.rules[index];
         print(&format!(
-            "{}\n  {}\n  {}\n  severity {:?}, role {:?}\n  pattern    {}\n  literals   {}\n  source     {}\n  refuted by {}\n  example    {}\n",
+            "{}\n  {}\n  {}\n  severity {:?}, role {:?}\n  {} {}\n  {} {}\n  source     {}\n  refuted by {}\n  example    {}\n",
             r.id,
             r.title,
             r.title_zh,
             r.severity,
             r.role,
-            r.pattern,
-            r.literals.join(" | "),
+            if r.path.is_some() { "path      " } else { "pattern   " },
+            r.path.as_ref().unwrap_or(&r.pattern),
+            if r.path.is_some() { "holds     " } else { "literals  " },
+            if r.path.is_some() { &r.holds } else { &r.literals }.join(" | "),
             r.source,
             r.refuted_by,
             r.example
@@ -411,6 +413,9 @@ pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
     for (index, rule) in rules.rules.iter().enumerate() {
         if rule.path.is_none() && rules.matches(index, rule.example.as_bytes()).is_none() {
             out.push(format!("{} misses its example", rule.id));
+        }
+        if rule.path.is_some() && rules.file_matches(&rule.example, rule.example_text.as_bytes()).is_empty() {
+            out.push(format!("{} misses its example, or decides by a name alone", rule.id));
         }
         if !rule.source_can_be_read() {
             out.push(format!("the source of {} names no file and no address: {}", rule.id, rule.source));

@@ -4,9 +4,10 @@
 //! over all literals finds candidate lines at the speed of memory; only those meet a regular expression.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use aho_corasick::AhoCorasick;
-use regex::bytes::{Captures, Regex};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 /// How bad a fact is.
@@ -55,9 +56,16 @@ pub struct Rule {
     /// The regular expression over the whole line.
     #[serde(default)]
     pub pattern: String,
+    /// Lines that fit the pattern and prove nothing, such as a request that a web server refused.
+    #[serde(default)]
+    pub except: Option<String>,
     /// A regular expression over the logical path, for rules about files rather than lines.
     #[serde(default)]
     pub path: Option<String>,
+    /// What a file at that path must hold, each in one of its lines; `{name}` is the path's capture of that name. A name proves
+    /// nothing: packages own init scripts of every name.
+    #[serde(default)]
+    pub holds: Vec<String>,
     /// Captures that tell episodes apart.
     #[serde(default)]
     pub key: Vec<String>,
@@ -83,6 +91,9 @@ pub struct Rule {
     pub refuted_by: String,
     /// A line (or path) that matches.
     pub example: String,
+    /// What the file at that path holds.
+    #[serde(default)]
+    pub example_text: String,
 }
 
 /// How the names of files end that a source may name.
@@ -153,7 +164,18 @@ const FILES: [(&str, &str); 8] = [
 
 struct Compiled {
     pattern: Option<Regex>,
+    except: Option<Regex>,
     path: Option<Regex>,
+}
+
+/// A file that fits a rule by its path and by what it holds.
+pub struct FileMatch {
+    /// Index of the rule.
+    pub rule: usize,
+    /// The captures of its path and its lines.
+    pub fields: BTreeMap<String, String>,
+    /// The lines that decided, as ranges of the content, in order.
+    pub lines: Vec<Range<usize>>,
 }
 
 /// The compiled rules.
@@ -204,8 +226,15 @@ impl RuleSet {
                 Regex::new(text).map_err(|source| RuleError::Pattern { id: rule.id.clone(), source })
             };
             let pattern = if rule.pattern.is_empty() { None } else { Some(regex(&rule.pattern)?) };
+            let except = rule.except.as_deref().map(regex).transpose()?;
             let path = rule.path.as_deref().map(regex).transpose()?;
-            compiled.push(Compiled { pattern, path });
+            let names = path.iter().flat_map(Regex::capture_names).flatten();
+            let any: BTreeMap<String, String> = names.map(|n| (n.to_owned(), "x".to_owned())).collect();
+            for held in &rule.holds {
+                held_pattern(held, &any)
+                    .map_err(|source| RuleError::Pattern { id: rule.id.clone(), source })?;
+            }
+            compiled.push(Compiled { pattern, except, path });
             for literal in &rule.literals {
                 match literals.iter().position(|l| l == literal) {
                     Some(at) => owners[at].push(index as u16),
@@ -245,41 +274,51 @@ impl RuleSet {
 
     /// Matches one rule against a line.
     pub fn matches<'h>(&self, rule: usize, line: &'h [u8]) -> Option<Captures<'h>> {
-        self.compiled[rule].pattern.as_ref()?.captures(line)
+        let compiled = &self.compiled[rule];
+        let captures = compiled.pattern.as_ref()?.captures(line)?;
+        compiled.except.as_ref().is_none_or(|e| !e.is_match(line)).then_some(captures)
     }
 
     /// The named captures of a match, for facts.
     pub fn fields(&self, rule: usize, captures: &Captures<'_>) -> BTreeMap<String, String> {
-        let mut out = BTreeMap::new();
-        if let Some(pattern) = &self.compiled[rule].pattern {
-            for name in pattern.capture_names().flatten() {
-                if let Some(found) = captures.name(name) {
-                    out.insert(name.to_owned(), holdfast_evidence::text::printable(found.as_bytes(), 120));
-                }
-            }
-        }
-        out
+        self.compiled[rule].pattern.as_ref().map_or_else(BTreeMap::new, |p| named(p, captures))
     }
 
-    /// Rules whose path pattern a path fits, with the captures.
-    pub fn path_matches(&self, path: &str) -> Vec<(usize, BTreeMap<String, String>)> {
-        let mut out = Vec::new();
-        for (index, compiled) in self.compiled.iter().enumerate() {
-            let Some(regex) = &compiled.path else { continue };
-            let Some(captures) = regex.captures(path.as_bytes()) else { continue };
-            let fields = regex
-                .capture_names()
-                .flatten()
-                .filter_map(|n| {
-                    captures
-                        .name(n)
-                        .map(|m| (n.to_owned(), String::from_utf8_lossy(m.as_bytes()).into_owned()))
-                })
-                .collect();
-            out.push((index, fields));
-        }
-        out
+    /// Whether what a file holds decides a rule, so that its content must be kept.
+    pub fn asks_for(&self, path: &str) -> bool {
+        self.compiled.iter().any(|c| c.path.as_ref().is_some_and(|p| p.is_match(path.as_bytes())))
     }
+
+    /// The rules that a file fits, by its path and by its content.
+    pub fn file_matches(&self, path: &str, content: &[u8]) -> Vec<FileMatch> {
+        let fits = |(rule, compiled): (usize, &Compiled)| {
+            let regex = compiled.path.as_ref()?;
+            let mut fields = named(regex, &regex.captures(path.as_bytes())?);
+            let mut lines = Vec::new();
+            for held in &self.rules[rule].holds {
+                let held = held_pattern(held, &fields).ok()?;
+                let captures = held.captures(content)?;
+                fields.extend(named(&held, &captures));
+                lines.push(captures.get(0)?.range());
+            }
+            lines.sort_by_key(|r| r.start);
+            (!lines.is_empty()).then_some(FileMatch { rule, fields, lines })
+        };
+        self.compiled.iter().enumerate().filter_map(fits).collect()
+    }
+}
+
+/// A regular expression over the lines of a file, with the captures of its path put in.
+fn held_pattern(held: &str, fields: &BTreeMap<String, String>) -> Result<Regex, regex::Error> {
+    let put_in =
+        |h: String, (name, v): (&String, &String)| h.replace(&format!("{{{name}}}"), &regex::escape(v));
+    RegexBuilder::new(&fields.iter().fold(held.to_owned(), put_in)).multi_line(true).build()
+}
+
+fn named(regex: &Regex, captures: &Captures<'_>) -> BTreeMap<String, String> {
+    let value =
+        |name: &str| captures.name(name).map(|m| holdfast_evidence::text::printable(m.as_bytes(), 120));
+    regex.capture_names().flatten().filter_map(|n| Some((n.to_owned(), value(n)?))).collect()
 }
 
 /// Fills `{name}` from fields; an absent field leaves nothing.
@@ -306,7 +345,9 @@ mod tests {
         for (index, rule) in set.rules.iter().enumerate() {
             let line = rule.example.as_bytes();
             if rule.path.is_some() {
-                assert!(set.path_matches(&rule.example).iter().any(|(i, _)| *i == index), "{}", rule.id);
+                let found = set.file_matches(&rule.example, rule.example_text.as_bytes());
+                assert!(found.iter().any(|m| m.rule == index), "{}", rule.id);
+                assert!(set.file_matches(&rule.example, b"").is_empty(), "{}: a name alone", rule.id);
                 continue;
             }
             assert!(set.matches(index, line).is_some(), "pattern of {} misses its example", rule.id);

