@@ -8,11 +8,12 @@ mod config;
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_evidence::civil::MICROS;
+use holdfast_evidence::place::rotation;
 use holdfast_evidence::wtmp::WtmpKind;
 
 use crate::facts::{Fact, Proof};
 use crate::rules::{Role, Severity};
-use crate::scan::{At, FileReport};
+use crate::scan::{At, FileReport, Gap};
 use crate::settle::Settled;
 
 /// Boots closer together than this are one boot seen by several files.
@@ -23,6 +24,10 @@ const CLEAN_WINDOW: i64 = 900 * MICROS;
 const TOGETHER: i64 = 180 * MICROS;
 /// A silence of a host that is worth a fact.
 const SILENCE: i64 = 90 * MICROS;
+/// A silence is told from a pause only by a log that is so many times as long.
+const USUAL_TIMES: i64 = 8;
+/// So many other pauses at least half as long make a silence an ordinary one.
+const ALIKE: usize = 3;
 
 struct Draft<'a> {
     rule: &'a str,
@@ -291,6 +296,14 @@ pub fn from_files(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Ve
     out
 }
 
+/// Whether a living host writes into a log all the time: the system's own, with lines that name the host. A package manager's
+/// or an installer's has days between its lines, and so may a single daemon's.
+fn never_rests(file: &FileReport) -> bool {
+    let (series, _) = rotation(&file.path);
+    let name = series.rsplit('/').next().unwrap_or(&series);
+    !file.hosts.is_empty() && ["syslog", "messages", "journal"].iter().any(|n| name.starts_with(n))
+}
+
 /// A host is silent when every log of it that covers the time is.
 fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact> {
     let mut spans: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -301,30 +314,39 @@ fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact
     }
     let mut out = Vec::new();
     for (host, indexes) in spans {
+        let length = |i: usize| files[i].span.map_or(0, |(a, b)| b.micros() - a.micros());
         // The file that speaks most often decides what is unusual.
-        let rate = |i: &usize| {
-            let (a, b) = files[*i].span.unwrap_or((At::None, At::None));
-            (b.micros() - a.micros()) / files[*i].lines.max(1) as i64
-        };
-        let Some(best) = indexes.iter().min_by_key(|i| (rate(i), **i)) else { continue };
-        let usual = rate(best);
-        for gap in &files[*best].gaps {
-            let (Some(from), Some(to)) =
-                (settled.instant(*best, host, gap.from), settled.instant(*best, host, gap.to))
-            else {
-                continue;
-            };
-            let long = to - from >= SILENCE && to - from > 20 * usual;
-            let broken = indexes.iter().any(|i| *i != *best && covers(files, settled, *i, host, from, to));
-            let at_boot = boots.iter().any(|b| b.host == host && b.at >= from && b.at <= to + SAME_BOOT);
-            if !long || broken || at_boot {
+        let rate = |i: &usize| length(*i) / files[*i].lines.max(1) as i64;
+        let talkers = indexes.iter().filter(|i| never_rests(&files[**i]));
+        let Some(best) = talkers.min_by_key(|i| (rate(i), **i)) else { continue };
+        let gaps: Vec<(&Gap, i64, i64)> = files[*best]
+            .gaps
+            .iter()
+            .filter_map(|g| {
+                let instant = |at| settled.instant(*best, host, at);
+                Some((g, instant(g.from)?, instant(g.to)?))
+            })
+            .filter(|(_, from, to)| {
+                !boots.iter().any(|b| b.host == host && b.at >= *from && b.at <= *to + SAME_BOOT)
+            })
+            .collect();
+        for (gap, from, to) in &gaps {
+            let (from, to, silence) = (*from, *to, *to - *from);
+            // Cron's hourly line alone makes pauses of an hour usual; what came several times is usual too.
+            let alike = gaps.iter().filter(|(_, f, t)| (t - f) * 2 > silence).count() - 1;
+            let long = silence >= SILENCE
+                && silence > 20 * rate(best)
+                && silence < length(*best) / USUAL_TIMES
+                && alike < ALIKE;
+            let broken = indexes.iter().any(|i| i != best && covers(files, settled, *i, host, from, to));
+            if !long || broken {
                 continue;
             }
             let proof = Proof {
                 file: files[*best].path.to_string(),
                 line: gap.line,
                 offset: gap.offset,
-                text: format!("<first line after {} s of silence>", (to - from) / MICROS),
+                text: format!("<first line after {} s of silence>", silence / MICROS),
             };
             out.push(
                 Draft {
@@ -336,9 +358,9 @@ fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact
                     role: Role::Context,
                     title: format!(
                         "no line for {} s without a boot: the host hung, or its log could not be written",
-                        (to - from) / MICROS
+                        silence / MICROS
                     ),
-                    title_zh: format!("{} 秒没有任何日志，且无重启", (to - from) / MICROS),
+                    title_zh: format!("{} 秒没有任何日志，且无重启", silence / MICROS),
                     source: "computed: gaps against the usual rate of the most talkative log",
                     refuted_by: "lines of the same time in a log that is missing here",
                     evidence: vec![proof],

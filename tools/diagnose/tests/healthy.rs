@@ -140,3 +140,65 @@ fn a_library_for_every_process_is_judged_by_where_it_lies() {
         assert_eq!(report.causes.first().map(|c| c.id.as_str()), bad.then_some("malware-other"), "{line}");
     }
 }
+
+/// Lines of a syslog, one at each of these seconds of 3 March.
+fn syslog(at: impl Iterator<Item = u32>) -> String {
+    let line = |s| format!("Mar  3 {:02}:{:02}:{:02} n1 systemd[1]: {s}\n", s / 3600, s / 60 % 60, s % 60);
+    at.map(line).collect()
+}
+
+fn silences(files: &[(&str, &str)]) -> Vec<(String, Option<i64>)> {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (path, text) in files {
+        put(dir.path(), &format!("n1/var/log/{path}"), text);
+    }
+    let of = |f: holdfast_diagnose::model::FactOut| {
+        let micros = f.end_micros.zip(f.start_micros).map(|(a, b)| (a - b) / 1_000_000);
+        (f.evidence[0].file.clone(), micros)
+    };
+    read(dir.path()).facts.into_iter().filter(|f| f.rule == "host.silent").map(of).collect()
+}
+
+#[test]
+fn a_host_is_silent_when_a_log_that_never_rests_is() {
+    let hour = 3600;
+    let hung = syslog((0..12 * hour).step_by(30).filter(|s| !(5 * hour..5 * hour + 1200).contains(s)));
+    assert_eq!(silences(&[("syslog", &hung)]), [("n1/var/log/syslog".to_owned(), Some(1230))]);
+    // The burst of a boot and then one line an hour, as an idle host writes them.
+    let idle = syslog((0..400).chain((1..12).map(|h| h * hour)));
+    assert_eq!(silences(&[("syslog", &idle)]), []);
+    // One log alone rests for 20 minutes while another one goes on.
+    let rest = syslog((0..12 * hour).step_by(60));
+    assert_eq!(silences(&[("syslog", &hung), ("messages", &rest)]), []);
+}
+
+#[test]
+fn what_writes_only_when_somebody_installs_says_nothing_about_the_host() {
+    let bursts = |line: &dyn Fn(&str, u32) -> String| {
+        let burst = |day: &&str| (0..150).map(|s| line(day, s)).collect::<String>();
+        ["2025-05-20", "2025-09-22", "2026-05-09"].iter().map(|day| burst(day)).collect::<String>()
+    };
+    let iso = |day: &str, s: u32| format!("{day} 10:{:02}:{:02}", s / 60, s % 60);
+    let dpkg = bursts(&|day, s| format!("{} status installed libc6:amd64 2.36-9+deb12u10\n", iso(day, s)));
+    let alternatives =
+        bursts(&|day, s| format!("update-alternatives {}: run with --quiet --install\n", iso(day, s)));
+    let apt = bursts(&|day, s| format!("Start-Date: {}\nCommandline: apt-get install x\n", iso(day, s)));
+    let dnf =
+        bursts(&|day, s| format!("{}+0000 DEBUG loaded plugin: builddep\n", iso(day, s).replace(' ', "T")));
+    // One daemon's own log, and the logins of a host that nobody logs in to.
+    let auth = syslog((0..400).chain(40_000..40_400));
+    let files = [
+        ("dpkg.log", &dpkg),
+        ("bootstrap.log", &dpkg),
+        ("fontconfig.log", &dpkg),
+        ("alternatives.log", &alternatives),
+        ("apt/history.log", &apt),
+        ("dnf.log", &dnf),
+        ("auth.log", &auth),
+        ("kern.log", &auth),
+    ];
+    for file in files {
+        assert_eq!(silences(&[(file.0, file.1)]), [], "{}", file.0);
+    }
+    assert_eq!(silences(&files.map(|(name, text)| (name, text.as_str()))), []);
+}
