@@ -75,7 +75,10 @@ pub struct Collected {
 pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Collected> {
     let file = File::options().write(true).create_new(true).open(out)?;
     let mut done = Collected::default();
-    let name = fs::read_to_string(root.join("etc/hostname")).unwrap_or_default();
+    let name = ["etc/hostname", "proc/sys/kernel/hostname"]
+        .iter()
+        .find_map(|file| fs::read_to_string(root.join(file)).ok().filter(|name| !name.trim().is_empty()))
+        .unwrap_or_default();
     let name = name.trim();
     let host = if name.is_empty() || name.contains('/') { "host" } else { name };
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
@@ -295,7 +298,7 @@ mod tests {
     }
 
     /// A data folder as a daemon leaves it that was killed: its last event torn, its socket and lock still there.
-    fn killed(data: &Path) {
+    fn killed(data: &Path, node: u32) {
         for folder in ["events", "run", "control"] {
             fs::create_dir_all(data.join(folder)).unwrap();
         }
@@ -306,6 +309,7 @@ mod tests {
             "\n",
             r#"79da09b1 {"seq":16,"time_ms":17956371684"#,
         );
+        let events = events.replace("\"node\":1", &format!("\"node\":{node}"));
         fs::write(data.join("events/00000000000000000001.jsonl"), events).unwrap();
         std::os::unix::net::UnixListener::bind(data.join("run/api.sock")).unwrap();
         for secret in ["admin.token", "identity", "control/vote"] {
@@ -322,7 +326,7 @@ mod tests {
         let (usual, other) = (root.join("var/lib/holdfast"), dir.path().join("one"));
         for (data, given) in [(&usual, None), (&other, Some(other.as_path()))] {
             fs::remove_dir_all(&usual).ok();
-            killed(data);
+            killed(data, 1);
             let out = dir.path().join(format!("{}.tar.gz", given.is_some()));
             let done = collect(&root, given, &out).unwrap();
             assert_eq!(done.left_out, Vec::<String>::new());
@@ -347,5 +351,52 @@ mod tests {
             }
             assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("holdfast-nodes-away"));
         }
+    }
+
+    #[test]
+    fn bundles_of_several_nodes_on_one_machine_are_one_host_and_a_name_for_each_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::create_dir_all(root.join("var/log")).unwrap();
+        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        let mut bundles = Vec::new();
+        for node in [1, 2] {
+            // The machine goes on logging between the two collections.
+            let again = "Mar  3 10:00:00 n7 kernel: [128.000001] Kernel panic - not syncing: x\n";
+            fs::write(
+                root.join("var/log/syslog"),
+                again.to_owned() + &"Mar  3 10:09:00 n7 a: b\n".repeat(node),
+            )
+            .unwrap();
+            let data = dir.path().join(format!("data{node}"));
+            killed(&data, node as u32);
+            bundles.push(dir.path().join(format!("{node}.tar.gz")));
+            collect(&root, Some(&data), &bundles[node - 1]).unwrap();
+        }
+        let report = crate::analyse(&bundles, &crate::Options::default(), &Default::default()).unwrap();
+        let names: Vec<&str> = report.hosts.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(names, ["n7", "n7/node1", "n7/node2"]);
+        let of = |rule: &str| -> Vec<&str> {
+            report.facts.iter().filter(|f| f.rule == rule).map(|f| f.host.as_str()).collect()
+        };
+        assert_eq!(of("kernel.panic"), ["n7"]);
+        assert_eq!(of("holdfast.node-dead"), ["n7/node1", "n7/node2"]);
+        assert!(
+            report.contradictions.iter().all(|c| !c.text.contains("machines")),
+            "{:?}",
+            report.contradictions
+        );
+
+        // Another id is another machine, whatever it calls itself.
+        fs::write(root.join("etc/machine-id"), "fedcba9876543210fedcba9876543210\n").unwrap();
+        let other = dir.path().join("other.tar.gz");
+        collect(&root, Some(&dir.path().join("data1")), &other).unwrap();
+        let report =
+            crate::analyse(&[bundles[0].clone(), other], &crate::Options::default(), &Default::default())
+                .unwrap();
+        assert_eq!(report.hosts.len(), 2, "{:?}", report.hosts);
+        assert!(report.hosts.iter().all(|h| h.name.starts_with("n7@")), "{:?}", report.hosts);
     }
 }

@@ -102,6 +102,7 @@ impl<'r> Scanner<'r> {
                 nul: NulMap::default(),
                 shapes: HashMap::new(),
                 crontab: None,
+                node: None,
                 wtmp: Vec::new(),
                 content: None,
                 gbk: false,

@@ -50,6 +50,8 @@ pub struct Settled {
     alias: BTreeMap<(String, String), String>,
 }
 
+/// Where a bundle of `holdfast collect` has the data folder of a node, wherever it lay on the machine.
+const NODE_DATA: &str = "var/lib/holdfast/";
 const UNKNOWN_HOST: &str = "unknown-host";
 
 impl Settled {
@@ -118,8 +120,12 @@ impl Settled {
         for (root, name) in &root_name {
             by_name.entry(name.clone()).or_default().insert((*root).to_owned());
         }
-        for (name, roots) in &by_name {
-            if roots.len() > 1 && are_twins(files, roots) {
+        let mut nodes: BTreeMap<&str, String> = BTreeMap::new();
+        for (name, roots) in by_name.iter().filter(|(_, roots)| roots.len() > 1) {
+            if are_one_machine(files, roots) {
+                let of = files.iter().filter(|f| roots.contains(&f.root));
+                nodes.extend(of.filter_map(|f| Some((f.root.as_str(), format!("{name}/node{}", f.node?)))));
+            } else if are_twins(files, roots) {
                 self.twins.push(name.clone());
                 for root in roots {
                     let label = format!("{name}@{}", root.trim_end_matches('/'));
@@ -129,8 +135,12 @@ impl Settled {
         }
         for file in files {
             let name = &root_name[file.root.as_str()];
-            let unique =
-                self.alias.get(&(file.root.clone(), name.clone())).cloned().unwrap_or_else(|| name.clone());
+            let below = &file.path[file.root.len().min(file.path.len())..];
+            let node = nodes.get(file.root.as_str()).filter(|_| below.starts_with(NODE_DATA));
+            let unique = node
+                .or_else(|| self.alias.get(&(file.root.clone(), name.clone())))
+                .cloned()
+                .unwrap_or_else(|| name.clone());
             self.file_host.push(unique.clone());
             self.hosts.entry(unique).or_insert_with_key(|n| new_host(n));
             for named in file.hosts.keys() {
@@ -326,6 +336,17 @@ fn new_host(name: &str) -> Host {
         uncertainty: 2 * MICROS,
         clock_evidence: "not fitted: no event that two hosts saw".to_owned(),
     }
+}
+
+/// Whether roots with one name are one machine, of which several bundles were made: they have its id.
+fn are_one_machine(files: &[FileReport], roots: &BTreeSet<String>) -> bool {
+    let id = |root: &String| {
+        let file = files.iter().find(|f| f.root == *root && f.path.ends_with("etc/machine-id"))?;
+        file.content.as_deref().map(<[u8]>::trim_ascii).filter(|id| !id.is_empty())
+    };
+    let mut ids = roots.iter().map(id);
+    let first = ids.next().flatten();
+    first.is_some() && ids.all(|id| id == first)
 }
 
 /// Two roots with one name are two machines when both hold the same log over the same time with different content.

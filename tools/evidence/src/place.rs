@@ -66,15 +66,18 @@ pub fn kind_of(path: &str) -> FileKind {
 }
 
 /// The path parts that end the part of a path which belongs to a host, longest first.
-const HOST_TREE_MARKS: [&str; 12] = [
+const HOST_TREE_MARKS: [&str; 14] = [
     "logdir/var/log/",
     "logdir/",
     "var/log/",
     "var/spool/",
     "var/crash/",
+    "var/lib/",
     "etc/",
     "proc/",
     "sos_commands/",
+    // The answers of commands in a bundle of `holdfast collect`.
+    "commands/",
     "boot/",
     "lib/",
     "usr/",
@@ -83,7 +86,8 @@ const HOST_TREE_MARKS: [&str; 12] = [
 ];
 
 /// Splits a logical path into the root of a host's tree and the path below it: `cas/cvk1/logdir/var/log/syslog` gives
-/// `cas/cvk1/` and `logdir/var/log/syslog`. A path without a known folder keeps its last folder as the root.
+/// `cas/cvk1/` and `logdir/var/log/syslog`. A path without a known folder keeps its last folder as the root, but for the folders
+/// that programs make in `/var/log`: `n1/apt/history.log` belongs to the root of `n1/syslog`.
 pub fn split_root(path: &str) -> (&str, &str) {
     let mut best: Option<usize> = None;
     for mark in HOST_TREE_MARKS {
@@ -97,9 +101,40 @@ pub fn split_root(path: &str) -> (&str, &str) {
             from = at + 1;
         }
     }
-    let cut = best.unwrap_or_else(|| path.rfind('/').map_or(0, |at| at + 1));
-    path.split_at(cut)
+    path.split_at(best.unwrap_or_else(|| {
+        let mut cut = path.rfind('/').map_or(0, |at| at + 1);
+        while let Some(folder) = path[..cut].strip_suffix('/') {
+            let from = folder.rfind('/').map_or(0, |at| at + 1);
+            if !LOG_FOLDERS.contains(&&folder[from..]) {
+                break;
+            }
+            cut = from;
+        }
+        cut
+    }))
 }
+
+/// Folders that programs make in `/var/log`. Those of services that may well be a host's name (`mysql`, `nginx`) are left out.
+const LOG_FOLDERS: [&str; 18] = [
+    "anaconda",
+    "apt",
+    "audit",
+    "chrony",
+    "containers",
+    "corosync",
+    "cups",
+    "dist-upgrade",
+    "installer",
+    "journal",
+    "libvirt",
+    "openvswitch",
+    "pacemaker",
+    "pods",
+    "qemu",
+    "sysstat",
+    "tuned",
+    "unattended-upgrades",
+];
 
 /// Folder names that never name a host.
 const NOT_HOSTS: [&str; 14] = [
@@ -182,6 +217,21 @@ mod tests {
         );
         assert_eq!(host_from_path("node1/events/00000000000000000001.jsonl").as_deref(), Some("node1"));
         assert_eq!(host_from_path("syslog"), None);
+        // No folder within a host's tree is a host, whatever part of the tree somebody packed.
+        for file in [
+            "commands/dmesg",
+            "commands/ip_link",
+            "COLLECT.txt",
+            "var/lib/holdfast/events/00000000000000000001.jsonl",
+            "var/lib/holdfast/daemon.log",
+            "apt/history.log",
+            "libvirt/qemu/vm7.log",
+            "syslog.2.gz",
+        ] {
+            assert_eq!(split_root(&format!("a.tar.gz/n1/{file}")).0, "a.tar.gz/n1/", "{file}");
+            assert_eq!(host_from_path(&format!("a.tar.gz/n1/{file}")).as_deref(), Some("n1"), "{file}");
+        }
+        assert_eq!(host_from_path("apt/history.log"), None);
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub struct FileReport {
     pub shapes: HashMap<u64, Shape>,
     /// The crontab, when it is one.
     pub crontab: Option<crontab::Crontab>,
+    /// The Holdfast node whose events these are.
+    pub node: Option<u32>,
     /// Login records.
     pub wtmp: Vec<wtmp::WtmpRecord>,
     /// Content of a small configuration file.

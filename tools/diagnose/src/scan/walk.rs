@@ -48,6 +48,9 @@ impl Scanner<'_> {
                 .or_insert_with(|| (0, Line { place, at, text: printable(line, MAX_TEXT) }));
             vote.0 += 1;
         }
+        if record.program == b"holdfast" && self.report.node.is_none() {
+            self.report.node = holdfast_evidence::format::event_node(record.message);
+        }
         if !record.host.is_empty() && record.host.len() < 64 {
             if record.host != self.host.as_bytes() {
                 self.host = printable(record.host, 64);

@@ -29,6 +29,15 @@ fn event_body(body: &[u8]) -> Option<Record<'_>> {
     Some(out)
 }
 
+/// The node that logged an event, from the event's JSON.
+pub fn event_node(message: &[u8]) -> Option<u32> {
+    const MARK: &[u8] = b",\"node\":";
+    let rest = message.strip_prefix(b"{\"seq\":")?;
+    let value = &rest[memchr::memmem::find(rest, MARK)? + MARK.len()..];
+    let (node, digits) = stamp::digits(value);
+    (digits > 0).then_some(node)
+}
+
 /// A log line as JSON, `{"timestamp":"...","level":"INFO","fields":{...},"target":"holdfast_node::control"}`, or an event as
 /// the API gives it. A library in the daemon logs so too; then its crate is the program.
 pub(super) fn json(line: &[u8]) -> Option<Record<'_>> {

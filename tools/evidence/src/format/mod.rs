@@ -9,6 +9,7 @@ mod holdfast;
 mod journal;
 mod syslog;
 
+pub use holdfast::event_node;
 pub use journal::{JournalExport, parse_json as parse_journal_json};
 pub use syslog::repeat_count;
 
