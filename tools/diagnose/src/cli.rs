@@ -140,7 +140,7 @@ fn rules_command() -> Command {
 pub fn collect_command() -> Command {
     Command::new("collect")
         .about("Make a bundle of this host: bounded, without secrets")
-        .after_help("Examples:\n  holdfast collect -o /tmp/host.tar.gz\n  holdfast collect --dir ./one -o /tmp/one.tar.gz")
+        .after_help("Exit: 0 the bundle is made, 2 it is not.\n\nExamples:\n  holdfast collect -o /tmp/host.tar.gz\n  holdfast collect --dir ./one -o /tmp/one.tar.gz")
         .arg(
             Arg::new("output")
                 .short('o')
@@ -198,6 +198,17 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
     // Mounted in `holdfast`, its global --dir has a default, which is no word about the tree at --root.
     let said = matches.value_source("dir").is_some_and(|source| source != ValueSource::DefaultValue);
     let data = matches.get_one::<PathBuf>("dir").filter(|_| said).map(PathBuf::as_path);
+    for (option, folder, next) in [
+        ("--root", Some(root.as_path()), "it is the root of the tree to read"),
+        ("--dir", data, "it is the folder that `holdfast node run --dir` got"),
+    ] {
+        // What was asked for and is not there would be missed only when the bundle is read.
+        if let Some(folder) = folder
+            && let Err(e) = std::fs::read_dir(folder)
+        {
+            return fail(&format!("cannot read {option} {}: {e}; {next}", folder.display()));
+        }
+    }
     match collect::collect(root, data, out) {
         Ok(done) => {
             print(&format!(

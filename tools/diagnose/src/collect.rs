@@ -87,10 +87,14 @@ pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Colle
         take(&mut tar, root, &root.join(tree), host, &target, 0, &mut done)?;
     }
     let usual = root.join(DATA_DIR);
-    let data = data.unwrap_or(&usual);
+    let (folder, before) = (data.unwrap_or(&usual), (done.taken, done.left_out.len()));
     let below = format!("{host}/{DATA_DIR}");
     for part in DATA {
-        take(&mut tar, data, &data.join(part), &below, &target, 0, &mut done)?;
+        take(&mut tar, folder, &folder.join(part), &below, &target, 0, &mut done)?;
+    }
+    if data.is_some() && before == (done.taken, done.left_out.len()) {
+        done.left_out
+            .push(format!("{}: no events of a node in it; is it a node's data folder?", folder.display()));
     }
     if root == Path::new("/") {
         for (name, command) in COMMANDS {
@@ -121,7 +125,15 @@ fn take<W: Write>(
     depth: usize,
     done: &mut Collected,
 ) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) => {
+            if e.kind() != io::ErrorKind::NotFound {
+                done.left_out.push(format!("{}: {e}", path.display()));
+            }
+            return Ok(());
+        }
+    };
     let shown = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     if NEVER.iter().any(|n| name.contains(n)) {
