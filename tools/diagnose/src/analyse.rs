@@ -297,7 +297,18 @@ impl Builder<'_> {
                 .map(|b| BootOut { at: self.shown(&h.name, b.at), clean: b.clean })
                 .collect(),
         };
-        self.settled.hosts.values().map(describe).collect()
+        self.settled.hosts.values().filter(|h| self.is_known(&h.name)).map(describe).collect()
+    }
+
+    /// Whether anything speaks for a host: its own name file, a line with a time, a line that names it, or a fact. A folder of
+    /// configuration files is none.
+    fn is_known(&self, host: &str) -> bool {
+        let speaks = |(file, owner): (&FileReport, &String)| {
+            owner == host && (file.span.is_some() || file.path.ends_with("etc/hostname"))
+                || file.hosts.keys().any(|named| self.settled.unique(&file.root, named) == host)
+        };
+        self.facts.iter().any(|f| f.host == host)
+            || self.files.iter().zip(&self.settled.file_host).any(speaks)
     }
 
     fn timeline(&self) -> Vec<Moment> {

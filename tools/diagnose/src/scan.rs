@@ -33,6 +33,16 @@ const MAX_SHAPES: usize = 1024;
 const MAX_GAPS: usize = 48;
 /// Gaps shorter than this are not looked at.
 const MIN_GAP: i64 = 60 * MICROS;
+/// Lines remembered for a boot: the one before it and what a logger may put between.
+const LINES_BEFORE: usize = 4;
+/// What sysklogd (syslogd.c, klogd.c) and rsyslog (imklog.c, rsyslogd.c) say when they start.
+const LOGGER_STARTS: [&str; 5] = [
+    "log source = /proc/kmsg started",
+    "syslogd startup succeeded",
+    "klogd startup succeeded",
+    ": restart.",
+    "] start",
+];
 /// Small files kept whole, such as `/etc/hostname`.
 const MAX_KEPT: usize = 64 * 1024;
 
@@ -70,7 +80,11 @@ struct Scanner<'r> {
     boot_number: u32,
     last_uptime: Option<i64>,
     clock_base: Option<(i64, i64)>,
-    previous: Option<(Place, At, Vec<u8>)>,
+    last_both: Option<(i64, i64)>,
+    backlog: bool,
+    /// The last lines, the newest at `newest`.
+    previous: [Option<(Place, At, Vec<u8>)>; LINES_BEFORE],
+    newest: usize,
     open: HashMap<(usize, String, String), usize>,
     per_rule: HashMap<usize, usize>,
     last_match: Option<usize>,
@@ -117,7 +131,10 @@ impl<'r> Scanner<'r> {
             boot_number: 0,
             last_uptime: None,
             clock_base: None,
-            previous: None,
+            last_both: None,
+            backlog: false,
+            previous: [const { None }; LINES_BEFORE],
+            newest: 0,
             open: HashMap::new(),
             per_rule: HashMap::new(),
             last_match: None,
@@ -321,14 +338,15 @@ impl<'r> Scanner<'r> {
     fn remember(&mut self, line: &[u8], number: u64, offset: u64) {
         let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
         let kept = &line[..line.len().min(MAX_TEXT)];
-        match &mut self.previous {
+        self.newest = (self.newest + 1) % LINES_BEFORE;
+        match &mut self.previous[self.newest] {
             Some((p, at, text)) => {
                 *p = place;
                 *at = self.now;
                 text.clear();
                 text.extend_from_slice(kept);
             }
-            None => self.previous = Some((place, self.now, kept.to_vec())),
+            slot => *slot = Some((place, self.now, kept.to_vec())),
         }
     }
 
@@ -404,12 +422,7 @@ impl<'r> Scanner<'r> {
         }
         let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
         let first = Line { place, at: self.now, text: printable(line, MAX_TEXT) };
-        let before = match (&self.previous, definition.boot) {
-            (Some((place, at, text)), true) => {
-                Some(Line { place: place.clone(), at: *at, text: printable(text, MAX_TEXT) })
-            }
-            _ => None,
-        };
+        let before = if definition.boot { self.line_before() } else { None };
         let episode = Episode {
             rule,
             host: self.host.clone(),
@@ -425,6 +438,16 @@ impl<'r> Scanner<'r> {
         *self.per_rule.entry(rule).or_default() += 1;
         self.last_match = Some(index);
         true
+    }
+
+    /// The newest line that is not the logger's own word on its start, which it writes before what it reads from the kernel.
+    fn line_before(&self) -> Option<Line> {
+        let newest_first = (0..LINES_BEFORE).map(|back| (self.newest + LINES_BEFORE - back) % LINES_BEFORE);
+        let mut lines = newest_first.filter_map(|slot| self.previous[slot].as_ref());
+        let (place, at, text) = lines.find(|(_, _, text)| {
+            !LOGGER_STARTS.iter().any(|start| memchr::memmem::find(text, start.as_bytes()).is_some())
+        })?;
+        Some(Line { place: place.clone(), at: *at, text: printable(text, MAX_TEXT) })
     }
 
     /// Counts the shape of an unknown line: its letters, without digits.

@@ -70,10 +70,12 @@ impl Settled {
         if named.is_empty() {
             return self.file_host[file].clone();
         }
-        self.alias
-            .get(&(files[file].root.clone(), named.to_owned()))
-            .cloned()
-            .unwrap_or_else(|| named.to_owned())
+        self.unique(&files[file].root, named).to_owned()
+    }
+
+    /// The unique name of a host as the lines below a root call it.
+    pub fn unique<'a>(&'a self, root: &str, named: &'a str) -> &'a str {
+        self.alias.get(&(root.to_owned(), named.to_owned())).map_or(named, String::as_str)
     }
 
     /// The instant of a time of a file, UTC microseconds on the reference clock.

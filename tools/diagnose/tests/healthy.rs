@@ -176,7 +176,7 @@ fn a_host_is_silent_when_a_log_that_never_rests_is() {
 fn what_writes_only_when_somebody_installs_says_nothing_about_the_host() {
     let bursts = |line: &dyn Fn(&str, u32) -> String| {
         let burst = |day: &&str| (0..150).map(|s| line(day, s)).collect::<String>();
-        ["2025-05-20", "2025-09-22", "2026-05-09"].iter().map(|day| burst(day)).collect::<String>()
+        ["2025-05-20", "2025-09-22", "2026-05-09"].iter().map(burst).collect::<String>()
     };
     let iso = |day: &str, s: u32| format!("{day} 10:{:02}:{:02}", s / 60, s % 60);
     let dpkg = bursts(&|day, s| format!("{} status installed libc6:amd64 2.36-9+deb12u10\n", iso(day, s)));

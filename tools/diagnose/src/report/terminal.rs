@@ -26,10 +26,15 @@ pub fn render(report: &Report, lang: Lang, details: bool) -> String {
         out,
         "{}",
         match lang {
-            Lang::En =>
-                format!("read: {} files, {} lines, {} of {}", s.files, s.lines, bytes(s.bytes), hosts(report)),
+            Lang::En => format!(
+                "read: {} files, {} lines, {}{}",
+                s.files,
+                s.lines,
+                bytes(s.bytes),
+                hosts(report, " of ")
+            ),
             Lang::Zh =>
-                format!("读取：{} 个文件，{} 行，{}，{}", s.files, s.lines, bytes(s.bytes), hosts(report)),
+                format!("读取：{} 个文件，{} 行，{}{}", s.files, s.lines, bytes(s.bytes), hosts(report, "，")),
         }
     );
     for cause in report.causes.iter().filter(|c| c.consequence_of.is_none()).take(3) {
@@ -84,11 +89,14 @@ fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {
     }
 }
 
-fn hosts(report: &Report) -> String {
+fn hosts(report: &Report, before: &str) -> String {
+    if report.hosts.is_empty() {
+        return String::new();
+    }
     let names: Vec<&str> = report.hosts.iter().map(|h| h.name.as_str()).take(8).collect();
     let more = report.hosts.len().saturating_sub(names.len());
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{tail}", names.join(", "))
+    format!("{before}{}{tail}", names.join(", "))
 }
 
 fn bytes(n: u64) -> String {

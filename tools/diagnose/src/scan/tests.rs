@@ -48,6 +48,36 @@ fn a_clock_step_shows_against_the_kernels_own_count() {
 }
 
 #[test]
+fn a_logger_that_starts_late_moves_no_clock() {
+    // What the kernel said in 75 minutes, written at once; then lines as they come.
+    let mut text = String::new();
+    for (second, uptime) in
+        [(0, 0), (0, 100), (0, 2000), (0, 2010), (1, 4537), (1, 4538), (40, 5040), (50, 5050)]
+    {
+        text += &format!("Mar  3 10:00:{second:02} h kernel: [{uptime}.000000] a\n");
+    }
+    assert_eq!(scan_text("h/var/log/kern.log", text.as_bytes()).steps.len(), 0);
+    // After it a clock that is put back is still seen.
+    text += "Mar  3 10:00:01 h kernel: [5151.000000] a\n";
+    let report = scan_text("h/var/log/kern.log", text.as_bytes());
+    assert_eq!(report.steps.iter().map(|s| s.seconds).collect::<Vec<_>>(), [-150.0]);
+}
+
+#[test]
+fn the_line_before_a_boot_is_none_of_the_loggers_that_starts() {
+    let report = scan_text(
+        "combo/var/log/messages",
+        b"Jul 27 10:59:53 combo ftpd[31985]: connection from 218.38.58.3\n\
+          Jul 27 14:41:57 combo syslogd 1.4.1: restart.\n\
+          Jul 27 14:41:57 combo syslog: syslogd startup succeeded\n\
+          Jul 27 14:41:57 combo kernel: klogd 1.4.1, log source = /proc/kmsg started.\n\
+          Jul 27 14:41:57 combo kernel: Linux version 2.6.5-1.358 (x@y) #1\n",
+    );
+    let before = report.episodes[0].before.as_ref().map(|l| (l.place.line, l.text.as_str()));
+    assert_eq!(before, Some((1, "Jul 27 10:59:53 combo ftpd[31985]: connection from 218.38.58.3")));
+}
+
+#[test]
 fn lines_that_start_alike_keep_their_host_and_time() {
     let report =
         scan_text("syslog", b"Mar  3 10:00:00 h a: x\nMar  3 10:00:00 h b: y\nMar  3 10:00:00 g b: y\n");

@@ -13,6 +13,9 @@ use holdfast_evidence::zone::from_pair;
 
 use super::{At, ClockStep, Gap, Line, MAX_GAPS, MAX_TEXT, MIN_GAP, Scanner};
 
+/// Lines that a logger writes at once stand so close together.
+const BURST: i64 = 5 * MICROS;
+
 impl Scanner<'_> {
     /// Takes time and host from a record.
     pub(super) fn take_record(&mut self, record: &Record<'_>, line: &[u8], number: u64, offset: u64) {
@@ -113,10 +116,18 @@ impl Scanner<'_> {
         const MAX_STEPS: usize = 64;
         let (Some(uptime), At::Yearless(_) | At::Local(_) | At::Utc(_)) = (uptime, at) else { return };
         let base = at.micros() - uptime;
+        // A logger that starts late stamps all that the kernel said before with one time: not the clock stood still, but the
+        // lines waited. The first line after those comes with its own, smaller delay.
+        let waited = self.backlog;
+        self.backlog = self.last_both.is_some_and(|(wall, up)| {
+            (0..BURST).contains(&(at.micros() - wall)) && (waited || uptime - up > 30 * MICROS)
+        });
+        self.last_both = Some((at.micros(), uptime));
         if let Some((last_base, last_uptime)) = self.clock_base {
             let moved = base - last_base;
             let same_boot = uptime >= last_uptime && uptime > 60 * MICROS;
-            if same_boot && moved.abs() > 30 * MICROS && self.report.steps.len() < MAX_STEPS {
+            let late = moved < 0 && (waited || self.backlog);
+            if same_boot && !late && moved.abs() > 30 * MICROS && self.report.steps.len() < MAX_STEPS {
                 let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
                 let line = Line { place, at, text: printable(line, MAX_TEXT) };
                 self.report.steps.push(ClockStep { seconds: moved as f64 / MICROS as f64, line });
