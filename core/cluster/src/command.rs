@@ -48,7 +48,7 @@ pub enum CommandOf<B> {
     NodeUp { node: NodeId, incarnation: ProcessIncarnation },
     /// This run of the node is about to stop.
     NodeStopping { node: NodeId, incarnation: ProcessIncarnation },
-    /// The node is gone for good; refused while its disks carry copies.
+    /// The node is gone for good; refused while it answers or its disks carry copies. A repeat finds it removed.
     RemoveNode { node: NodeId },
     /// A formatted disk joins a pool. -> `DiskIncarnation`
     AddDisk { disk: DiskId, node: NodeId, size: u64, path: String, pool: String, boot_nonce: u64 },
@@ -96,6 +96,8 @@ pub enum CommandOf<B> {
     /// The copy `from`, which is in no S, is given up, and `to` is a member in its place: a learner, to be resynced.
     /// A compare-and-set on the granted epoch. -> `Segment`
     ReplaceCopy { segment: SegmentKey, expect: Epoch, from: ReplicaRef, to: ReplicaRef },
+    /// The disk is gone for good; refused while it serves or carries copies.
+    RemoveDisk { disk: DiskId },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {
@@ -103,7 +105,7 @@ impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {
     /// others would report their own first success as an error.
     pub fn is_repeatable(&self) -> bool {
         match self {
-            CommandOf::RemoveNode { .. }
+            CommandOf::RemoveDisk { .. }
             | CommandOf::CreatePool { .. }
             | CommandOf::CreateVolume { .. }
             | CommandOf::DeleteVolume { .. } => false,

@@ -36,6 +36,12 @@ pub enum CommandError {
     DiskTaken { disk: DiskId, node: NodeId },
     #[error("node {node} still carries {copies} copies of segments on its disks")]
     NodeInUse { node: NodeId, copies: usize },
+    #[error("node {node} answers")]
+    NodeAnswers { node: NodeId },
+    #[error("disk {disk} still carries {copies} copies of segments")]
+    DiskInUse { disk: DiskId, copies: usize },
+    #[error("disk {disk} serves")]
+    DiskServes { disk: DiskId },
     #[error(
         "the size {size} is not allowed: it must be a multiple of {block} bytes, more than 0 and at most {max}"
     )]

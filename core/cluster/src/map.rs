@@ -251,6 +251,10 @@ impl ClusterMap {
         let last = SegmentId { volume, index: u32::MAX };
         self.segments.range(first..=last).map(|(_, info)| info)
     }
+    /// Whether there was a node of that number once: it is not coming back under it.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        (1..self.next_node).contains(&node.0) && !self.nodes.contains_key(&node)
+    }
     /// The disks of a node.
     pub fn disks_of(&self, node: NodeId) -> impl Iterator<Item = &Disk> {
         self.disks.values().filter(move |d| d.node == node)

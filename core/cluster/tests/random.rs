@@ -27,6 +27,8 @@ enum Step {
     Freed(u8, u16),
     Plan,
     Replace(u8),
+    RemoveNode(u16),
+    RemoveDisk(u16),
     Session(u8, u16, u8),
 }
 
@@ -52,6 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u8>(), node.clone()).prop_map(|(s, n)| Step::Freed(s, n)),
         4 => Just(Step::Plan),
         4 => any::<u8>().prop_map(Step::Replace),
+        1 => node.clone().prop_map(Step::RemoveNode),
+        1 => node.clone().prop_map(Step::RemoveDisk),
         1 => (0..3u8, node, any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
     ]
 }
@@ -87,7 +91,8 @@ fn volume(map: &ClusterMap, n: u8) -> VolumeId {
 }
 
 fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
-    let run = |n: u16| map.nodes[&NodeId(n)].incarnation;
+    // A node that was removed is spoken of all the same: what comes late is refused.
+    let run = |n: u16| map.nodes.get(&NodeId(n)).map_or(ProcessIncarnation(1), |n| n.incarnation);
     let disk = |n: u16| DiskId(u128::from(n));
     let generation = |n: u16| map.disks.get(&disk(n)).map_or(DiskIncarnation(0), |d| d.incarnation);
     let one = match *step {
@@ -169,6 +174,8 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
             return plan.drops.into_iter().chain(plan.replacements.into_iter().map(|r| r.command)).collect();
         }
         // One that may be registered under the number before.
+        Step::RemoveNode(n) => Single::RemoveNode { node: NodeId(n) },
+        Step::RemoveDisk(n) => Single::RemoveDisk { disk: disk(n) },
         Step::Session(nexus, n, session) if session % 4 == 3 => {
             let (session, was) = (session - 1, GatewayId { node: NodeId(n), incarnation: run(n) });
             Single::RenewSession {
@@ -225,11 +232,24 @@ fn compare(before: &ClusterMap, after: &ClusterMap) {
             assert_eq!(new.active, old.active, "{id}: the active configuration changed within its epoch");
         }
     }
+    let carries = |is_such: &dyn Fn(&ReplicaRef) -> bool| {
+        let copies = before.segments.values().flat_map(|s| [&s.members, &s.active.set, &s.granted.set]);
+        copies.flatten().any(is_such)
+    };
     for (id, old) in &before.disks {
-        assert!(after.disks[id].incarnation >= old.incarnation, "a disk's incarnation fell");
+        match after.disks.get(id) {
+            Some(new) => assert!(new.incarnation >= old.incarnation, "a disk's incarnation fell"),
+            None => assert!(!carries(&|copy| copy.disk == *id), "a disk was removed with a copy"),
+        }
     }
     for (id, old) in &before.nodes {
-        assert!(after.nodes[id].incarnation >= old.incarnation, "a node's run fell");
+        match after.nodes.get(id) {
+            Some(new) => assert!(new.incarnation >= old.incarnation, "a node's run fell"),
+            None => {
+                assert!(!old.state.answers(), "a node was removed that answers");
+                assert!(!carries(&|copy| copy.node == *id), "a node was removed with a copy");
+            }
+        }
     }
 }
 

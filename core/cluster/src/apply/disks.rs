@@ -1,6 +1,7 @@
-//! Disks: added, opened, failed, missing, empty again. A disk in a new incarnation stays a member of its
+//! Disks: added, opened, failed, missing, empty again, removed. A disk in a new incarnation stays a member of its
 //! segments, as a copy to be resynced; it is in no S until a grant lists it (replication.md H5, H20, H21).
 
+use super::nodes::{carried, forget_tombstones};
 use super::{Changed, Outcome, check_limit, check_path};
 use crate::{ClusterMap, CommandError, Disk, DiskState, MAX_DISKS, SingleResult};
 use alloc::{string::String, sync::Arc};
@@ -103,6 +104,23 @@ pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> 
     Ok((SingleResult::Done, changed))
 }
 
+/// One that is lost, or whose node is away, and that carries nothing any more. What is on it is nobody's: should it
+/// be found again, it is a disk to be added.
+pub(super) fn remove(map: &mut ClusterMap, disk: DiskId) -> Outcome {
+    let d = map.disks.get(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    let lost = matches!(d.state, DiskState::Failed | DiskState::Missing);
+    if !lost && map.nodes.get(&d.node).is_some_and(|n| n.state.answers()) {
+        return Err(CommandError::DiskServes { disk });
+    }
+    match carried(map, |copy| copy.disk == disk) {
+        0 => {}
+        copies => return Err(CommandError::DiskInUse { disk, copies }),
+    }
+    map.disks.remove(&disk);
+    forget_tombstones(map, |copy| copy.disk == disk);
+    Ok((SingleResult::Done, Changed::Yes))
+}
+
 fn room_state(disk: &Disk) -> DiskState {
     if disk.is_nearly_full(disk.free) { DiskState::Full } else { DiskState::Ok }
 }
@@ -139,8 +157,5 @@ fn start_anew(map: &mut ClusterMap, disk: DiskId) {
         }
     }
     // Nothing of a deleted segment is left on an empty disk.
-    for tombstone in map.tombstones.values_mut() {
-        tombstone.copies.retain(|c| c.disk != disk);
-    }
-    map.tombstones.retain(|_, t| !t.copies.is_empty());
+    forget_tombstones(map, |copy| copy.disk == disk);
 }

@@ -90,6 +90,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
             disks::new_incarnation(map, disk, expect, boot_nonce)
         }
         CommandOf::DiskFree { disk, size, free } => disks::free(map, disk, size, free),
+        CommandOf::RemoveDisk { disk } => disks::remove(map, disk),
         CommandOf::CreatePool { name } => volumes::create_pool(map, name),
         CommandOf::CreateVolume { name, size, copies, pool, created } => {
             volumes::create(map, volumes::NewVolume { name, size, copies, pool, created })

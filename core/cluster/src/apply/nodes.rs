@@ -3,7 +3,8 @@
 use super::{Changed, Outcome, check_limit, check_name, check_path};
 use crate::{ClusterMap, CommandError, MAX_NODES, Node, NodeState, Pool, SingleResult};
 use alloc::string::{String, ToString};
-use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
+use alloc::sync::Arc;
+use holdfast_types::{ClusterId, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo};
 
 /// The pool that `init` makes.
 const DEFAULT_POOL: &str = "default";
@@ -119,26 +120,38 @@ pub(super) fn stopping(map: &mut ClusterMap, node: NodeId, incarnation: ProcessI
     set_state(map, node, incarnation, NodeState::Stopping)
 }
 
+/// One that answers may own segments and take part in decisions: it is stopped first.
 pub(super) fn remove(map: &mut ClusterMap, node: NodeId) -> Outcome {
-    if !map.nodes.contains_key(&node) {
-        return Err(CommandError::NoSuchNode(node));
+    if map.was_removed(node) {
+        return Ok((SingleResult::Done, Changed::No));
     }
-    let on_node = |s: &&alloc::sync::Arc<holdfast_types::SegmentInfo>| {
-        let copies = s.members.iter().chain(&s.active.set).chain(&s.granted.set);
-        copies.clone().any(|c| c.node == node)
-    };
-    let copies = map.segments.values().filter(on_node).count();
-    if copies > 0 {
-        return Err(CommandError::NodeInUse { node, copies });
+    let state = map.nodes.get(&node).ok_or(CommandError::NoSuchNode(node))?.state;
+    if state.answers() {
+        return Err(CommandError::NodeAnswers { node });
+    }
+    match carried(map, |copy| copy.node == node) {
+        0 => {}
+        copies => return Err(CommandError::NodeInUse { node, copies }),
     }
     map.nodes.remove(&node);
     map.disks.retain(|_, d| d.node != node);
-    // What is left to free on its disks goes with them.
+    forget_tombstones(map, |copy| copy.node == node);
+    Ok((SingleResult::Done, Changed::Yes))
+}
+
+/// How many segments have such a copy, be it a member or only in one of the two S.
+pub(super) fn carried(map: &ClusterMap, is_such: impl Fn(&ReplicaRef) -> bool) -> usize {
+    let has_one =
+        |s: &&Arc<SegmentInfo>| s.members.iter().chain(&s.active.set).chain(&s.granted.set).any(&is_such);
+    map.segments.values().filter(has_one).count()
+}
+
+/// What was left to free on a disk that is gone goes with it.
+pub(super) fn forget_tombstones(map: &mut ClusterMap, is_gone: impl Fn(&ReplicaRef) -> bool) {
     for tombstone in map.tombstones.values_mut() {
-        tombstone.copies.retain(|c| c.node != node);
+        tombstone.copies.retain(|c| !is_gone(c));
     }
     map.tombstones.retain(|_, t| !t.copies.is_empty());
-    Ok((SingleResult::Done, Changed::Yes))
 }
 
 /// The node, if it is in that run: what is said of an earlier run is void.

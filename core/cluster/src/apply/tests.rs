@@ -399,21 +399,67 @@ fn a_batch_succeeds_command_by_command() {
     assert_eq!(results[1], Err(CommandError::NoSuchNode(NodeId(9))));
 }
 
+fn down(map: &mut ClusterMap, node: NodeId) {
+    let incarnation = map.nodes[&node].incarnation;
+    ok(map, Command::NodeDown { node, incarnation });
+}
+
 #[test]
-fn a_node_with_copies_stays_and_one_without_goes_with_its_disks() {
+fn a_node_that_answers_or_has_copies_stays_and_another_goes_with_its_disks_for_good() {
     let mut map = cluster(3);
     ok(&mut map, create("demo", 1 << 30, 2));
     let members = info(&map, 0).members;
     let busy = members[0].node;
     let idle =
         (1..=3).map(NodeId).find(|n| members.iter().all(|m| m.node != *n)).expect("three nodes, two copies");
+    assert_eq!(
+        run(&mut map, Command::RemoveNode { node: idle }),
+        Err(CommandError::NodeAnswers { node: idle })
+    );
+    down(&mut map, busy);
     assert!(refused(&mut map, Command::RemoveNode { node: busy }).contains("still carries 1 copies"));
+    down(&mut map, idle);
+    assert!(!map.was_removed(idle));
     ok(&mut map, Command::RemoveNode { node: idle });
-    assert!(map.disks_of(idle).next().is_none());
+    assert!(map.was_removed(idle) && map.disks_of(idle).next().is_none());
+    // Neither its daemon nor its disk comes back by itself, and its number is given to nobody.
+    assert_eq!(run(&mut map, started(idle.0, 9)), Err(CommandError::NoSuchNode(idle)));
+    let disk = DiskId(u128::from(idle.0));
+    let opened = Command::DiskOpened { disk, expect_nonce: 1, new_nonce: 2 };
+    assert_eq!(run(&mut map, opened), Err(CommandError::NoSuchDisk(disk)));
     assert_eq!(
         ok(&mut map, Command::AddNode { name: "new".into(), address: "x".into() }),
         CommandResult::Node(NodeId(4))
     );
+    let never = NodeId(5);
+    assert_eq!(run(&mut map, Command::RemoveNode { node: never }), Err(CommandError::NoSuchNode(never)));
+    assert!(!map.was_removed(never));
+}
+
+#[test]
+fn a_disk_that_serves_or_has_copies_stays_and_a_lost_one_without_goes() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 2));
+    let members = info(&map, 0).members;
+    let (busy, incarnation) = (members[1].disk, DiskIncarnation(1));
+    let idle = (1..=3).map(DiskId).find(|d| members.iter().all(|m| m.disk != *d)).expect("it has no copy");
+    let remove = |disk| Command::RemoveDisk { disk };
+    assert_eq!(run(&mut map, remove(idle)), Err(CommandError::DiskServes { disk: idle }));
+    ok(&mut map, Command::DiskMissing { disk: busy, incarnation });
+    assert!(refused(&mut map, remove(busy)).contains("still carries 1 copies"));
+    ok(&mut map, Command::DiskMissing { disk: idle, incarnation });
+    ok(&mut map, remove(idle));
+    assert_eq!(run(&mut map, remove(idle)), Err(CommandError::NoSuchDisk(idle)));
+    // What a deleted volume left on a disk that is gone is not waited for.
+    ok(&mut map, Command::DeleteVolume { volume: VolumeId(1) });
+    assert!(map.tombstones.values().any(|t| t.copies.iter().any(|c| c.disk == busy)));
+    ok(&mut map, remove(busy));
+    assert!(!map.tombstones.values().any(|t| t.copies.iter().any(|c| c.disk == busy)));
+    // The disk of a node that is away goes as well: it may be gone with its host.
+    let last = DiskId(u128::from(members[0].node.0));
+    down(&mut map, members[0].node);
+    ok(&mut map, remove(last));
+    assert!(map.disks.is_empty() && map.tombstones.is_empty());
 }
 
 #[test]
