@@ -113,7 +113,7 @@ impl Cluster {
         let address = format!("{}.{n}", self.net);
         let spec = format!("{}:{size}", disk.display());
         let token = (n > 1).then(|| {
-            let answer = self.json(1, &["token", "create"]);
+            let answer = self.json(self.first_living(), &["token", "create"]);
             answer["token"].as_str().expect("a token is text").to_owned()
         });
         let verb = match &token {

@@ -119,3 +119,104 @@ fn a_disk_that_died_is_replaced_by_the_one_added_at_its_path_under_writes() {
     writer.stop().assert_kept(&cluster, &[1, 2, 3]);
     cluster.assert_copies_equal();
 }
+
+/// What the command says that is refused.
+fn refused(cluster: &Cluster, asked: usize, arguments: &[&str]) -> String {
+    match cluster.try_cli(asked, arguments) {
+        Err(said) => said,
+        Ok(said) => panic!("{arguments:?} is not refused: {said}"),
+    }
+}
+
+#[test]
+fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
+    let mut cluster = cluster(4);
+    let lost = cluster.owner(0);
+    let others: Vec<usize> = (1..=4).filter(|n| *n != lost).collect();
+    let name = lost.to_string();
+    let writer = Writer::start(Plan::through(&cluster, others[0]));
+    writer.wait_more(500, LIMIT);
+    let said = refused(&cluster, others[0], &["node", "rm", &name]);
+    assert!(said.contains("answers") && said.contains("holdfast node stop"), "{said}");
+    cluster.kill(lost);
+    until("the node is down", LIMIT, || node(&cluster, lost).is_some_and(|n| n["state"] == "down"));
+    let said = refused(&cluster, others[1], &["node", "rm", &name]);
+    assert!(said.contains("still carries 1 copies of segments"), "{said}");
+    until("its copy has another place", LIMIT, || {
+        let (nodes, in_sync) = copies(&cluster);
+        in_sync && !nodes.contains(&lost)
+    });
+    // Any node takes the order.
+    cluster.cli(others[2], &["node", "rm", &name]);
+    assert!(node(&cluster, lost).is_none() && disks(&cluster, lost).is_empty());
+    assert_eq!(cluster.ask(&["status"])["health"], "healthy");
+    assert_eq!(cluster.events("node-removed").len(), 1);
+    // With its vote two of four would be too few.
+    cluster.kill(others[2]);
+    cluster.cli(others[0], &["volume", "create", "other", "--size", "64M", "--copies", "1"]);
+    writer.wait_more(500, LIMIT);
+    // It comes back: it is told, goes on running, and is in nobody's way.
+    cluster.start_node(lost);
+    until("the removed node says so itself", LIMIT, || {
+        let status = cluster.json(lost, &["status"]);
+        status["problems"][0].as_str().is_some_and(|p| p.contains("this node was removed from the cluster"))
+    });
+    let order = ["volume", "resize", VOLUME, "--size", "2G"];
+    assert!(refused(&cluster, lost, &order).contains("nothing was changed"));
+    cluster.start_node(others[2]);
+    let said_by = |n: usize| cluster.try_json(n, &["status"]).unwrap_or_default();
+    until("the others are healthy", LIMIT, || others.iter().all(|n| said_by(*n)["health"] == "healthy"));
+    assert_eq!(said_by(others[0])["nodes"].as_array().map(Vec::len), Some(3));
+    assert!(cluster.lives(lost), "nothing ended the removed node's daemon");
+    // Its host may be used again, as another node.
+    cluster.kill(lost);
+    writer.wait_more(500, LIMIT);
+    let report = writer.stop();
+    println!("longest stall of a write meanwhile: {:.3?}", report.longest_wait());
+    report.assert_kept(&cluster, &others);
+    let again = cluster.add_node("1G", None);
+    until("the host that joined anew is up", LIMIT, || {
+        node(&cluster, again).is_some_and(|n| n["state"] == "up")
+    });
+    cluster.assert_copies_equal();
+}
+
+fn node(cluster: &Cluster, number: usize) -> Option<Value> {
+    let all = cluster.ask(&["node", "ls"]).as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|n| n["id"] == number)
+}
+
+#[test]
+fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
+    let mut cluster = cluster(4);
+    let (carriers, _) = copies(&cluster);
+    let lost = *carriers.iter().find(|n| **n != cluster.owner(0)).expect("three carriers, one owner");
+    let (file, away) = (cluster.disk(lost).to_owned(), cluster.folder().join("pulled-out"));
+    let id = disks(&cluster, lost)[0]["id"].as_str().unwrap_or_default().to_owned();
+    let said = refused(&cluster, lost, &["disk", "rm", &id]);
+    assert!(said.contains("serves"), "{said}");
+    cluster.kill(lost);
+    std::fs::rename(&file, &away).expect("the disk can be taken away");
+    cluster.start_node(lost);
+    until("its copy has another place", LIMIT, || {
+        let (nodes, in_sync) = copies(&cluster);
+        in_sync && !nodes.contains(&lost)
+    });
+    assert_eq!(cluster.json(lost, &["disk", "show", &id[..8]])["state"], "missing");
+    cluster.cli(cluster.owner(0), &["disk", "rm", &id[..8]]);
+    assert!(disks(&cluster, lost).is_empty());
+    assert!(refused(&cluster, lost, &["disk", "rm", &id]).contains("does not exist"));
+    cluster.kill(lost);
+    std::fs::rename(&away, &file).expect("the disk can be put back");
+    cluster.start_node(lost);
+    until("it is said that the disk is not opened", LIMIT, || !cluster.events("disk-left-out").is_empty());
+    cluster.wait_healthy();
+    assert!(disks(&cluster, lost).is_empty());
+    // It is blank to nobody: only an operator's word makes a new disk of it.
+    let path = file.display().to_string();
+    assert!(refused(&cluster, lost, &["disk", "add", &path]).contains("holds data already"));
+    cluster.cli(lost, &["disk", "add", &path, "--wipe-disk"]);
+    until("it is a disk again", LIMIT, || disks(&cluster, lost).iter().any(|d| d["state"] == "ok"));
+    assert_ne!(disks(&cluster, lost)[0]["id"], id.as_str());
+    cluster.assert_copies_equal();
+}

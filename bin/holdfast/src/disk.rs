@@ -8,7 +8,7 @@ use holdfast_api::model;
 use holdfast_api::size::show;
 use holdfast_node::setup::{DiskSpec, DiskSpecError};
 
-/// Add and look at disks
+/// Add, remove and look at disks
 #[derive(Subcommand)]
 pub enum Disk {
     /// Take a disk of the asked node into use
@@ -25,6 +25,17 @@ pub enum Disk {
         /// Destroy what is on it
         #[arg(long)]
         wipe_disk: bool,
+    },
+    /// Remove a disk that is gone for good
+    #[command(after_help = "Examples:
+  holdfast disk rm 3fa2
+  holdfast disk rm /dev/sdb
+
+Only a disk is removed that has failed, is missing, or whose node does not answer, and whose copies have another place:
+nothing is lost by it. Should it be found again, it is not opened.")]
+    Rm {
+        /// Its id, the start of it, or its path
+        disk: String,
     },
     /// List the disks of all nodes
     #[command(after_help = "Examples:
@@ -64,6 +75,14 @@ impl Disk {
                     show(disk.size),
                     disk.pool
                 ))
+            }
+            Disk::Rm { disk } => {
+                let asked = disk.clone();
+                let done = context.ask(|c| async move { c.remove_disk(&asked).await })?;
+                match context.json() {
+                    true => output::json(&done),
+                    false => output::line(&format!("Disk {disk} is removed.")),
+                }
             }
             Disk::Ls => {
                 let disks = context.ask(|c| async move { c.disks().await })?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Longer than a host takes to restart, its firmware included: a copy that comes back costs only what it missed.
 const REPLACE_AFTER_SECONDS: u64 = 600;
 
-/// Run, stop and look at nodes
+/// Run, stop, remove and look at nodes
 #[derive(Subcommand)]
 pub enum Node {
     /// Run the daemon of this host's node, in the foreground
@@ -38,6 +38,17 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
     Stop {
         /// Its number or name [default: the node that is asked]
         name: Option<String>,
+    },
+    /// Remove a node that is gone for good, with its disks and its vote in the control plane
+    #[command(after_help = "Examples:
+  holdfast node rm gamma
+  holdfast node rm 3
+
+Only a node that does not answer and whose copies have another place is removed, so nothing is lost by it. Its daemon,
+should it start again, is told so; its host joins anew with a token, as another node.")]
+    Rm {
+        /// Its number or name
+        name: String,
     },
     /// List the nodes
     #[command(after_help = "Examples:
@@ -73,6 +84,14 @@ impl Node {
                 match context.json() {
                     true => output::json(&done),
                     false => output::line(&format!("Node {name} hands over what it owns, then stops.")),
+                }
+            }
+            Node::Rm { name } => {
+                let asked = name.clone();
+                let done = context.ask(|c| async move { c.remove_node(&asked).await })?;
+                match context.json() {
+                    true => output::json(&done),
+                    false => output::line(&format!("Node {name} is removed.")),
                 }
             }
             Node::Ls => {

@@ -98,6 +98,8 @@ fn tables_are_as_recorded() {
         "disk ls",
         "disk show 3fa2",
         "disk add /srv/disk1:2G",
+        "disk rm 3fa2",
+        "node rm beta",
         "pool ls",
         "volume rm demo",
     ] {
@@ -144,6 +146,10 @@ fn bad_input_is_answered_with_one_line_and_a_code() {
         "volume rm nosuch",
         "volume check nosuch",
         "node show 77",
+        "node rm 77",
+        "node rm alpha",
+        "node rm",
+        "disk rm",
         "disk show ffff",
         "disk add /x:1Q",
         "join nonsense --addr 127.0.0.1",
@@ -229,6 +235,14 @@ fn node_stop_without_a_name_stops_the_node_that_is_asked() {
     cluster.ok("node stop");
     cluster.ok("node stop beta");
     assert_eq!(cluster.fake.stopped(), ["1", "beta"]);
+}
+
+#[test]
+fn what_is_removed_is_what_was_named() {
+    let cluster = cluster();
+    cluster.ok("node rm beta");
+    cluster.ok("disk rm /dev/disk/by-id/a:1");
+    assert_eq!(cluster.fake.removed(), ["beta", "/dev/disk/by-id/a:1"]);
 }
 
 #[test]

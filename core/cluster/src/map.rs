@@ -255,6 +255,10 @@ impl ClusterMap {
     pub fn was_removed(&self, node: NodeId) -> bool {
         (1..self.next_node).contains(&node.0) && !self.nodes.contains_key(&node)
     }
+    /// Every node that was removed.
+    pub fn removed_nodes(&self) -> impl Iterator<Item = NodeId> {
+        (1..self.next_node).map(NodeId).filter(|node| self.was_removed(*node))
+    }
     /// The disks of a node.
     pub fn disks_of(&self, node: NodeId) -> impl Iterator<Item = &Disk> {
         self.disks.values().filter(move |d| d.node == node)

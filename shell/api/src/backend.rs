@@ -47,6 +47,11 @@ pub trait Backend: Send + Sync + 'static {
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinAnswer>;
     /// Hands over what a node owns, then stops its daemon. By number or name.
     fn stop_node(&self, node: String) -> Answer<'_, ()>;
+    /// Removes a node for good that does not answer and carries no copies, with its disks and its vote in the control
+    /// plane. By number or name.
+    fn remove_node(&self, node: String) -> Answer<'_, ()>;
+    /// Removes a disk for good that does not serve and carries no copies. Named as for [`Backend::disk`].
+    fn remove_disk(&self, disk: String) -> Answer<'_, ()>;
     /// Events of the log of the node that is asked, oldest first.
     fn events(&self, query: EventQuery) -> Answer<'_, Vec<Event>>;
     /// The same, and then those that happen, until the stream is dropped.

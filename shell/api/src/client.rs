@@ -76,6 +76,10 @@ impl Client {
     pub async fn stop_node(&self, node: &str) -> Result<Done, ApiError> {
         self.post(&format!("/v1/nodes/{}/stop", escape(node)), &Done {}).await
     }
+    /// Removes a node for good.
+    pub async fn remove_node(&self, node: &str) -> Result<Done, ApiError> {
+        self.call(Method::DELETE, &format!("/v1/nodes/{}", escape(node)), None::<&()>).await
+    }
     /// Every disk.
     pub async fn disks(&self) -> Result<Vec<Disk>, ApiError> {
         self.get("/v1/disks").await
@@ -87,6 +91,10 @@ impl Client {
     /// Takes a disk into use.
     pub async fn add_disk(&self, request: &AddDisk) -> Result<Disk, ApiError> {
         self.post("/v1/disks", request).await
+    }
+    /// Removes a disk for good.
+    pub async fn remove_disk(&self, disk: &str) -> Result<Done, ApiError> {
+        self.call(Method::DELETE, &format!("/v1/disks/{}", escape(disk)), None::<&()>).await
     }
     /// Every pool.
     pub async fn pools(&self) -> Result<Vec<Pool>, ApiError> {

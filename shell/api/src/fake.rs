@@ -39,6 +39,7 @@ struct State {
     joined: u16,
     chap: Option<SetChap>,
     stopped: Vec<String>,
+    removed: Vec<String>,
 }
 
 impl Fake {
@@ -57,6 +58,10 @@ impl Fake {
     /// The nodes that were stopped.
     pub fn stopped(&self) -> Vec<String> {
         self.state().stopped.clone()
+    }
+    /// The nodes and disks that were removed.
+    pub fn removed(&self) -> Vec<String> {
+        self.state().removed.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -306,6 +311,22 @@ impl Backend for Fake {
     }
     fn stop_node(&self, node: String) -> Answer<'_, ()> {
         self.state().stopped.push(node);
+        answer(Ok(()))
+    }
+    fn remove_node(&self, node: String) -> Answer<'_, ()> {
+        let found = self.some_nodes().into_iter().find(|n| n.name == node || n.id.to_string() == node);
+        answer(match found.map(|n| n.state) {
+            None => Err(ApiError::not_found("node", &node)),
+            Some(NodeState::Down) => {
+                self.state().removed.push(node);
+                Ok(())
+            }
+            Some(_) => Err(ApiError::new(ErrorKind::Refused, format!("node {node} answers"))
+                .hint(format!("stop it first: `holdfast node stop {node}`"))),
+        })
+    }
+    fn remove_disk(&self, disk: String) -> Answer<'_, ()> {
+        self.state().removed.push(disk);
         answer(Ok(()))
     }
     fn events(&self, query: EventQuery) -> Answer<'_, Vec<Event>> {

@@ -11,9 +11,9 @@ use crate::wire::{
 use bytes::Bytes;
 use holdfast_cluster::{ClusterMap, Command, CommandError, CommandResult};
 use holdfast_types::NodeId;
-use openraft::error::{ClientWriteError, InitializeError, InstallSnapshotError, RaftError};
-use openraft::{BasicNode, ChangeMembers, Config, ServerState, SnapshotPolicy};
-use std::collections::{BTreeMap, BTreeSet};
+use openraft::error::{InitializeError, InstallSnapshotError, RaftError};
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,9 +61,7 @@ impl Default for Timings {
 }
 
 /// The most voters. More make a majority slower and no safer; further nodes only follow.
-const MAX_VOTERS: usize = 7;
-/// How long a new member may take to catch up.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const MAX_VOTERS: usize = 7;
 /// How long to wait before asking again who leads.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -103,20 +101,6 @@ pub enum ProposeError {
     },
 }
 
-/// Why the group's membership was not changed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum MembershipError {
-    /// There is no leader to ask.
-    #[error("the cluster's control has no majority at present")]
-    Unavailable,
-    /// The node did not catch up, or another change was under way for too long.
-    #[error("node {node} could not be made a member in time")]
-    TimedOut {
-        /// Which.
-        node: NodeId,
-    },
-}
-
 /// Figures for status and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlMetrics {
@@ -136,6 +120,8 @@ pub struct ControlMetrics {
     pub voters: Vec<NodeId>,
     /// Who only follows.
     pub learners: Vec<NodeId>,
+    /// How many of these may become voters.
+    pub voters_wanted: usize,
     /// Why it stopped by itself, when it did: its database failed.
     pub failed: Option<String>,
 }
@@ -157,7 +143,7 @@ impl Control {
         let snapshot = loaded.snapshot.take();
         let (machine, map) = Machine::new(writer.clone(), snapshot)
             .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
-        let peers = Peers { transport, map };
+        let peers = Peers { transport, map, removed: Arc::new(watch::Sender::new(false)) };
         let log = LogStore::new(writer, loaded);
         let raft_config = Arc::new(raft_config(&timings).validate()?);
         let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
@@ -220,14 +206,16 @@ impl Control {
         let metrics = self.raft.metrics();
         let m = metrics.borrow();
         let membership = m.membership_config.membership();
+        let voters: Vec<NodeId> = membership.voter_ids().map(node_id).collect();
         ControlMetrics {
+            voters_wanted: MAX_VOTERS.saturating_sub(voters.len()),
             term: m.current_term,
             last_log: m.last_log_index,
             applied: m.last_applied.map(|id| id.index),
             snapshot: m.snapshot.map(|id| id.index),
             leader: m.current_leader.map(node_id),
             is_leader: m.state == ServerState::Leader,
-            voters: membership.voter_ids().map(node_id).collect(),
+            voters,
             learners: membership.learner_ids().map(node_id).collect(),
             failed: m.running_state.as_ref().err().map(ToString::to_string),
         }
@@ -278,38 +266,9 @@ impl Control {
         Some(self.peers.map.borrow().clone())
     }
 
-    /// Makes a started node a member of the group: it catches up as a learner first, then votes if there are
-    /// fewer than seven voters. Safe to repeat.
-    pub async fn add_voter(&self, node: NodeId, address: String) -> Result<(), MembershipError> {
-        self.change_members(node, Request::AddMember { node: raft_id(node), address }).await
-    }
-
-    /// Takes a node out of the group. Safe to repeat.
-    pub async fn remove_voter(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.change_members(node, Request::RemoveMember { node: raft_id(node) }).await
-    }
-
-    async fn change_members(&self, node: NodeId, request: Request) -> Result<(), MembershipError> {
-        let mut tried = false;
-        let answer =
-            self.with_leader(JOIN_TIMEOUT + self.timings.propose, request, |response| match response {
-                Some(Response::MemberChanged) => Verdict::Answer(()),
-                Some(Response::NotLeader) => Verdict::Again,
-                _ => {
-                    tried = true;
-                    Verdict::Again
-                }
-            });
-        match answer.await {
-            Some(()) => Ok(()),
-            None if tried => Err(MembershipError::TimedOut { node }),
-            None => Err(MembershipError::Unavailable),
-        }
-    }
-
     /// Gives a request to the leader, wherever it is, until `judge` is content or the time is over. `judge`
     /// gets None when nothing came back although the request may have arrived.
-    async fn with_leader<T>(
+    pub(crate) async fn with_leader<T>(
         &self,
         wait: Duration,
         request: Request,
@@ -375,6 +334,9 @@ impl Control {
     }
 
     async fn answer(&self, from: NodeId, request: Request) -> Response {
+        if self.peers.map.borrow().was_removed(from) {
+            return Response::Fault(Fault::Removed);
+        }
         if request.vote().is_some_and(|vote| vote.leader_id.node_id != raft_id(from)) {
             return Response::Fault(Fault::Impostor);
         }
@@ -414,64 +376,23 @@ impl Control {
                 Ok(read) => Response::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Response::NotLeader,
             },
-            Request::AddMember { node, address } => {
-                timeout(JOIN_TIMEOUT, self.add_member(node, address)).await.unwrap_or(Response::Unknown)
-            }
-            Request::RemoveMember { node } => {
-                let gone = ChangeMembers::RemoveVoters(BTreeSet::from([node]));
-                let result = match self.is_voter(node) {
-                    true => self.raft.change_membership(gone, false).await,
-                    false => {
-                        let gone = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
-                        self.raft.change_membership(gone, false).await
-                    }
-                };
-                member_answer(result.map(|_| ()))
-            }
+            Request::AddMember { node, address } => self.lead_add_member(node, address).await,
+            Request::RemoveMember { node } => self.lead_remove_member(node).await,
             Request::Append(_) | Request::Vote(_) | Request::Snapshot(_) | Request::Elect => {
                 Response::Fault(Fault::Malformed)
             }
         }
     }
-
-    async fn add_member(&self, node: u64, address: String) -> Response {
-        if self.is_voter(node) {
-            return Response::MemberChanged;
-        }
-        if let Err(e) = self.raft.add_learner(node, BasicNode::new(address), true).await {
-            return member_answer(Err(e));
-        }
-        if self.metrics().voters.len() >= MAX_VOTERS {
-            return Response::MemberChanged;
-        }
-        let voter = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-        member_answer(self.raft.change_membership(voter, true).await.map(|_| ()))
-    }
-
-    fn is_voter(&self, node: u64) -> bool {
-        let metrics = self.raft.metrics();
-        let m = metrics.borrow();
-        m.membership_config.membership().voter_ids().any(|id| id == node)
-    }
 }
 
 /// What `with_leader` does with an answer.
-enum Verdict<T> {
+pub(crate) enum Verdict<T> {
     Answer(T),
     Again,
 }
 
-fn stopped() -> Response {
+pub(crate) fn stopped() -> Response {
     Response::Fault(Fault::Stopped)
-}
-
-fn member_answer(result: Result<(), RaftError<u64, ClientWriteError<u64, BasicNode>>>) -> Response {
-    match result {
-        Ok(()) => Response::MemberChanged,
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Response::NotLeader,
-        Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_))) => Response::Fault(Fault::Busy),
-        Err(RaftError::Fatal(_)) => stopped(),
-    }
 }
 
 /// Another copy of a request for the leader, to try again with.

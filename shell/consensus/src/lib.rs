@@ -14,14 +14,14 @@ mod control;
 mod director;
 mod lead;
 mod machine;
+mod members;
 mod network;
 mod raft_types;
 mod store;
 mod wire;
 
-pub use control::{
-    Control, ControlConfig, ControlMetrics, MembershipError, ProposeError, StartError, Timings,
-};
+pub use control::{Control, ControlConfig, ControlMetrics, ProposeError, StartError, Timings};
 pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
+pub use members::MembershipError;
 pub use network::{Transport, TransportError, TransportFault};
 pub use store::StoreError;

@@ -2,7 +2,7 @@
 
 use crate::codec;
 use crate::raft_types::{TypeConfig, node_id};
-use crate::wire::{MAX_MESSAGE_BYTES, Request, Response};
+use crate::wire::{Fault, MAX_MESSAGE_BYTES, Request, Response};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_cluster::ClusterMap;
@@ -89,6 +89,8 @@ impl CallError {
 pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) map: watch::Receiver<Arc<ClusterMap>>,
+    /// Whether a peer said that this node was removed. It hears of it in no other way: nobody sends it a log.
+    pub(crate) removed: Arc<watch::Sender<bool>>,
 }
 
 impl Peers {
@@ -114,7 +116,11 @@ impl Peers {
         if answer.len() > MAX_MESSAGE_BYTES {
             return Err(CallError::TooLong(answer.len()));
         }
-        Ok(codec::decode(&answer)?)
+        let response = codec::decode(&answer)?;
+        if matches!(response, Response::Fault(Fault::Removed)) {
+            self.removed.send_if_modified(|removed| !std::mem::replace(removed, true));
+        }
+        Ok(response)
     }
 }
 

@@ -86,4 +86,6 @@ pub(crate) enum Fault {
     Stopped,
     /// The group has another change under way.
     Busy,
+    /// Who asks was removed from the cluster.
+    Removed,
 }

@@ -209,6 +209,58 @@ fn a_node_that_missed_the_purged_log_gets_a_snapshot() {
     cluster.wait("everything again", |c| (c.map(3).pools.len() == 101).then_some(()));
 }
 
+/// A node is removed as the daemon does it: from the map, then from the group.
+fn remove(cluster: &Cluster, by: u16, node: u16) {
+    let run = cluster.map(by).nodes[&NodeId(node)].incarnation;
+    cluster.propose(by, Command::NodeDown { node: NodeId(node), incarnation: run }).expect("it is down");
+    cluster.propose(by, Command::RemoveNode { node: NodeId(node) }).expect("it is removed");
+    let first = &cluster.nodes[&NodeId(by)];
+    first.runtime.block_on(first.control.remove_voter(NodeId(node))).expect("its vote is gone");
+    assert!(first.runtime.block_on(first.control.has_left(NodeId(node), Duration::from_secs(5))));
+}
+
+#[test]
+fn a_dead_node_that_was_removed_has_no_vote_and_learns_of_it_when_it_is_back() {
+    let mut cluster = Cluster::new(4, timings());
+    cluster.kill(4);
+    remove(&cluster, 1, 4);
+    cluster.wait("three voters", |c| (c.nodes[&NodeId(1)].control.metrics().voters.len() == 3).then_some(()));
+    // Two of the four are gone: with the dead one's vote there would be no majority.
+    let leader = cluster.leader();
+    cluster.kill(if leader == 3 { 2 } else { 3 });
+    assert_eq!(cluster.propose(1, pool("without-it")), Ok(CommandResult::Done));
+    cluster.start(4);
+    let removed = cluster.nodes[&NodeId(4)].control.was_removed();
+    cluster.wait("the removed node knows", |_| removed.borrow().then_some(()));
+    let answer = cluster.propose(4, pool("from-beyond"));
+    assert_eq!(answer, Err(ProposeError::Unavailable), "nothing of it is taken");
+    assert_eq!(cluster.propose(1, pool("after")), Ok(CommandResult::Done));
+    assert!(!cluster.map(1).pools.contains_key("from-beyond"));
+}
+
+#[test]
+fn a_removed_node_that_only_followed_is_told_when_it_asks() {
+    let mut cluster = Cluster::new(8, timings());
+    let followers = cluster.nodes[&NodeId(1)].control.metrics().learners;
+    assert_eq!(followers, [NodeId(8)], "more than seven do not vote");
+    cluster.wait("the follower has the group", |c| {
+        (c.nodes[&NodeId(8)].control.metrics().learners == followers).then_some(())
+    });
+    cluster.kill(8);
+    remove(&cluster, 1, 8);
+    cluster.start(8);
+    let node = &cluster.nodes[&NodeId(8)];
+    let removed = node.control.was_removed();
+    assert!(!*removed.borrow(), "nobody has told it");
+    for turn in 0.. {
+        node.runtime.block_on(node.control.ask_whether_removed(turn));
+        if *removed.borrow() {
+            break;
+        }
+        assert!(turn < 20, "asked everybody, and nobody told it");
+    }
+}
+
 #[test]
 fn garbage_and_impostors_are_answered_and_change_nothing() {
     let cluster = Cluster::new(1, timings());

@@ -24,10 +24,10 @@ pub(super) fn guarded() -> Router<Arc<dyn Backend>> {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/nodes", get(nodes))
-        .route("/v1/nodes/{node}", get(node))
+        .route("/v1/nodes/{node}", get(node).delete(remove_node))
         .route("/v1/nodes/{node}/stop", post(stop_node))
         .route("/v1/disks", get(disks).post(add_disk))
-        .route("/v1/disks/{disk}", get(disk))
+        .route("/v1/disks/{disk}", get(disk).delete(remove_disk))
         .route("/v1/pools", get(pools))
         .route("/v1/volumes", get(volumes).post(create_volume))
         .route("/v1/volumes/{name}", get(volume).delete(delete_volume))
@@ -56,11 +56,17 @@ async fn node(State(node): Node, Path(id): Path<String>) -> Reply<NodeDetail> {
 async fn stop_node(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
     node.stop_node(id).await.map(done)
 }
+async fn remove_node(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
+    node.remove_node(id).await.map(done)
+}
 async fn disks(State(node): Node) -> Reply<Vec<Disk>> {
     node.disks().await.map(Json)
 }
 async fn disk(State(node): Node, Path(id): Path<String>) -> Reply<Disk> {
     node.disk(id).await.map(Json)
+}
+async fn remove_disk(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
+    node.remove_disk(id).await.map(done)
 }
 async fn add_disk(State(node): Node, body: Bytes) -> Reply<Disk> {
     node.add_disk(parse(&body)?).await.map(Json)

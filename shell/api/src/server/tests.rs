@@ -86,6 +86,9 @@ async fn every_call_answers_the_same_over_both_sockets() {
         assert_eq!(served.fake.chap(), None);
         client.stop_node("2").await.unwrap();
         assert_eq!(served.fake.stopped().last().map(String::as_str), Some("2"));
+        client.remove_node("beta").await.unwrap();
+        client.remove_disk("/dev/sdc").await.unwrap();
+        assert!(served.fake.removed().ends_with(&["beta".to_owned(), "/dev/sdc".to_owned()]));
     }
 }
 

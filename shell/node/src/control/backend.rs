@@ -11,16 +11,22 @@ use holdfast_api::backend::{Answer, CheckStream, EventStream};
 use holdfast_api::server::{self, Access};
 use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
 use holdfast_api::{ApiError, Backend, ErrorKind, model};
-use holdfast_cluster::{Chap, Command, CommandError, CommandResult, FenceTarget, TokenHash, UnixSeconds};
+use holdfast_cluster::{
+    Chap, Command, CommandError, CommandResult, Disk, FenceTarget, TokenHash, UnixSeconds,
+};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{DiskId, GatewayId, NodeId, SegmentKey, SessionId};
+use holdfast_types::{GatewayId, NodeId, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long a removed node's vote is waited for.
+const VOTE_GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one node's API asks of another node. As JSON: both ends may be of different versions for a while.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,6 +105,11 @@ pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
         Err(_) => NodeAnswer::NotUnderstood,
     };
     serde_json::to_vec(&answer).unwrap_or_default().into()
+}
+
+/// What a node gets that is to be told nothing.
+pub fn no_answer() -> Bytes {
+    serde_json::to_vec(&NodeAnswer::NotUnderstood).unwrap_or_default().into()
 }
 
 async fn report(shared: &Shared) -> NodeReport {
@@ -195,6 +206,66 @@ impl NodeBackend {
         map.volume_named(name)
             .cloned()
             .ok_or_else(|| ApiError::not_found("volume", name).hint("`holdfast volume ls` lists them"))
+    }
+
+    /// By the whole id or the start of one, or by path; of disks at one path those of this node come first.
+    fn find_disk(&self, text: &str) -> Result<Disk, ApiError> {
+        let map = self.0.map();
+        let start = text.to_ascii_lowercase();
+        let mut found: Vec<&Disk> =
+            map.disks.values().filter(|d| d.id.to_string().starts_with(&start)).collect();
+        if found.is_empty() {
+            found = map.disks.values().filter(|d| d.path == text).collect();
+        }
+        if found.iter().any(|d| d.node == self.0.node) && found.iter().all(|d| d.path == text) {
+            found.retain(|d| d.node == self.0.node);
+        }
+        match found[..] {
+            [] => Err(ApiError::not_found("disk", text).hint("`holdfast disk ls` lists them")),
+            [disk] => Ok(disk.clone()),
+            _ => {
+                let each = found.iter().map(|d| format!("{} of node {}", d.id, d.node)).collect::<Vec<_>>();
+                let what = format!("{text:?} may be each of {} disks: {}", found.len(), each.join(", "));
+                Err(ApiError::new(ErrorKind::Invalid, what).hint("give more of the id"))
+            }
+        }
+    }
+
+    async fn take_node_out(&self, text: &str) -> Result<(), ApiError> {
+        let shared = &self.0;
+        let node = self.find_node(text)?;
+        let name = shared.map().nodes.get(&node).map(|n| n.name.clone()).unwrap_or_default();
+        shared.control.propose(Command::RemoveNode { node }).await.map_err(|error| match error {
+            ProposeError::Rejected(CommandError::NodeAnswers { .. }) => {
+                api_error(error).hint(format!("stop it first: `holdfast node stop {name}`"))
+            }
+            ProposeError::Rejected(CommandError::NodeInUse { .. }) => api_error(error).hint(
+                "they get another place once it has been away for a while; `holdfast status` says what that waits for",
+            ),
+            error => api_error(error),
+        })?;
+        shared
+            .events
+            .operator("node-removed", format!("node {node} ({name}) was removed, and its disks with it"));
+        if shared.control.has_left(node, VOTE_GONE_WITHIN).await {
+            return Ok(());
+        }
+        let what = format!("node {node} is removed, but its vote in the control plane is not gone yet");
+        Err(ApiError::new(ErrorKind::Unknown, what)
+            .hint("the leader goes on trying; `holdfast status` says so for as long as it is there"))
+    }
+
+    async fn take_disk_out(&self, text: &str) -> Result<(), ApiError> {
+        let Disk { id: disk, node, path, .. } = self.find_disk(text)?;
+        self.0.control.propose(Command::RemoveDisk { disk }).await.map_err(|error| match error {
+            ProposeError::Rejected(CommandError::DiskServes { .. }) => api_error(error)
+                .hint("only a disk that is failed or missing, or whose node does not answer, is removed"),
+            ProposeError::Rejected(CommandError::DiskInUse { .. }) => api_error(error)
+                .hint("they are placed anew by themselves; `holdfast status` says what that waits for"),
+            error => api_error(error),
+        })?;
+        self.0.events.operator("disk-removed", format!("disk {disk} at {path} of node {node} was removed"));
+        Ok(())
     }
 
     async fn join_node(&self, request: model::JoinRequest) -> Result<model::JoinAnswer, ApiError> {
@@ -330,15 +401,7 @@ impl Backend for NodeBackend {
         })
     }
     fn disk(&self, disk: String) -> Answer<'_, model::Disk> {
-        Box::pin(async move {
-            let map = self.0.map();
-            let id = u128::from_str_radix(&disk, 16).ok().map(DiskId);
-            let found =
-                id.and_then(|id| map.disks.get(&id)).or_else(|| map.disks.values().find(|d| d.path == disk));
-            found
-                .map(|d| view::disk(&map, d))
-                .ok_or_else(|| ApiError::not_found("disk", &disk).hint("`holdfast disk ls` lists them"))
-        })
+        Box::pin(async move { self.find_disk(&disk).map(|d| view::disk(&self.0.map(), &d)) })
     }
     fn pools(&self) -> Answer<'_, Vec<model::Pool>> {
         Box::pin(async move { Ok(view::pools(&self.0.map())) })
@@ -434,6 +497,12 @@ impl Backend for NodeBackend {
             let id = self.find_node(&node)?;
             self.ask(id, &NodeRequest::Stop).await.map(drop)
         })
+    }
+    fn remove_node(&self, node: String) -> Answer<'_, ()> {
+        Box::pin(async move { self.take_node_out(&node).await })
+    }
+    fn remove_disk(&self, disk: String) -> Answer<'_, ()> {
+        Box::pin(async move { self.take_disk_out(&disk).await })
     }
     fn events(&self, query: model::EventQuery) -> Answer<'_, Vec<model::Event>> {
         Box::pin(async move {

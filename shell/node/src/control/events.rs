@@ -1,5 +1,6 @@
 //! What goes into this node's event log: in the words of an operator, with who, what, when and why.
 
+use crate::config::LocalDisk;
 use holdfast_api::events::NewEvent;
 use holdfast_api::{EventLog, model::EventLevel};
 use holdfast_cluster::{Reason, Unplaced};
@@ -101,6 +102,18 @@ impl Events {
             format!("disk {disk} is not used"),
             why.into(),
         );
+    }
+
+    /// A disk of this node's list is not opened, as it was removed from the cluster.
+    pub fn disk_left_out(&self, disk: &LocalDisk) {
+        let what = format!("disk {} at {} is not opened", disk.id, disk.path.display());
+        let why = "it was removed from the cluster; `disk add --wipe-disk` makes a new one of it".into();
+        self.append(EventLevel::Info, "disk", "disk-left-out", what, why);
+    }
+    /// This node is no part of the cluster any more.
+    pub fn was_removed(&self) {
+        let what = super::group::REMOVED.into();
+        self.append(EventLevel::Error, "node", "node-was-removed", what, "another node said so".into());
     }
 
     /// A disk has that much room for new data now. Only what crosses a line is an event.

@@ -5,6 +5,7 @@ pub mod backend;
 pub mod check;
 pub mod disks;
 pub mod events;
+pub mod group;
 pub mod heartbeat;
 pub mod metrics;
 pub mod proposals;
@@ -15,7 +16,7 @@ pub mod stop;
 pub mod view;
 
 use crate::config::{Bootstrap, Config, DataDir, Start};
-use crate::data::{DataHandle, Order, Report, boot_time};
+use crate::data::{DataHandle, Order, Peers, Report, boot_time};
 use anyhow::Context;
 use bytes::Bytes;
 use disks::{LocalDisks, Opening};
@@ -43,9 +44,6 @@ const ATTACH_AGAIN: Duration = Duration::from_millis(300);
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Directors' events that wait to be logged.
 const DIRECTOR_EVENTS: usize = 256;
-/// How often members that are not voters yet are tried, while there are any.
-const ADMIT_AGAIN: Duration = Duration::from_millis(500);
-
 /// Between looks at the certificate.
 const RENEWAL_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -123,7 +121,8 @@ pub async fn run(
     tasks.spawn(proposals::run(shared.clone(), to_propose));
     tasks.spawn(handle_reports(shared.clone(), reports, propose));
     tasks.spawn(pass_on_maps(shared.clone()));
-    tasks.spawn(admit_voters(shared.clone()));
+    tasks.spawn(group::keep(shared.clone()));
+    tasks.spawn(group::notice_removal(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(room::report(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
@@ -179,11 +178,11 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
             None => tokio::time::sleep(TRY_AGAIN).await,
         }
     };
-    shared.data.input(Input::Map(map));
+    shared.data.input(Input::Map(map.clone()));
     shared.data.input(Input::Started(incarnation));
     tracing::info!(node = shared.node.0, incarnation = incarnation.0, "started");
     shared.events.started(incarnation);
-    open_disks(&shared, bootstrap.as_ref()).await?;
+    open_disks(&shared, bootstrap.as_ref(), &map).await?;
     if bootstrap.is_some() {
         shared.dir.remove_bootstrap()?;
     }
@@ -222,9 +221,13 @@ async fn first_run(shared: &Shared, bootstrap: &Bootstrap) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>) -> anyhow::Result<()> {
-    let mut listed = shared.dir.load_disks()?;
+/// `map` has every disk of the list, for each was made known to control before it was listed, unless it was removed
+/// since: then it is not opened.
+async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &ClusterMap) -> anyhow::Result<()> {
     let mut disks = shared.disks.lock().await;
+    let (mut listed, removed): (Vec<_>, Vec<_>) =
+        shared.dir.load_disks()?.into_iter().partition(|d| map.disks.contains_key(&d.id));
+    removed.iter().for_each(|disk| shared.events.disk_left_out(disk));
     // Of disks that were added at one path the last is there. Its content is not that of the others.
     let superseded = |n: usize| listed[n + 1..].iter().any(|later| later.path == listed[n].path);
     listed = (0..listed.len()).filter(|n| !superseded(*n)).map(|n| listed[n].clone()).collect();
@@ -268,6 +271,8 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
     loop {
         let accepted = listener.accept().await;
         match accepted.purpose {
+            // Nobody waits for its heartbeats; that it was removed is said to it where it asks for something.
+            Purpose::Heartbeat if shared.map().was_removed(accepted.node) => {}
             Purpose::Heartbeat => {
                 drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream)))
             }
@@ -278,6 +283,7 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
                     Box::pin(async move {
                         match kind {
                             Kind::Consensus => shared.control.serve(from, request).await,
+                            Kind::Node if shared.map().was_removed(from) => backend::no_answer(),
                             Kind::Node => backend::answer_node(&shared, request).await,
                         }
                     })
@@ -293,10 +299,10 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
 /// Every newer map goes to the engine, and the peers' addresses to the links.
 async fn pass_on_maps(shared: Arc<Shared>) -> anyhow::Result<()> {
     let mut maps = shared.control.map();
-    let mut known = BTreeMap::new();
+    let mut known = Peers::default();
     loop {
         let map = maps.borrow_and_update().clone();
-        let peers = data_addresses(&map);
+        let peers = Peers { addresses: data_addresses(&map), removed: map.removed_nodes().collect() };
         if peers != known {
             known = peers.clone();
             shared.data.order(Order::Peers(peers));
@@ -312,33 +318,6 @@ fn data_addresses(map: &ClusterMap) -> BTreeMap<NodeId, SocketAddr> {
         Some(SocketAddr::new(address.ip(), address.port().checked_add(DATA_PORT_OFFSET)?))
     };
     map.nodes.values().filter_map(|n| Some((n.id, data(&n.address)?))).collect()
-}
-
-/// The leader lets nodes that joined into the group.
-async fn admit_voters(shared: Arc<Shared>) -> anyhow::Result<()> {
-    let mut maps = shared.control.map();
-    loop {
-        let map = maps.borrow_and_update().clone();
-        let group = shared.control.metrics();
-        let member = |node: &NodeId| group.voters.contains(node) || group.learners.contains(node);
-        let outside: Vec<_> = map.nodes.values().filter(|n| !member(&n.id)).collect();
-        if group.is_leader {
-            for node in &outside {
-                // A voter that never ran would cost the others their majority.
-                if !backend::answers(&shared, node.id).await {
-                    continue;
-                }
-                if let Err(error) = shared.control.add_voter(node.id, node.address.clone()).await {
-                    tracing::debug!(node = node.id.0, %error, "not in the group yet");
-                }
-            }
-        }
-        if outside.is_empty() {
-            maps.changed().await.context("consensus has ended")?;
-        } else {
-            let _ = tokio::time::timeout(ADMIT_AGAIN, maps.changed()).await;
-        }
-    }
 }
 
 /// Renews this node's certificate before it ends.

@@ -1,6 +1,6 @@
 //! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
 
-use super::{Shared, events::no_place};
+use super::{Shared, events::no_place, group::REMOVED};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, GivenUp, NodeState, plan_replacements};
@@ -196,7 +196,11 @@ pub fn without_majority(shared: &Shared) -> model::Status {
             node.state = NodeState::Down;
         }
     }
-    status(&map, &control, Some(&Alone { age, silent, voters }), shared.node)
+    let mut status = status(&map, &control, Some(&Alone { age, silent, voters }), shared.node);
+    if *shared.control.was_removed().borrow() {
+        status.problems.insert(0, REMOVED.into());
+    }
+    status
 }
 
 /// When a majority of the voters was heard last.
@@ -251,7 +255,7 @@ pub fn status(
         map_age_ms: alone.and_then(|a| a.age).map(|age| age.as_millis() as u64),
         silent: alone.map_or_else(Vec::new, |a| a.silent.iter().map(|n| n.0).collect()),
         health,
-        problems: problems(map, &segments, alone),
+        problems: problems(map, control, &segments, alone),
         nodes: nodes(map, leader),
         pools: pools(map),
         volumes: map.volumes.values().map(|v| volume(map, v)).collect(),
@@ -278,9 +282,19 @@ fn without_a_place(map: &ClusterMap) -> Vec<String> {
     no_place(&plan_replacements(map, &GivenUp::at_once(map, down)).unplaced)
 }
 
-fn problems(map: &ClusterMap, segments: &model::SegmentCounts, alone: Option<&Alone>) -> Vec<String> {
+fn problems(
+    map: &ClusterMap,
+    control: &ControlMetrics,
+    segments: &model::SegmentCounts,
+    alone: Option<&Alone>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(alone.map(no_majority));
+    for node in control.voters.iter().filter(|n| map.was_removed(**n)) {
+        problems.push(format!(
+            "node {node} was removed and has a vote in the control plane still; the leader takes it away"
+        ));
+    }
     if segments.stalled > 0 {
         problems.push(match segments.stalled {
             1 => "1 segment waits: too few of its copies are in reach".into(),

@@ -2,13 +2,13 @@
 //! that neither the queue nor the socket of one delays the other. What was dialled carries only what this node
 //! sends; what it receives comes over what the peers dialled. A link is up while both connections are.
 
-use super::inbox::Inbox;
+use super::{Peers, inbox::Inbox};
 use holdfast_engine::{Input, Lane};
 use holdfast_net::{FrameReader, FrameWriter, Identity, Listener, NodeStream, Purpose, connect};
 use holdfast_replication::wire::Frame;
 use holdfast_types::{NodeId, ProcessIncarnation};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct Links {
     identity: Identity,
     inbox: Rc<Inbox>,
     peers: BTreeMap<NodeId, Peer>,
+    /// Nodes that were removed: the links that they dialled end at their next frame.
+    removed: Rc<RefCell<BTreeSet<NodeId>>>,
 }
 
 struct Peer {
@@ -57,11 +59,18 @@ fn lane_index(lane: Lane) -> usize {
 impl Links {
     /// No links yet.
     pub fn new(identity: Identity, inbox: Rc<Inbox>) -> Self {
-        Self { identity, inbox, peers: BTreeMap::new() }
+        Self { identity, inbox, peers: BTreeMap::new(), removed: Rc::default() }
+    }
+
+    /// Takes what peers send that dial `listener`, for as long as the thread lives.
+    pub fn serve(&self, listener: Listener) {
+        serve(listener, self.inbox.clone(), self.removed.clone());
     }
 
     /// Dials new peers and those that moved, and lets go of those that left.
-    pub fn set_peers(&mut self, mut peers: BTreeMap<NodeId, SocketAddr>) {
+    pub fn set_peers(&mut self, peers: Peers) {
+        self.removed.replace(peers.removed);
+        let mut peers = peers.addresses;
         peers.remove(&self.identity.node());
         self.peers.retain(|node, peer| {
             let keep = peers.get(node) == Some(&peer.address);
@@ -193,18 +202,19 @@ async fn write(stream: NodeStream, queue: &LaneQueue) {
 }
 
 /// Takes what peers send, for as long as the thread lives.
-pub fn serve(listener: Listener, inbox: Rc<Inbox>) {
+fn serve(listener: Listener, inbox: Rc<Inbox>, removed: Rc<RefCell<BTreeSet<NodeId>>>) {
     tokio::task::spawn_local(async move {
         loop {
             let accepted = listener.accept().await;
             if !PURPOSES.contains(&accepted.purpose) {
                 continue;
             }
-            let inbox = inbox.clone();
+            let (inbox, removed) = (inbox.clone(), removed.clone());
             tokio::task::spawn_local(async move {
                 let mut reader = FrameReader::new(accepted.stream);
                 loop {
                     match reader.read().await {
+                        Ok(Some(_)) if removed.borrow().contains(&accepted.node) => break,
                         Ok(Some(frame)) => {
                             let (header, payload) = (frame.header, frame.payload);
                             inbox.put(Input::Frame { from: accepted.node, header, payload });

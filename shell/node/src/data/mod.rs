@@ -23,7 +23,7 @@ use holdfast_engine::{
 use holdfast_net::{Identity, Listener};
 use holdfast_store::{OpenError, OpenReport};
 use holdfast_types::{ConnectionId, DiskId, NodeId, SegmentCommand, SegmentKey, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -89,6 +89,15 @@ pub enum Report {
     Event(EngineEvent),
 }
 
+/// The other nodes, as the map has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Where their data listeners are.
+    pub addresses: BTreeMap<NodeId, SocketAddr>,
+    /// Those that are none any more: nothing is taken from them.
+    pub removed: BTreeSet<NodeId>,
+}
+
 /// What the control thread asks of the data thread.
 pub enum Order {
     /// A fact for the engine.
@@ -104,8 +113,8 @@ pub enum Order {
         /// Whether it could be opened.
         answer: oneshot::Sender<Result<u64, DiskError>>,
     },
-    /// Where the peers' data listeners are.
-    Peers(BTreeMap<NodeId, SocketAddr>),
+    /// Who the peers are.
+    Peers(Peers),
     /// How the engine is.
     Status(oneshot::Sender<EngineStatus>),
     /// Answered when the engine has written back what was committed at [`Input::Checkpoint`].
@@ -214,14 +223,15 @@ impl DataThread {
     ) -> anyhow::Result<Self> {
         let inbox = Rc::new(Inbox::default());
         let listener = Listener::bind(options.peer_address, &options.identity).await?;
-        links::serve(listener, inbox.clone());
+        let links = Links::new(options.identity, inbox.clone());
+        links.serve(listener);
         let listening = Listening::start(options.front_ends, inbox.clone())?;
         Ok(Self {
             engine: Engine::new(options.engine),
             disks: Disks::new(options.backend)?,
             slots: BTreeMap::new(),
             disk_of: BTreeMap::new(),
-            links: Links::new(options.identity, inbox.clone()),
+            links,
             listening,
             inbox,
             orders,

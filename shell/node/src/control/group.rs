@@ -1,0 +1,160 @@
+//! The consensus group follows the map: the leader lets in nodes that joined, takes out those that were removed, and
+//! gives a vote that became free to one that only followed. A node that was removed finds out and says so.
+
+use super::{Shared, backend};
+use anyhow::Context;
+use holdfast_cluster::ClusterMap;
+use holdfast_consensus::ControlMetrics;
+use holdfast_types::NodeId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How often changes that could not be made are tried again, while there are any.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Between questions of a node that hears nobody, whether it is a member still.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// What has to change so that the group is as the map says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    admit: Vec<NodeId>,
+    remove: Vec<NodeId>,
+}
+
+fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
+    let joined = |node: &NodeId| !group.voters.contains(node) && !group.learners.contains(node);
+    let follows = |node: &&NodeId| group.learners.contains(*node);
+    let outside = map.nodes.keys().filter(|n| joined(n));
+    let to_vote = map.nodes.keys().filter(follows).take(group.voters_wanted);
+    let members = group.voters.iter().chain(&group.learners);
+    Changes {
+        admit: outside.chain(to_vote).copied().collect(),
+        remove: members.filter(|n| map.was_removed(**n)).copied().collect(),
+    }
+}
+
+/// The leader keeps the group as the map says, for as long as this node runs.
+pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut maps = shared.control.map();
+    loop {
+        let map = maps.borrow_and_update().clone();
+        let group = shared.control.metrics();
+        let changes = changes(&map, &group);
+        if group.is_leader {
+            // First: a dead member's vote is what a majority lacks.
+            for node in &changes.remove {
+                match shared.control.remove_voter(*node).await {
+                    Ok(()) => tracing::info!(node = node.0, "a removed node has no vote any more"),
+                    Err(error) => {
+                        tracing::debug!(node = node.0, %error, "a removed node is in the group still")
+                    }
+                }
+            }
+            for node in &changes.admit {
+                let Some(entry) = map.nodes.get(node) else { continue };
+                // A voter that never ran would cost the others their majority.
+                if !backend::answers(&shared, *node).await {
+                    continue;
+                }
+                if let Err(error) = shared.control.add_voter(*node, entry.address.clone()).await {
+                    tracing::debug!(node = node.0, %error, "not in the group yet");
+                }
+            }
+        }
+        if changes == Changes::default() {
+            maps.changed().await.context("consensus has ended")?;
+        } else {
+            let _ = timeout(AGAIN, maps.changed()).await;
+        }
+    }
+}
+
+/// Notices that this node was removed, and says so once. The daemon goes on: its initiators' I/O waits for as long as
+/// the operator lets it.
+pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut removed = shared.control.was_removed();
+    let asking = async {
+        for turn in 0.. {
+            sleep(ASK_EVERY).await;
+            let heard = shared.heartbeats.heard();
+            if heard.values().all(|at| at.elapsed() >= ASK_EVERY) {
+                shared.control.ask_whether_removed(turn).await;
+            }
+        }
+    };
+    tokio::select! {
+        told = removed.wait_for(|removed| *removed) => drop(told.context("consensus has ended")?),
+        () = asking => {}
+    }
+    tracing::error!(node = shared.node.0, "{REMOVED}");
+    shared.events.was_removed();
+    Ok(())
+}
+
+/// What a node that was removed has to say of itself.
+pub const REMOVED: &str = "this node was removed from the cluster: it serves nothing any more; stop its daemon, and let \
+                           the host join anew with an empty data folder if it is to be used again";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_cluster::{Command, apply};
+    use holdfast_types::{ClusterId, ProcessIncarnation};
+
+    fn map(nodes: u16, removed: &[u16]) -> ClusterMap {
+        let mut map = ClusterMap::default();
+        let mut commands = vec![Command::Bootstrap {
+            cluster: ClusterId(1),
+            name: "c".into(),
+            node_name: "n1".into(),
+            address: "a1".into(),
+        }];
+        commands.extend(
+            (2..=nodes).map(|n| Command::AddNode { name: format!("n{n}"), address: format!("a{n}") }),
+        );
+        commands.extend(removed.iter().map(|n| Command::RemoveNode { node: NodeId(*n) }));
+        for command in commands {
+            apply(&mut map, command).expect("it applies");
+        }
+        assert!(map.nodes.values().all(|n| n.incarnation == ProcessIncarnation(0)));
+        map
+    }
+
+    fn group(voters: &[u16], learners: &[u16]) -> ControlMetrics {
+        let ids = |list: &[u16]| list.iter().copied().map(NodeId).collect::<Vec<_>>();
+        ControlMetrics {
+            term: 1,
+            last_log: None,
+            applied: None,
+            snapshot: None,
+            leader: None,
+            is_leader: true,
+            voters: ids(voters),
+            learners: ids(learners),
+            voters_wanted: 7 - voters.len(),
+            failed: None,
+        }
+    }
+
+    fn wanted(map: &ClusterMap, group: &ControlMetrics) -> (Vec<u16>, Vec<u16>) {
+        let Changes { admit, remove } = changes(map, group);
+        let numbers = |list: Vec<NodeId>| list.into_iter().map(|n| n.0).collect();
+        (numbers(admit), numbers(remove))
+    }
+
+    #[test]
+    fn who_joined_is_let_in_and_who_was_removed_is_taken_out() {
+        assert_eq!(wanted(&map(3, &[]), &group(&[1, 2, 3], &[])), (vec![], vec![]));
+        assert_eq!(wanted(&map(4, &[2]), &group(&[1, 2, 3], &[])), (vec![4], vec![2]));
+        // One that the map does not have yet, as this node's map may be late, was not removed.
+        assert_eq!(wanted(&map(2, &[]), &group(&[1, 2, 3], &[])), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_vote_that_became_free_goes_to_one_that_followed_and_no_more_than_there_are() {
+        let all: Vec<u16> = (1..=7).collect();
+        assert_eq!(wanted(&map(9, &[]), &group(&all, &[8, 9])), (vec![], vec![]));
+        assert_eq!(wanted(&map(9, &[7]), &group(&all[..6], &[8, 9])), (vec![8], vec![]));
+    }
+}
