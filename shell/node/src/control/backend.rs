@@ -2,6 +2,7 @@
 //! answers; proposals go to the leader by themselves.
 
 use super::check::{self, Checked};
+use super::group::REMOVED;
 use super::rpc::Kind;
 use super::{Shared, unix_seconds, view};
 use crate::config::LocalDisk;
@@ -163,7 +164,16 @@ pub(super) static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl NodeBackend {
     async fn propose(&self, command: Command) -> Result<CommandResult, ApiError> {
+        self.is_member()?;
         self.0.control.propose(command).await.map_err(api_error)
+    }
+
+    /// A node that was removed changes nothing, and says why.
+    fn is_member(&self) -> Result<(), ApiError> {
+        match *self.0.control.was_removed().borrow() {
+            true => Err(ApiError::new(ErrorKind::Refused, REMOVED)),
+            false => Ok(()),
+        }
     }
 
     pub(super) async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {
@@ -232,6 +242,7 @@ impl NodeBackend {
     }
 
     async fn take_node_out(&self, text: &str) -> Result<(), ApiError> {
+        self.is_member()?;
         let shared = &self.0;
         let node = self.find_node(text)?;
         let name = shared.map().nodes.get(&node).map(|n| n.name.clone()).unwrap_or_default();
@@ -256,6 +267,7 @@ impl NodeBackend {
     }
 
     async fn take_disk_out(&self, text: &str) -> Result<(), ApiError> {
+        self.is_member()?;
         let Disk { id: disk, node, path, .. } = self.find_disk(text)?;
         self.0.control.propose(Command::RemoveDisk { disk }).await.map_err(|error| match error {
             ProposeError::Rejected(CommandError::DiskServes { .. }) => api_error(error)
@@ -299,6 +311,7 @@ impl NodeBackend {
     }
 
     async fn add_local_disk(&self, request: model::AddDisk) -> Result<model::Disk, ApiError> {
+        self.is_member()?;
         let shared = &self.0;
         let pool = request.pool.unwrap_or_else(|| crate::config::DEFAULT_POOL.into());
         if !shared.map().pools.contains_key(&pool) {
