@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 /// What says how much is logged.
 const VARIABLE: &str = "HOLDFAST_LOG";
-/// How much, when nothing says so.
-const DEFAULT: &str = "info";
+/// How much, when nothing says so. What the consensus library does is no news to an operator; that it fails is.
+const DEFAULT: &str = "info,openraft=warn";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -32,6 +32,7 @@ struct Rig {
     proposals: Vec<(u64, SegmentCommand)>,
     passed_on: Vec<NodeId>,
     replies: Vec<SegmentResult>,
+    events: Vec<ReplicationEvent>,
 }
 
 impl Rig {
@@ -61,8 +62,9 @@ impl Rig {
         let links: BTreeSet<NodeId> = copies.keys().copied().collect();
         let mut out = Vec::new();
         let owner = Owner::new(now, info.granted.owner, &info, &links, OwnerConfig::default(), &mut out);
-        let (proposals, passed_on, replies) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rig = Rig { now, info, owner, copies, hung, mute: false, proposals, passed_on, replies };
+        let (proposals, passed_on, replies, events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rig =
+            Rig { now, info, owner, copies, hung, mute: false, proposals, passed_on, replies, events };
         rig.carry_out(out);
         rig
     }
@@ -104,6 +106,7 @@ impl Rig {
                     }
                 }
                 OwnerOutput::Propose { number, command } => self.proposals.push((number, command)),
+                OwnerOutput::Event(event) => self.events.push(event),
                 OwnerOutput::PassOn { nodes } => self.passed_on = nodes,
                 OwnerOutput::Reply { reply, .. } => self.replies.push(reply.result),
                 _ => {}
@@ -293,4 +296,30 @@ fn a_copy_that_has_just_started_gives_no_lease_and_reads_go_on_all_the_same() {
     rig.mute = false;
     rig.pass(ms(100));
     assert_eq!(rig.replies.len(), 2);
+}
+
+#[test]
+fn that_a_copy_leaves_is_said_once_however_often_control_has_to_be_asked() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    let said = |rig: &Rig| {
+        let leaves = |e: &&ReplicationEvent| matches!(e, ReplicationEvent::Dropping { .. });
+        rig.events.iter().filter(leaves).count()
+    };
+    for times in 1..=2 {
+        rig.call(|owner, now, out| owner.link(now, NodeId(3), false, out));
+        let mut asked = 0;
+        while asked < 20 {
+            rig.pass(ms(100));
+            for (number, _) in std::mem::take(&mut rig.proposals) {
+                asked += 1;
+                rig.call(|o, now, out| o.control(now, number, SegmentCommandResult::Unknown, out));
+            }
+        }
+        assert_eq!(said(&rig), times);
+        // It is back before control could record anything; the next time is another one.
+        rig.call(|owner, now, out| owner.link(now, NodeId(3), true, out));
+        rig.pass(ms(500));
+        assert_eq!(said(&rig), times);
+    }
 }

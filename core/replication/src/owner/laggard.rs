@@ -30,6 +30,8 @@ pub(crate) struct Proposals {
     again: Vec<(SegmentCommand, Time)>,
     /// A drop was due and not possible: not before then.
     next_look: Option<Time>,
+    /// Copies that were said to leave, and why: control may be silent for long, and is asked again and again.
+    said_leaving: BTreeMap<ReplicaRef, DropReason>,
     /// Another node is proposed as the owner: leases are given up, and none is asked for until then or until
     /// control has refused.
     hand_over_until: Option<Time>,
@@ -203,6 +205,7 @@ impl Owner {
             .filter(|c| c.counts && c.replica != self.own)
             .filter_map(|c| Some((c.replica, self.drop_reason(now, c)?)))
             .collect();
+        self.proposals.said_leaving.retain(|said, _| leave.iter().any(|(copy, _)| copy == said));
         if leave.is_empty() {
             return;
         }
@@ -224,6 +227,9 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         for (replica, why) in leave {
+            if self.proposals.said_leaving.insert(replica, why) == Some(why) {
+                continue;
+            }
             let matched = self.copies.get(&replica).map(|c| c.matched).unwrap_or_default();
             let behind_bytes = self.log.bytes_after(matched) as u64;
             self.event(ReplicationEvent::Dropping { replica, behind_bytes, why }, out);
