@@ -200,6 +200,8 @@ impl Builder<'_> {
         let impacts: Vec<&Fact> =
             self.facts.iter().filter(|f| f.role == Role::Impact && f.start.is_some()).collect();
         let incident_start = impacts.iter().filter_map(|f| f.start).min();
+        // A reboot in order makes many new lines and no incident.
+        let hurt = impacts.iter().filter(|f| f.severity > Severity::Info).filter_map(|f| f.start).min();
         let incident_end = impacts.iter().filter_map(|f| f.end).max();
         let first = causes.first();
         let (verdict, headline, headline_zh) = self.headline(first);
@@ -246,9 +248,7 @@ impl Builder<'_> {
                     detail: n.detail.clone(),
                 })
                 .collect(),
-            new_lines: unknown::new_lines(self.files, self.settled, incident_start, |host, m| {
-                self.shown(host, m)
-            }),
+            new_lines: unknown::new_lines(self.files, self.settled, hurt, |host, m| self.shown(host, m)),
         }
     }
 

@@ -75,7 +75,9 @@ pub struct Boot {
     pub at: i64,
     /// The last line before, if one is known.
     pub before: Option<(i64, Proof)>,
-    /// Whether it followed an orderly shutdown; `None` when nothing before it is left.
+    /// Whether a log that would hold the words of an orderly shutdown goes back to before it: one of the kernel alone does not.
+    heard: bool,
+    /// Whether it followed an orderly shutdown; `None` when nothing that would say so is left.
     pub clean: Option<bool>,
     /// Line of the boot.
     pub proof: Proof,
@@ -99,7 +101,8 @@ pub fn boots(
                     .filter(|b| *b <= at + 5 * MICROS)
                     .map(|b| (b, Proof::from(l)))
             });
-            found.push(Boot { host, at, before, clean: None, proof: Proof::from(&episode.first) });
+            let heard = before.is_some() && file.userspace;
+            found.push(Boot { host, at, before, heard, clean: None, proof: Proof::from(&episode.first) });
         }
         for record in file.wtmp.iter().filter(|r| r.kind == WtmpKind::Boot) {
             let host = settled.file_host[index].clone();
@@ -109,7 +112,8 @@ pub fn boots(
                 offset: 0,
                 text: "wtmp: system boot".to_owned(),
             };
-            found.push(Boot { host, at: record.seconds * MICROS, before: None, clean: None, proof });
+            let at = record.seconds * MICROS;
+            found.push(Boot { host, at, before: None, heard: false, clean: None, proof });
         }
     }
     found.sort_by(|a, b| (&a.host, a.at, &a.proof.file).cmp(&(&b.host, b.at, &b.proof.file)));
@@ -117,6 +121,7 @@ pub fn boots(
     for boot in found {
         match boots.last_mut() {
             Some(last) if last.host == boot.host && boot.at - last.at < SAME_BOOT => {
+                last.heard |= boot.heard;
                 let later = boot.before.as_ref().map(|(t, _)| *t) > last.before.as_ref().map(|(t, _)| *t);
                 // A file that logs the boot late has its own boot's lines before it; only lines before the boot count.
                 if later && boot.before.as_ref().is_some_and(|(t, _)| *t < last.at - MICROS) {
@@ -137,11 +142,15 @@ pub fn boots(
                 && f.rule == "fs.recovery"
                 && f.start.is_some_and(|s| s >= boot.at - 5 * MICROS && s - boot.at < SAME_BOOT)
         });
-        boot.clean = match (shutdown, &boot.before) {
-            (true, _) => Some(true),
-            (false, Some(_)) => Some(false),
-            (false, None) if recovered => Some(false),
-            (false, None) => None,
+        let crashed = facts.iter().any(|f| {
+            f.host == boot.host
+                && f.severity == Severity::Critical
+                && f.end.is_some_and(|e| e <= boot.at + MICROS && boot.at - e <= CLEAN_WINDOW)
+        });
+        boot.clean = match shutdown {
+            true => Some(true),
+            false if boot.heard || recovered || crashed && boot.before.is_some() => Some(false),
+            false => None,
         };
     }
     boots.sort_by(|a, b| (a.at, &a.host).cmp(&(b.at, &b.host)));

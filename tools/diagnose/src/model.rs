@@ -74,7 +74,7 @@ pub struct HostOut {
 pub struct BootOut {
     /// When.
     pub at: String,
-    /// `true`, `false`, or null when nothing before it is left.
+    /// `true`, `false`, or null when no log is left that would tell.
     pub clean: Option<bool>,
 }
 

@@ -368,6 +368,7 @@ mod tests {
             "Mar  3 10:00:00 n1 corosync[9]:   [TOTEM ] A new membership (1.2f) was formed. Members joined: 2",
             "Mar  3 10:00:00 n1 smartd[9]: Device: /dev/sda [SAT], SMART Usage Attribute: 194 changed from 64 to 65",
             "4: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc pfifo_fast state UP group default qlen 1000",
+            "Mar  3 10:00:00 n1 kernel: [    2.100000] e1000e 0000:00:19.0 eno1: NIC Link is Down",
             "eth0: flags=4163<UP,BROADCAST,RUNNING,MULTICAST>  mtu 1500",
         ] {
             for (index, rule) in set.rules.iter().enumerate() {

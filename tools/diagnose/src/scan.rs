@@ -116,6 +116,7 @@ impl<'r> Scanner<'r> {
                 nul: NulMap::default(),
                 shapes: HashMap::new(),
                 crontab: None,
+                userspace: false,
                 node: None,
                 wtmp: Vec::new(),
                 content: None,

@@ -202,3 +202,41 @@ fn what_writes_only_when_somebody_installs_says_nothing_about_the_host() {
     }
     assert_eq!(silences(&files.map(|(name, text)| (name, text.as_str()))), []);
 }
+
+/// A kernel's log of one boot and another, and a syslog that has the words of the shutdown between them, or has not.
+fn rebooted(orderly: bool, userspace: bool) -> Report {
+    let dir = tempfile::tempdir().expect("a folder");
+    let kernel = |minute: u32| {
+        format!(
+            "Mar  3 10:{minute}:00 n1 kernel: [    0.000000] Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org)\n\
+             Mar  3 10:{minute}:02 n1 kernel: [    2.100000] e1000e 0000:00:19.0 eno1: NIC Link is Down\n\
+             Mar  3 10:{minute}:30 n1 kernel: [   30.000000] docker0: port 1(veth1) entered disabled state\n"
+        )
+    };
+    put(dir.path(), "n1/var/log/kern.log", &format!("{}{}", kernel(10), kernel(40)));
+    if userspace {
+        let marks = if orderly {
+            "Mar  3 10:39:00 n1 systemd[1]: Reached target reboot.target - System Reboot.\n"
+        } else {
+            "Mar  3 10:39:00 n1 systemd[1]: Started Session 4 of User root.\n"
+        };
+        put(dir.path(), "n1/var/log/syslog", &format!("{}{marks}{}", kernel(10), kernel(40)));
+    }
+    read(dir.path())
+}
+
+#[test]
+fn a_kernels_log_alone_does_not_say_that_a_host_was_reset() {
+    let seen = |report: &Report| -> Vec<String> {
+        let of = |rule: &str| ["host.reset", "host.rebooted", "net.link-down"].contains(&rule);
+        report.facts.iter().map(|f| f.rule.clone()).filter(|r| of(r)).collect()
+    };
+    assert_eq!(seen(&rebooted(true, true)), ["host.rebooted"]);
+    assert_eq!(seen(&rebooted(false, true)), ["host.reset"]);
+    let alone = rebooted(true, false);
+    assert_eq!(seen(&alone), Vec::<String>::new());
+    let missing = alone.missing_evidence.iter().filter(|m| m.decides.contains("orderly shutdown")).count();
+    assert_eq!(missing, 2, "{:?}", alone.missing_evidence);
+    // Nothing about the ordinary lines around a reboot in order.
+    assert_eq!(rebooted(true, true).new_lines.len(), 0);
+}

@@ -171,7 +171,7 @@ fn render_details(out: &mut String, report: &Report, lang: Lang) {
             let word = match b.clean {
                 Some(true) => "after an orderly shutdown",
                 Some(false) => "unclean",
-                None => "nothing before it is left",
+                None => "after what, no log is left that would tell",
             };
             let _ = writeln!(out, "  boot {} {word}", b.at);
         }

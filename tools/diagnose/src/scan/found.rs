@@ -130,6 +130,8 @@ pub struct FileReport {
     pub shapes: HashMap<u64, Shape>,
     /// The crontab, when it is one.
     pub crontab: Option<crontab::Crontab>,
+    /// Whether anything but the kernel writes into it.
+    pub userspace: bool,
     /// The Holdfast node whose events these are.
     pub node: Option<u32>,
     /// Login records.

@@ -51,6 +51,7 @@ impl Scanner<'_> {
                 .or_insert_with(|| (0, Line { place, at, text: printable(line, MAX_TEXT) }));
             vote.0 += 1;
         }
+        self.report.userspace |= !record.program.is_empty() && record.program != b"kernel";
         if record.program == b"holdfast" && self.report.node.is_none() {
             self.report.node = holdfast_evidence::format::event_node(record.message);
         }
