@@ -94,7 +94,12 @@ pub fn boots(
     for (index, file) in files.iter().enumerate() {
         for episode in file.episodes.iter().filter(|e| Some(e.rule) == rule_index) {
             let host = settled.host_of(files, index, &episode.host);
-            let Some(at) = settled.instant(index, &host, episode.first.at) else { continue };
+            let Some(logged) = settled.instant(index, &host, episode.first.at) else { continue };
+            // A logger that started late wrote the kernel's first lines down when it started.
+            let started = file.uptimes.iter().find_map(|(at, uptime)| {
+                settled.instant(index, &host, *at).filter(|at| *at >= logged).map(|at| at - uptime)
+            });
+            let at = started.filter(|s| *s < logged - SAME_BOOT).unwrap_or(logged);
             let before = episode.before.as_ref().and_then(|l| {
                 settled
                     .instant(index, &host, l.at)

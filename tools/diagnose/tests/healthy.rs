@@ -240,3 +240,28 @@ fn a_kernels_log_alone_does_not_say_that_a_host_was_reset() {
     // Nothing about the ordinary lines around a reboot in order.
     assert_eq!(rebooted(true, true).new_lines.len(), 0);
 }
+
+#[test]
+fn a_boot_is_when_the_kernel_started_and_not_when_a_late_logger_did() {
+    let dir = tempfile::tempdir().expect("a folder");
+    put(
+        dir.path(),
+        "n1/var/log/syslog",
+        "Mar  3 10:00:00 n1 kernel: [    0.000000] Linux version 6.1.0-28-amd64 (debian-kernel@lists.debian.org)\n\
+         Mar  3 10:00:00 n1 kernel: [    2.100000] a\n\
+         Mar  3 10:00:00 n1 kernel: [ 4537.000000] a\n\
+         Mar  3 10:00:01 n1 cron[7]: (CRON) INFO (Running @reboot jobs)\n\
+         Mar  3 10:01:00 n1 kernel: [ 4860.000000] a\n",
+    );
+    // What the kernel still has: dated by the same start.
+    put(
+        dir.path(),
+        "n1/commands/dmesg",
+        "[   60.000000] e1000e 0000:00:19.0 eno1: NIC Link is Up 1000 Mbps\n",
+    );
+    let report = read(dir.path());
+    let boots: Vec<&str> = report.hosts[0].boots.iter().map(|b| &b.at[10..]).collect();
+    assert_eq!(boots, ["T08:40:00+00:00"]);
+    let up = report.facts.iter().find(|f| f.rule == "net.link-up").expect("a link");
+    assert_eq!(up.start.as_deref().map(|s| &s[10..]), Some("T08:41:00+00:00"));
+}

@@ -120,23 +120,28 @@ impl Scanner<'_> {
         // A logger that starts late stamps all that the kernel said before with one time: not the clock stood still, but the
         // lines waited. The first line after those comes with its own, smaller delay.
         let waited = self.backlog;
-        self.backlog = self.last_both.is_some_and(|(wall, up)| {
-            (0..BURST).contains(&(at.micros() - wall)) && (waited || uptime - up > 30 * MICROS)
-        });
+        let (passed, counted) =
+            self.last_both.map_or((-1, 0), |(wall, up)| (at.micros() - wall, uptime - up));
+        self.backlog = (0..BURST).contains(&passed) && (waited || counted > 30 * MICROS);
         self.last_both = Some((at.micros(), uptime));
         if let Some((last_base, last_uptime)) = self.clock_base {
             let moved = base - last_base;
             let same_boot = uptime >= last_uptime && uptime > 60 * MICROS;
-            let late = moved < 0 && (waited || self.backlog);
+            let late = moved < 0 && passed >= 0 && (waited || self.backlog);
             if same_boot && !late && moved.abs() > 30 * MICROS && self.report.steps.len() < MAX_STEPS {
                 let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
                 let line = Line { place, at, text: printable(line, MAX_TEXT) };
                 self.report.steps.push(ClockStep { seconds: moved as f64 / MICROS as f64, line });
             }
         }
-        if self.report.uptimes.len() < 256
-            && self.clock_base.is_none_or(|(b, _)| (b - base).abs() > 5 * MICROS)
-        {
+        let of = |(wall, up): &(At, i64)| wall.micros() - up;
+        let mut known = self.clock_base.map(|(base, _)| base);
+        if waited || self.backlog {
+            // The least delay says best when this boot was.
+            while self.report.uptimes.pop_if(|pair| pair.1 <= uptime && of(pair) > base).is_some() {}
+            known = self.report.uptimes.last().map(of);
+        }
+        if self.report.uptimes.len() < 256 && known.is_none_or(|b| (b - base).abs() > 5 * MICROS) {
             self.report.uptimes.push((at, uptime));
         }
         // The boot's own burst is logged late: only later lines fix the base.
