@@ -186,7 +186,7 @@ impl Events {
                     [one] => format!("a lost copy has no place: segment {}", one.segment.segment),
                     many => format!("{} lost copies have no place", many.len()),
                 };
-                let why = no_place(&unplaced).join("; ");
+                let why = no_place(unplaced).join("; ");
                 let level = if unplaced.is_empty() { EventLevel::Info } else { EventLevel::Error };
                 self.append(level, "control", "copies-without-a-place", what, why);
             }
