@@ -24,9 +24,10 @@ struct Changes {
 
 fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
     let joined = |node: &NodeId| !group.voters.contains(node) && !group.learners.contains(node);
-    let follows = |node: &&NodeId| group.learners.contains(*node);
+    // All that follow: the first of them may be away. Who comes when no vote is left goes on following.
+    let may_vote = |node: &&NodeId| group.voters_wanted > 0 && group.learners.contains(*node);
     let outside = map.nodes.keys().filter(|n| joined(n));
-    let to_vote = map.nodes.keys().filter(follows).take(group.voters_wanted);
+    let to_vote = map.nodes.keys().filter(may_vote);
     let members = group.voters.iter().chain(&group.learners);
     Changes {
         admit: outside.chain(to_vote).copied().collect(),
@@ -152,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_that_became_free_goes_to_one_that_followed_and_no_more_than_there_are() {
+    fn a_vote_that_became_free_is_offered_to_those_that_followed() {
         let all: Vec<u16> = (1..=7).collect();
         assert_eq!(wanted(&map(9, &[]), &group(&all, &[8, 9])), (vec![], vec![]));
-        assert_eq!(wanted(&map(9, &[7]), &group(&all[..6], &[8, 9])), (vec![8], vec![]));
+        assert_eq!(wanted(&map(9, &[7]), &group(&all[..6], &[8, 9])), (vec![8, 9], vec![]));
     }
 }
