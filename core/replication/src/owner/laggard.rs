@@ -30,8 +30,9 @@ pub(crate) struct Proposals {
     again: Vec<(SegmentCommand, Time)>,
     /// A drop was due and not possible: not before then.
     next_look: Option<Time>,
-    /// Copies that were said to leave, and why: control may be silent for long, and is asked again and again.
-    said_leaving: BTreeMap<ReplicaRef, DropReason>,
+    /// Copies that were said to leave, why, and since when that is so: control may be silent for long, and is asked
+    /// again and again.
+    said_leaving: BTreeMap<ReplicaRef, (DropReason, Option<Time>)>,
     /// Another node is proposed as the owner: leases are given up, and none is asked for until then or until
     /// control has refused.
     hand_over_until: Option<Time>,
@@ -205,7 +206,6 @@ impl Owner {
             .filter(|c| c.counts && c.replica != self.own)
             .filter_map(|c| Some((c.replica, self.drop_reason(now, c)?)))
             .collect();
-        self.proposals.said_leaving.retain(|said, _| leave.iter().any(|(copy, _)| copy == said));
         if leave.is_empty() {
             return;
         }
@@ -227,10 +227,16 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         for (replica, why) in leave {
-            if self.proposals.said_leaving.insert(replica, why) == Some(why) {
+            let copy = self.copies.get(&replica);
+            let since = copy.and_then(|c| match why {
+                DropReason::Unreachable => c.away_since,
+                DropReason::Stuck | DropReason::Full => c.waiting_since,
+                DropReason::TooFarBehind | DropReason::Regressed => None,
+            });
+            if self.proposals.said_leaving.insert(replica, (why, since)) == Some((why, since)) {
                 continue;
             }
-            let matched = self.copies.get(&replica).map(|c| c.matched).unwrap_or_default();
+            let matched = copy.map(|c| c.matched).unwrap_or_default();
             let behind_bytes = self.log.bytes_after(matched) as u64;
             self.event(ReplicationEvent::Dropping { replica, behind_bytes, why }, out);
         }
