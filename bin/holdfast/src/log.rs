@@ -7,8 +7,9 @@ use tracing_subscriber::EnvFilter;
 
 /// What says how much is logged.
 const VARIABLE: &str = "HOLDFAST_LOG";
-/// How much, when nothing says so. What the consensus library does is no news to an operator; that it fails is.
-const DEFAULT: &str = "info,openraft=warn";
+/// How much, when nothing says so. What the consensus library does is no news to an operator, nor is each attempt of it
+/// to reach a peer that the failure detector says is dead; that it fails is.
+const DEFAULT: &str = "info,openraft=error,openraft::replication=off";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
