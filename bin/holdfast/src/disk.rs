@@ -79,10 +79,7 @@ impl Disk {
             Disk::Rm { disk } => {
                 let asked = disk.clone();
                 let done = context.ask(|c| async move { c.remove_disk(&asked).await })?;
-                match context.json() {
-                    true => output::json(&done),
-                    false => output::line(&format!("Disk {disk} is removed.")),
-                }
+                output::done(context.json(), &done, &format!("Disk {disk} is removed."))
             }
             Disk::Ls => {
                 let disks = context.ask(|c| async move { c.disks().await })?;

@@ -81,18 +81,16 @@ impl Node {
                 let name = name_or_asked(context, name)?;
                 let asked = name.clone();
                 let done = context.ask(|c| async move { c.stop_node(&asked).await })?;
-                match context.json() {
-                    true => output::json(&done),
-                    false => output::line(&format!("Node {name} hands over what it owns, then stops.")),
-                }
+                output::done(
+                    context.json(),
+                    &done,
+                    &format!("Node {name} hands over what it owns, then stops."),
+                )
             }
             Node::Rm { name } => {
                 let asked = name.clone();
                 let done = context.ask(|c| async move { c.remove_node(&asked).await })?;
-                match context.json() {
-                    true => output::json(&done),
-                    false => output::line(&format!("Node {name} is removed.")),
-                }
+                output::done(context.json(), &done, &format!("Node {name} is removed."))
             }
             Node::Ls => {
                 let nodes = context.ask(|c| async move { c.nodes().await })?;

@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
+use holdfast_api::model::Done;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -16,6 +17,11 @@ pub fn raw(bytes: &[u8]) -> Result<(), Failure> {
 /// Prints a line.
 pub fn line(text: &str) -> Result<(), Failure> {
     raw(format!("{text}\n").as_bytes())
+}
+
+/// Prints that an order was carried out: the answer for programs, `text` for people.
+pub fn done(as_json: bool, done: &Done, text: &str) -> Result<(), Failure> {
+    if as_json { json(done) } else { line(text) }
 }
 
 /// Prints a value as JSON.

@@ -130,10 +130,7 @@ fn remove(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
         return Err(Failure::NotConfirmed);
     }
     let done = context.ask(|c| async move { c.delete_volume(name).await })?;
-    match context.json() {
-        true => output::json(&done),
-        false => output::line(&format!("Volume {name} is deleted.")),
-    }
+    output::done(context.json(), &done, &format!("Volume {name} is deleted."))
 }
 
 fn confirm(name: &str) -> Result<bool, Failure> {

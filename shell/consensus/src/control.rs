@@ -61,7 +61,7 @@ impl Default for Timings {
 }
 
 /// The most voters. More make a majority slower and no safer; further nodes only follow.
-pub(crate) const MAX_VOTERS: usize = 7;
+pub const MAX_VOTERS: usize = 7;
 /// How long to wait before asking again who leads.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -120,8 +120,6 @@ pub struct ControlMetrics {
     pub voters: Vec<NodeId>,
     /// Who only follows.
     pub learners: Vec<NodeId>,
-    /// How many of these may become voters.
-    pub voters_wanted: usize,
     /// Why it stopped by itself, when it did: its database failed.
     pub failed: Option<String>,
 }
@@ -206,16 +204,14 @@ impl Control {
         let metrics = self.raft.metrics();
         let m = metrics.borrow();
         let membership = m.membership_config.membership();
-        let voters: Vec<NodeId> = membership.voter_ids().map(node_id).collect();
         ControlMetrics {
-            voters_wanted: MAX_VOTERS.saturating_sub(voters.len()),
             term: m.current_term,
             last_log: m.last_log_index,
             applied: m.last_applied.map(|id| id.index),
             snapshot: m.snapshot.map(|id| id.index),
             leader: m.current_leader.map(node_id),
             is_leader: m.state == ServerState::Leader,
-            voters,
+            voters: membership.voter_ids().map(node_id).collect(),
             learners: membership.learner_ids().map(node_id).collect(),
             failed: m.running_state.as_ref().err().map(ToString::to_string),
         }

@@ -285,13 +285,20 @@ mod tests {
         assert!(shown.contains("Failed password for root from 203.0.113.9") && shown.ends_with("x\n"));
     }
 
+    /// The root of a host's tree that has a name and no logs yet.
+    fn host(dir: &Path) -> PathBuf {
+        let root = dir.join("tree");
+        for folder in ["etc", "var/log"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        root
+    }
+
     #[test]
     fn a_bundle_of_a_tree_is_read_back_by_the_analysis() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("tree");
-        fs::create_dir_all(root.join("var/log")).unwrap();
-        fs::create_dir_all(root.join("etc")).unwrap();
-        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        let root = host(dir.path());
         fs::write(root.join("etc/shadow"), "root:x\n").unwrap();
         fs::write(
             root.join("var/log/syslog"),
@@ -332,9 +339,7 @@ mod tests {
     #[test]
     fn the_events_of_a_killed_node_are_in_the_bundle_and_nothing_else_of_its_data_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("tree");
-        fs::create_dir_all(root.join("etc")).unwrap();
-        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        let root = host(dir.path());
         let (usual, other) = (root.join("var/lib/holdfast"), dir.path().join("one"));
         for (data, given) in [(&usual, None), (&other, Some(other.as_path()))] {
             fs::remove_dir_all(&usual).ok();
@@ -368,10 +373,7 @@ mod tests {
     #[test]
     fn bundles_of_several_nodes_on_one_machine_are_one_host_and_a_name_for_each_node() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("tree");
-        fs::create_dir_all(root.join("etc")).unwrap();
-        fs::create_dir_all(root.join("var/log")).unwrap();
-        fs::write(root.join("etc/hostname"), "n7\n").unwrap();
+        let root = host(dir.path());
         fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
         let mut bundles = Vec::new();
         for node in [1, 2] {

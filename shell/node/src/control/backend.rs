@@ -222,13 +222,14 @@ impl NodeBackend {
     fn find_disk(&self, text: &str) -> Result<Disk, ApiError> {
         let map = self.0.map();
         let start = text.to_ascii_lowercase();
-        let mut found: Vec<&Disk> =
-            map.disks.values().filter(|d| d.id.to_string().starts_with(&start)).collect();
+        let all =
+            |is_meant: &dyn Fn(&Disk) -> bool| map.disks.values().filter(|d| is_meant(d)).collect::<Vec<_>>();
+        let mut found = all(&|d| d.id.to_string().starts_with(&start));
         if found.is_empty() {
-            found = map.disks.values().filter(|d| d.path == text).collect();
+            found = all(&|d| d.path == text && d.node == self.0.node);
         }
-        if found.iter().any(|d| d.node == self.0.node) && found.iter().all(|d| d.path == text) {
-            found.retain(|d| d.node == self.0.node);
+        if found.is_empty() {
+            found = all(&|d| d.path == text);
         }
         match found[..] {
             [] => Err(ApiError::not_found("disk", text).hint("`holdfast disk ls` lists them")),
@@ -242,22 +243,12 @@ impl NodeBackend {
     }
 
     async fn take_node_out(&self, text: &str) -> Result<(), ApiError> {
-        self.is_member()?;
         let shared = &self.0;
         let node = self.find_node(text)?;
         let name = shared.map().nodes.get(&node).map(|n| n.name.clone()).unwrap_or_default();
-        shared.control.propose(Command::RemoveNode { node }).await.map_err(|error| match error {
-            ProposeError::Rejected(CommandError::NodeAnswers { .. }) => {
-                api_error(error).hint(format!("stop it first: `holdfast node stop {name}`"))
-            }
-            ProposeError::Rejected(CommandError::NodeInUse { .. }) => api_error(error).hint(
-                "they get another place once it has been away for a while; `holdfast status` says what that waits for",
-            ),
-            error => api_error(error),
-        })?;
-        shared
-            .events
-            .operator("node-removed", format!("node {node} ({name}) was removed, and its disks with it"));
+        self.propose(Command::RemoveNode { node }).await?;
+        let what = format!("node {node} ({name}) was removed, and its disks with it");
+        shared.events.operator("node-removed", what);
         if shared.control.has_left(node, VOTE_GONE_WITHIN).await {
             return Ok(());
         }
@@ -267,15 +258,8 @@ impl NodeBackend {
     }
 
     async fn take_disk_out(&self, text: &str) -> Result<(), ApiError> {
-        self.is_member()?;
         let Disk { id: disk, node, path, .. } = self.find_disk(text)?;
-        self.0.control.propose(Command::RemoveDisk { disk }).await.map_err(|error| match error {
-            ProposeError::Rejected(CommandError::DiskServes { .. }) => api_error(error)
-                .hint("only a disk that is failed or missing, or whose node does not answer, is removed"),
-            ProposeError::Rejected(CommandError::DiskInUse { .. }) => api_error(error)
-                .hint("they are placed anew by themselves; `holdfast status` says what that waits for"),
-            error => api_error(error),
-        })?;
+        self.propose(Command::RemoveDisk { disk }).await?;
         self.0.events.operator("disk-removed", format!("disk {disk} at {path} of node {node} was removed"));
         Ok(())
     }
@@ -364,16 +348,33 @@ fn api_error(error: ProposeError) -> ApiError {
             _ => ErrorKind::Refused,
         },
     };
-    let hint = match kind {
-        ErrorKind::Unavailable => Some("`holdfast status` says which nodes are missing"),
-        ErrorKind::Unknown => Some("look whether it was made before you repeat it"),
-        _ => None,
-    };
-    let error = ApiError::new(kind, error.to_string());
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
+    let answer = ApiError::new(kind, error.to_string());
+    match hint(&error) {
+        Some(hint) => answer.hint(hint),
+        None => answer,
     }
+}
+
+/// What to do about it.
+fn hint(error: &ProposeError) -> Option<String> {
+    let text = match error {
+        ProposeError::Unavailable => "`holdfast status` says which nodes are missing",
+        ProposeError::Unknown => "look whether it was made before you repeat it",
+        ProposeError::Rejected(CommandError::NodeAnswers { node }) => {
+            return Some(format!("stop it first: `holdfast node stop {node}`"));
+        }
+        ProposeError::Rejected(CommandError::NodeInUse { .. }) => {
+            "they get another place once it has been away for a while; `holdfast status` says what that waits for"
+        }
+        ProposeError::Rejected(CommandError::DiskServes { .. }) => {
+            "only a disk that is failed or missing, or whose node does not answer, is removed"
+        }
+        ProposeError::Rejected(CommandError::DiskInUse { .. }) => {
+            "they are placed anew by themselves; `holdfast status` says what that waits for"
+        }
+        ProposeError::Rejected(_) | ProposeError::TooLong { .. } => return None,
+    };
+    Some(text.to_owned())
 }
 
 impl Backend for NodeBackend {

@@ -4,7 +4,7 @@
 use super::{Shared, backend};
 use anyhow::Context;
 use holdfast_cluster::ClusterMap;
-use holdfast_consensus::ControlMetrics;
+use holdfast_consensus::{ControlMetrics, MAX_VOTERS};
 use holdfast_types::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Changes {
 fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
     let joined = |node: &NodeId| !group.voters.contains(node) && !group.learners.contains(node);
     // All that follow: the first of them may be away. Who comes when no vote is left goes on following.
-    let may_vote = |node: &&NodeId| group.voters_wanted > 0 && group.learners.contains(*node);
+    let may_vote = |node: &&NodeId| group.voters.len() < MAX_VOTERS && group.learners.contains(*node);
     let outside = map.nodes.keys().filter(|n| joined(n));
     let to_vote = map.nodes.keys().filter(may_vote);
     let members = group.voters.iter().chain(&group.learners);
@@ -133,7 +133,6 @@ mod tests {
             is_leader: true,
             voters: ids(voters),
             learners: ids(learners),
-            voters_wanted: 7 - voters.len(),
             failed: None,
         }
     }

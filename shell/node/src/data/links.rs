@@ -64,7 +64,33 @@ impl Links {
 
     /// Takes what peers send that dial `listener`, for as long as the thread lives.
     pub fn serve(&self, listener: Listener) {
-        serve(listener, self.inbox.clone(), self.removed.clone());
+        let (inbox, removed) = (self.inbox.clone(), self.removed.clone());
+        tokio::task::spawn_local(async move {
+            loop {
+                let accepted = listener.accept().await;
+                if !PURPOSES.contains(&accepted.purpose) {
+                    continue;
+                }
+                let (inbox, removed) = (inbox.clone(), removed.clone());
+                tokio::task::spawn_local(async move {
+                    let mut reader = FrameReader::new(accepted.stream);
+                    loop {
+                        match reader.read().await {
+                            Ok(Some(_)) if removed.borrow().contains(&accepted.node) => break,
+                            Ok(Some(frame)) => {
+                                let (header, payload) = (frame.header, frame.payload);
+                                inbox.put(Input::Frame { from: accepted.node, header, payload });
+                            }
+                            Ok(None) => break,
+                            Err(error) => {
+                                tracing::debug!(node = accepted.node.0, %error, "a peer's connection ended");
+                                break;
+                            }
+                        }
+                    }
+                });
+            }
+        });
     }
 
     /// Dials new peers and those that moved, and lets go of those that left.
@@ -199,34 +225,4 @@ async fn write(stream: NodeStream, queue: &LaneQueue) {
         () = queue.overflow.notified() => {}
         _ = read.read(&mut byte) => {}
     }
-}
-
-/// Takes what peers send, for as long as the thread lives.
-fn serve(listener: Listener, inbox: Rc<Inbox>, removed: Rc<RefCell<BTreeSet<NodeId>>>) {
-    tokio::task::spawn_local(async move {
-        loop {
-            let accepted = listener.accept().await;
-            if !PURPOSES.contains(&accepted.purpose) {
-                continue;
-            }
-            let (inbox, removed) = (inbox.clone(), removed.clone());
-            tokio::task::spawn_local(async move {
-                let mut reader = FrameReader::new(accepted.stream);
-                loop {
-                    match reader.read().await {
-                        Ok(Some(_)) if removed.borrow().contains(&accepted.node) => break,
-                        Ok(Some(frame)) => {
-                            let (header, payload) = (frame.header, frame.payload);
-                            inbox.put(Input::Frame { from: accepted.node, header, payload });
-                        }
-                        Ok(None) => break,
-                        Err(error) => {
-                            tracing::debug!(node = accepted.node.0, %error, "a peer's connection ended");
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-    });
 }
