@@ -8,7 +8,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Long enough that what follows a write (write-back, the trim of the journal, the end of leases) is over.
 const SETTLE: Duration = Duration::from_secs(5);
-const WATCHED: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_secs(30);
 /// Processor time per second of an idle daemon, in an optimised build: heartbeats to two others and consensus.
 const MOST: Duration = Duration::from_millis(10);
 
