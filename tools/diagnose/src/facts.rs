@@ -133,7 +133,8 @@ pub fn from_episodes(rules: &RuleSet, files: &[FileReport], settled: &Settled) -
                 _ => merged.push((series, fact)),
             }
         }
-        out.extend(merged.into_iter().map(|(_, f)| f));
+        let enough = rules.rules[rule].at_least_lines;
+        out.extend(merged.into_iter().map(|(_, f)| f).filter(|f| f.count >= enough));
     }
     out
 }

@@ -72,6 +72,9 @@ pub struct Rule {
     /// Lines further apart than this are separate episodes.
     #[serde(default = "default_gap")]
     pub gap_seconds: i64,
+    /// Fewer lines than this in one episode prove nothing.
+    #[serde(default = "one")]
+    pub at_least_lines: u64,
     /// The capture that several hosts share for one event: fits their clocks.
     #[serde(default)]
     pub pair: Option<String>,
@@ -113,6 +116,10 @@ impl Rule {
 
 fn default_gap() -> i64 {
     60
+}
+
+fn one() -> u64 {
+    1
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,8 @@
 //! Crontabs in the grammar of Debian's cron, with the line and the byte that break them.
 //!
 //! Promise: tells exactly what cron would refuse. Debian's cron drops the whole file on one bad entry, so each error matters
-//! for all entries of its file. It does not run or expand anything. Source: cron 3.0pl1 (Debian), entry.c and crontab(5).
+//! for all entries of its file. What only cronie understands (`0~59`, `-*/5`) is accepted: nothing in a crontab tells whose it is.
+//! It does not run or expand anything. Source: cron 3.0pl1 (Debian), entry.c and crontab(5); cronie, src/entry.c.
 
 /// Why an entry is refused, in the words that cron itself logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,11 @@ fn parse_line(line: &[u8], system: bool) -> Result<Option<Entry>, (CronErrorKind
     }
     let mut cursor = Cursor { line, at: start };
     let schedule_from = start;
-    if line[start] == b'@' {
+    // cronie: such an entry runs without a line in the log.
+    if line[start] == b'-' {
+        cursor.at += 1;
+    }
+    if line[cursor.at..].first() == Some(&b'@') {
         let (word, at) = cursor.word();
         let known: [&[u8]; 9] = [
             b"@reboot",
@@ -233,13 +238,19 @@ fn check_field(field: &[u8], low: u32, high: u32, names: &[&str]) -> Result<(), 
             return Err(at + range.len());
         }
         if range != b"*" {
-            let (from, to) = match memchr::memchr(b'-', range) {
+            // cronie: a minute by chance within the range, whose ends may be left out.
+            let by_chance = memchr::memchr(b'~', range);
+            let (from, to) = match by_chance.or(memchr::memchr(b'-', range)) {
                 Some(dash) => (&range[..dash], Some(&range[dash + 1..])),
                 None => (range, None),
             };
-            let from = number(from, names).filter(|n| (low..=high).contains(n)).ok_or(at)?;
+            let number = |text: &[u8], end: u32| match text {
+                b"" if by_chance.is_some() => Some(end),
+                text => number(text, names),
+            };
+            let from = number(from, low).filter(|n| (low..=high).contains(n)).ok_or(at)?;
             if let Some(to) = to {
-                let to = number(to, names).filter(|n| (low..=high).contains(n)).ok_or(at)?;
+                let to = number(to, high).filter(|n| (low..=high).contains(n)).ok_or(at)?;
                 if to < from {
                     return Err(at);
                 }
@@ -303,6 +314,17 @@ mod tests {
         ] {
             let tab = parse(line.as_bytes(), true);
             assert_eq!(tab.errors.first().map(|e| e.kind.words()), Some(words), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_cronie_understands_is_not_called_broken() {
+        for line in ["0~59 * * * * root x\n", "~ ~6 5~ * * root x\n", "-*/5 * * * * root x\n", "-@daily root x\n"] {
+            let tab = parse(line.as_bytes(), true);
+            assert_eq!((tab.errors.len(), tab.entries.len()), (0, 1), "{line:?}: {:?}", tab.errors);
+        }
+        for line in ["0~60 * * * * root x\n", "9~5 * * * * root x\n", "--1 * * * * root x\n", "- root x\n"] {
+            assert_eq!(parse(line.as_bytes(), true).errors.len(), 1, "{line:?}");
         }
     }
 
