@@ -7,6 +7,9 @@
 //!      └─────else: Learn──> Learning ──> Listing ──> Copying ┴─> Listing/Comparing ──equal──> Finishing ──> Proposed
 //! ```
 //!
+//! A learner that was interrupted (it restarted, it was not reached, another node owns now) keeps what it installed:
+//! its extents are compared first, and only what differs is copied.
+//!
 //! Images give way to clients: while requests come, one image at a time, with a pause of some write latencies.
 
 use super::{Owner, OwnerOutput, StoreUse};
@@ -58,6 +61,8 @@ pub(crate) struct Resync {
     since: Lsn,
     /// It was told to learn, and has to be told that it is complete.
     learned: bool,
+    /// An earlier attempt may have copied some of it: what is equal by now is not copied again.
+    resumed: bool,
     began: Time,
     changed: Vec<ExtentIndex>,
     to_copy: VecDeque<ExtentIndex>,
@@ -66,6 +71,7 @@ pub(crate) struct Resync {
     to_compare: VecDeque<ExtentIndex>,
     comparing: BTreeMap<ExtentIndex, Comparison>,
     rounds: u32,
+    total: u32,
     done: u32,
     images: u64,
     bytes: u64,
@@ -87,6 +93,7 @@ impl Resync {
             base,
             since,
             learned: stage == Stage::Learning,
+            resumed: false,
             began: now,
             changed: Vec::new(),
             to_copy: VecDeque::new(),
@@ -95,6 +102,7 @@ impl Resync {
             to_compare: VecDeque::new(),
             comparing: BTreeMap::new(),
             rounds: 0,
+            total: 0,
             done: 0,
             images: 0,
             bytes: 0,
@@ -103,12 +111,15 @@ impl Resync {
         }
     }
     pub(crate) fn status(&self) -> super::status::ResyncStatus {
-        let extents_total = self.changed.len() as u32;
         super::status::ResyncStatus {
-            extents_done: self.done.min(extents_total),
-            extents_total,
+            extents_done: self.done.min(self.total),
+            extents_total: self.total,
             bytes: self.bytes,
         }
+    }
+    /// Whether the learner may hold images already, so that the next attempt is to go on from them.
+    fn leaves_images(&self) -> bool {
+        self.resumed || self.learned && self.stage != Stage::Learning
     }
     fn step(&mut self, now: Time, stage: Stage) {
         self.stage = stage;
@@ -156,16 +167,17 @@ impl Owner {
             );
             return self.place(now, copy, &state.index, out);
         }
-        self.learn(now, copy, out);
+        self.learn(now, copy, state.incomplete_since.is_some(), out);
     }
 
     /// The learner's log is to begin anew after what is committed now.
-    fn learn(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+    fn learn(&mut self, now: Time, copy: ReplicaRef, resumed: bool, out: &mut Vec<OwnerOutput>) {
         let Some(base) = self.log.index().position(self.commit) else { return };
         if let Some(c) = self.copies.get_mut(&copy) {
             (c.next, c.matched, c.too_far) = (None, Lsn(0), false);
         }
-        self.resyncs.insert(copy, Resync::new(now, Stage::Learning, base, Lsn(0)));
+        let resync = Resync { resumed, ..Resync::new(now, Stage::Learning, base, Lsn(0)) };
+        self.resyncs.insert(copy, resync);
         self.send(copy, Body::Learn { base }, out);
     }
 
@@ -217,17 +229,21 @@ impl Owner {
         if resync.stage != Stage::Listing {
             return;
         }
+        let (total, since) = (extents.len() as u32, resync.since);
+        resync.total = total;
         resync.changed = extents.clone();
         resync.not_before = now;
-        if resync.learned {
+        if resync.learned && !resync.resumed {
             resync.to_copy = extents.into();
             resync.step(now, Stage::Copying);
-            let (extents, since) = (resync.changed.len() as u32, resync.since);
-            self.event(ReplicationEvent::ResyncStarted { replica: copy, extents, since }, out);
         } else {
             resync.to_compare = extents.into();
-            resync.done = resync.changed.len() as u32;
             resync.step(now, Stage::Comparing);
+        }
+        if resync.learned {
+            self.event(ReplicationEvent::ResyncStarted { replica: copy, extents: total, since }, out);
+        } else {
+            resync.done = total;
         }
         self.drive(now, copy, out);
     }
@@ -410,12 +426,17 @@ impl Owner {
             return;
         };
         let differing = differing(&own, &theirs);
-        if !differing.is_empty() {
+        if differing.is_empty() {
+            resync.done += u32::from(resync.resumed);
+        } else {
             resync.to_copy.push_back(extent);
             let blocks = differing.len() as u32;
             let own_bad: Vec<BlockIndex> = damaged(&own.1, &differing);
             let their_bad: Vec<BlockIndex> = damaged(&theirs.1, &differing);
-            self.event(ReplicationEvent::ResyncDiffers { replica: copy, blocks }, out);
+            // What was not copied yet is expected to differ.
+            if !resync.resumed {
+                self.event(ReplicationEvent::ResyncDiffers { replica: copy, blocks }, out);
+            }
             for (bad, blocks) in [(self.own, own_bad), (copy, their_bad)] {
                 if !blocks.is_empty() {
                     self.repair(now, bad, blocks, None, out);
@@ -430,12 +451,16 @@ impl Owner {
         let repeats = self.repeats.state_at(self.commit);
         let Some(resync) = self.resyncs.get_mut(&copy) else { return };
         if !resync.to_copy.is_empty() {
+            resync.changed = resync.to_copy.iter().copied().collect();
+            if core::mem::take(&mut resync.resumed) {
+                resync.step(now, Stage::Copying);
+                return self.drive(now, copy, out);
+            }
             resync.rounds += 1;
             if resync.rounds >= COMPARE_ROUNDS || !resync.learned {
                 // Something else than late images is wrong with it: from the start.
-                return self.learn(now, copy, out);
+                return self.learn(now, copy, false, out);
             }
-            resync.changed = resync.to_copy.iter().copied().collect();
             resync.not_before = now + self.config.resend;
             return resync.step(now, Stage::Copying);
         }
@@ -495,14 +520,15 @@ impl Owner {
 
     /// The records that it needs next are in no log any more.
     pub(super) fn learner_fell_behind(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
-        self.learn(now, copy, out);
+        let resumed = self.resyncs.get(&copy).is_some_and(Resync::leaves_images);
+        self.learn(now, copy, resumed, out);
     }
 
     /// Not even the next record alone fits. The segment may have held more at that record than it does now, and the
     /// discard that says so stands behind it: only images of what is there now can go in.
     pub(super) fn learner_lacks_room(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         if self.resyncs.get(&copy).is_some_and(|r| r.stage == Stage::Tail) {
-            self.learn(now, copy, out);
+            self.learn(now, copy, false, out);
         }
     }
 
@@ -518,9 +544,10 @@ impl Owner {
                     resync.step_until = now + STEP_WITHIN;
                     self.propose_add(now, copy, out);
                 }
-                // An answer was lost: from the start, which costs only what is not there yet.
+                // An answer was lost: again, with what is there already.
                 Stage::Learning | Stage::Copying | Stage::Comparing | Stage::Finishing if late => {
-                    self.learn(now, copy, out);
+                    let resumed = resync.leaves_images();
+                    self.learn(now, copy, resumed, out);
                 }
                 _ => {}
             }

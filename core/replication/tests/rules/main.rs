@@ -10,5 +10,6 @@ mod activation;
 mod copies;
 mod full_disk;
 mod reads;
+mod resync;
 mod script;
 mod writes;

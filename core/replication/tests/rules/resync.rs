@@ -1,0 +1,98 @@
+//! What a resync copies: everything of a copy that begins, and of one that was interrupted only what it lacks.
+
+use crate::script::*;
+use holdfast_replication::{Body, ReplicationEvent, SealState};
+use holdfast_types::*;
+
+const EXTENTS: [ExtentIndex; 3] = [ExtentIndex(0), ExtentIndex(1), ExtentIndex(2)];
+
+fn digest(extent: ExtentIndex, sum: u32) -> Vec<BlockDigest> {
+    let block = BlockIndex(extent.0 * EXTENT_BLOCKS);
+    vec![BlockDigest { block, lsn: Lsn(1), content: BlockContent::Good(sum) }]
+}
+
+/// A learner on node 3 that was asked where it stands, was told to learn, and whose missing extents were listed.
+fn listed(incomplete_since: Option<Lsn>) -> Script {
+    let mut setting = Setting::new(&[1, 2], &[1, 2]);
+    setting.members.push(3);
+    setting.fake(3).silent = true;
+    let mut script = setting.active();
+    script.request(write(1, 7));
+    script.orders.clear();
+    let (index, applied) = (log(&[(7, 1)]), Lsn(1));
+    let lease_left = Duration::ZERO;
+    script.say(3, Body::SealReply(SealState { index, applied, lease_left, incomplete_since, repeats: None }));
+    learns(&mut script, incomplete_since.unwrap_or(applied));
+    script
+}
+
+/// It does what it was last told, and the own store lists what it misses.
+fn learns(script: &mut Script, since: Lsn) {
+    let base = script.fakes[&3].told.iter().rev().find_map(|b| match b {
+        Body::Learn { base } => Some(*base),
+        _ => None,
+    });
+    let base = base.expect("it was told to learn");
+    script.say(3, Body::LearnReply { base, since });
+    script.pass(milliseconds(500));
+    assert_eq!(script.orders.first().map(|(_, o)| o), Some(&StoreOrder::Changed { since }));
+    script.store(StoreOutcome::Changed { extents: EXTENTS.to_vec() });
+}
+
+/// The images that the own store was asked for, and not yet answered.
+fn read(script: &Script) -> Vec<ExtentIndex> {
+    let image = |(_, o): &(u64, StoreOrder)| match o {
+        StoreOrder::ReadImage { extent, .. } => Some(*extent),
+        _ => None,
+    };
+    script.orders.iter().filter_map(image).collect()
+}
+
+/// The comparisons that both sides were asked for, answered: all extents are equal but those.
+fn compare(script: &mut Script, lacking: &[ExtentIndex]) -> Vec<ExtentIndex> {
+    let mut compared = Vec::new();
+    let at = script.owner.status().commit;
+    while let Some((_, StoreOrder::Digest { extent })) = script.orders.first() {
+        let extent = *extent;
+        let asked = script.fakes[&3].told.iter().rev().find_map(|b| match b {
+            Body::Digest { number, extent: e } if *e == extent => Some(*number),
+            _ => None,
+        });
+        let number = asked.expect("the learner is asked too");
+        let theirs = if lacking.contains(&extent) { Vec::new() } else { digest(extent, 5) };
+        script.say(3, Body::DigestReply { number, at, blocks: theirs });
+        script.store(StoreOutcome::Digest { at, blocks: digest(extent, 5) });
+        compared.push(extent);
+    }
+    compared
+}
+
+#[test]
+fn a_copy_that_begins_is_copied_before_it_is_compared() {
+    let script = listed(None);
+    assert_eq!(read(&script), EXTENTS);
+}
+
+#[test]
+fn a_copy_that_was_interrupted_is_compared_first_and_only_what_it_lacks_is_copied() {
+    let mut script = listed(Some(Lsn(0)));
+    assert_eq!(read(&script), []);
+    assert_eq!(compare(&mut script, &EXTENTS[2..]), EXTENTS);
+    assert_eq!(read(&script), EXTENTS[2..]);
+    let differs = |e: &ReplicationEvent| matches!(e, ReplicationEvent::ResyncDiffers { .. });
+    assert!(!script.events.iter().any(differs), "that something is missing yet is no finding");
+    let resync = script.owner.status().copies.into_iter().find_map(|c| c.resync).expect("it goes on");
+    assert_eq!((resync.extents_done, resync.extents_total), (2, 3));
+}
+
+#[test]
+fn a_copy_whose_answers_are_late_goes_on_from_what_it_has() {
+    let mut script = listed(None);
+    script.orders.clear();
+    script.pass(milliseconds(3000));
+    learns(&mut script, Lsn(1));
+    assert_eq!(read(&script), [], "it may have installed what it did not acknowledge");
+    assert_eq!(compare(&mut script, &[]), EXTENTS);
+    let told = &script.fakes[&3].told;
+    assert!(matches!(told.last(), Some(Body::Finish { .. })), "{told:?}");
+}
