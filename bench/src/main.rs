@@ -190,11 +190,9 @@ impl Run {
         if interrupt::asked() {
             return Err(BenchError::Interrupted);
         }
-        settle(row);
         let (page, used) = (metrics::read(cluster), cluster.cpu());
         let measured = load().map_err(|error| cluster.check_alive().err().unwrap_or(error))?;
         let spent = cluster.cpu().saturating_sub(used);
-        settle(row);
         let stages = metrics::Stages::between(&page, &metrics::read(cluster)).filter(|_| row.write);
         for (most, now) in section.resident.iter_mut().zip(cluster.usage()) {
             *most = now.resident.max(*most);
@@ -203,13 +201,5 @@ impl Run {
         let raw = Measured::default();
         section.lines.push(Line { row, measured, raw, raw_spread: 1.0, raw_flushed: None, cpu_us, stages });
         Ok(())
-    }
-}
-
-/// Lets the daemons' pages catch up with what was written: they say how old a page may be, and nothing on it says
-/// when it was made.
-fn settle(row: Row) {
-    if row.write {
-        std::thread::sleep(metrics::PAGE_AGE);
     }
 }

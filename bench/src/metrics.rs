@@ -7,8 +7,6 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 const PORT: u16 = 7403;
-/// A page is at most so much older than the scrape: twice what the daemons promise.
-pub const PAGE_AGE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest page that is read.
 const PAGE_BYTES: u64 = 4 << 20;

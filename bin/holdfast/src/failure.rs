@@ -122,8 +122,10 @@ impl Failure {
     }
 }
 
-/// Reports what is wrong with the command line, or prints the help that was asked for.
+/// Reports what is wrong with the command line, or prints the help that was asked for. A program that asked for JSON
+/// is told in JSON of this too, thus by the words themselves: they could not be parsed.
 pub fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|word| word == "--json");
     let text = error.render().to_string();
     match error.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
@@ -131,7 +133,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ClapKind::DisplayHelpOnMissingArgumentOrSubcommand if !json => {
             let _ = io::stderr().write_all(text.as_bytes());
             return ExitCode::from(2);
         }
@@ -140,10 +142,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     // clap explains in paragraphs; its first says what is wrong.
     let first = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<String> = first.trim_start_matches("error: ").split_whitespace().map(shorten).collect();
-    say(&format!(
-        "holdfast: {}; add --help to see what is allowed",
-        crate::output::printable(&words.join(" "))
-    ));
+    let what = format!("{}; add --help to see what is allowed", words.join(" "));
+    say(&match json {
+        true => serde_json::to_string(&ApiError::new(ErrorKind::Invalid, what)).unwrap_or_default(),
+        false => format!("holdfast: {}", crate::output::printable(&what)),
+    });
     ExitCode::from(2)
 }
 

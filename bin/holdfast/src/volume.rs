@@ -25,7 +25,7 @@ pub enum Volume {
         #[arg(long, value_parser = value::volume_size)]
         size: u64,
         /// How many copies to keep, each on another node [default: 3, or as many as there are nodes]
-        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=5))]
         copies: Option<u8>,
         /// The pool [default: default]
         #[arg(long, value_parser = value::name)]
@@ -75,7 +75,7 @@ Exit code 1 when copies differ or a checksum is wrong.")]
         /// Its name
         #[arg(value_parser = value::name)]
         name: String,
-        /// Do not ask; without a terminal nobody is asked
+        /// Do not ask; needed where no terminal is
         #[arg(long, short)]
         yes: bool,
     },
@@ -126,7 +126,8 @@ fn changed(context: &Context, volume: &model::Volume, what: &str) -> Result<(), 
 }
 
 fn remove(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
-    if !yes && io::stdin().is_terminal() && !confirm(name)? {
+    // A script that does not say so did not mean it: nobody is there to be asked.
+    if !yes && !(io::stdin().is_terminal() && confirm(name)?) {
         return Err(Failure::NotConfirmed);
     }
     let done = context.ask(|c| async move { c.delete_volume(name).await })?;

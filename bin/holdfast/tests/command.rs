@@ -101,7 +101,7 @@ fn tables_are_as_recorded() {
         "disk rm 3fa2",
         "node rm beta",
         "pool ls",
-        "volume rm demo",
+        "volume rm demo --yes",
     ] {
         text.push_str(&format!("$ holdfast {line}\n{}\n", cluster.ok(line)));
     }
@@ -117,10 +117,15 @@ fn json_is_what_the_api_says() {
     assert_eq!(value("node ls --json")[1]["state"], "down");
     assert_eq!(value("volume show demo --json")["segments"][0]["copies"][1]["state"], "resyncing");
     assert_eq!(value("volume check demo --json")["findings"], serde_json::json!([]));
-    assert_eq!(value("volume rm demo --json"), serde_json::json!({}));
+    assert_eq!(value("volume rm demo --yes --json"), serde_json::json!({}));
     let output = run(&cluster.dir(), "volume show demo --json");
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!((output.status.code(), &error["kind"]), (Some(1), &"not-found".into()));
+    for line in ["volume create demo --size 5X --json", "--json nonsense", "volume --json"] {
+        let output = run(&cluster.dir(), line);
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((output.status.code(), &error["kind"]), (Some(2), &"invalid".into()), "{line}");
+    }
 }
 
 #[test]
@@ -143,7 +148,8 @@ fn bad_input_is_answered_with_one_line_and_a_code() {
         &format!("volume create {long} --size 1G"),
         "volume create many --size 1G --copies 9",
         "volume resize nosuch --size 1G",
-        "volume rm nosuch",
+        "volume rm nosuch --yes",
+        "volume rm demo",
         "volume check nosuch",
         "node show 77",
         "node rm 77",
@@ -175,9 +181,15 @@ fn bad_input_is_answered_with_one_line_and_a_code() {
 #[test]
 fn without_a_daemon_every_command_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    for line in
-        ["status", "volume ls", "volume rm x", "node stop", "events --follow", "token create", "chap clear"]
-    {
+    for line in [
+        "status",
+        "volume ls",
+        "volume rm x --yes",
+        "node stop",
+        "events --follow",
+        "token create",
+        "chap clear",
+    ] {
         let (code, err) = fails(folder.path(), line);
         assert_eq!(code, 1, "{line}");
         assert!(err.contains("no daemon answers at") && err.contains("holdfast node run"), "{line}: {err}");

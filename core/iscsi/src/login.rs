@@ -40,6 +40,7 @@ const FULL_FEATURE: u8 = 3;
 pub(crate) enum Refusal {
     InitiatorError = 0x0200,
     AuthenticationFailed = 0x0201,
+    AuthorizationFailure = 0x0202,
     NotFound = 0x0203,
     UnsupportedVersion = 0x0205,
     MissingParameter = 0x0207,
@@ -53,6 +54,7 @@ impl Refusal {
     fn close_reason(self) -> CloseReason {
         match self {
             Refusal::AuthenticationFailed => CloseReason::AuthenticationFailed,
+            Refusal::AuthorizationFailure => CloseReason::NoSecret,
             Refusal::NotFound => CloseReason::NoSuchTarget,
             Refusal::ServiceUnavailable => CloseReason::NotReady,
             Refusal::InitiatorError => CloseReason::Protocol("login request is not valid"),
@@ -112,6 +114,7 @@ pub(crate) enum Progress {
 /// A login under way.
 #[derive(Debug)]
 pub(crate) struct Login {
+    needs_chap: bool,
     entropy: [u8; 32],
     tsih: u16,
     requests: u32,
@@ -127,8 +130,9 @@ pub(crate) struct Login {
 
 impl Login {
     /// `tsih` names the session if it comes to be.
-    pub(crate) fn new(entropy: [u8; 32], tsih: u16) -> Self {
+    pub(crate) fn new(entropy: [u8; 32], tsih: u16, needs_chap: bool) -> Self {
         Self {
+            needs_chap,
             entropy,
             tsih,
             requests: 0,
@@ -192,6 +196,9 @@ impl Login {
         }
         if exports.not_joined {
             return Err(Refusal::ServiceUnavailable);
+        }
+        if self.needs_chap && exports.chap.is_none() {
+            return Err(Refusal::AuthorizationFailure);
         }
         if self.text.len() + pdu.header.data_bytes() > MAX_TEXT_BYTES {
             return Err(Refusal::InitiatorError);

@@ -36,6 +36,8 @@ pub const MAX_HELD_BYTES: usize = 24 << 20;
 pub struct SessionConfig {
     /// The portal's address as the initiator sees it, such as "127.0.0.1:3260", for SendTargets.
     pub portal: String,
+    /// Whether nobody may log in without CHAP: the portal can be reached from other hosts.
+    pub needs_chap: bool,
     /// Random bytes, fresh for every session: the source of CHAP challenges.
     pub entropy: [u8; 32],
 }
@@ -67,7 +69,7 @@ impl Session {
         // A session handle is never zero (RFC 7143 11.13.4); sessions of one gateway differ in it as far as its
         // two bytes go, and nothing is looked up by it.
         let tsih = (id.0 % u64::from(u16::MAX)) as u16 + 1;
-        let login = Box::new(Login::new(config.entropy, tsih));
+        let login = Box::new(Login::new(config.entropy, tsih, config.needs_chap));
         Session {
             config,
             framer: Framer::default(),

@@ -50,6 +50,8 @@ pub enum CloseReason {
     Protocol(&'static str),
     /// The peer did not prove who it is.
     AuthenticationFailed,
+    /// Peers must prove who they are, and there is no secret to prove it with.
+    NoSecret,
     /// The peer asked for a volume that does not exist.
     NoSuchTarget,
     /// The node does not know yet what there is to serve.
@@ -68,6 +70,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Logout => f.write_str("logged out"),
             CloseReason::Protocol(what) => write!(f, "protocol error: {what}"),
             CloseReason::AuthenticationFailed => f.write_str("authentication failed"),
+            CloseReason::NoSecret => f.write_str("CHAP is needed and no secret is set"),
             CloseReason::NoSuchTarget => f.write_str("no such target"),
             CloseReason::NotReady => f.write_str("this node does not know the volumes yet"),
             CloseReason::Timeout => f.write_str("login timed out"),

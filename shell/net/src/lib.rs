@@ -17,6 +17,7 @@ pub mod identity;
 pub mod listen;
 pub mod name;
 pub mod pin;
+pub mod refusals;
 pub mod stream;
 
 pub use ca::{Authority, NodeKey, PkiError};
@@ -26,4 +27,5 @@ pub use hello::Purpose;
 pub use identity::{Identity, IdentityError};
 pub use listen::{Accepted, ListenError, Listener};
 pub use pin::CaPin;
+pub use refusals::{Refusal, Refusals, Refused};
 pub use stream::NodeStream;

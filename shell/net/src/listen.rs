@@ -1,17 +1,17 @@
 //! Accepting peers. Handshakes run side by side and are bounded in number and time; when there are too many,
 //! the oldest is dropped, so that a thousand silent connections cannot keep out one that speaks. What is not
-//! a node of this cluster gets nothing but a TLS alert or a one-word answer, and leaves a count by reason.
+//! a node of this cluster gets nothing but a TLS alert or a one-word answer, and is counted (`refusals.rs`).
 
 use crate::ca::dns_names;
 use crate::connect::{PeerMismatch, mismatch, tls_error};
 use crate::hello::{Answer, BadHello, HELLO_BYTES, Hello, Purpose};
+use crate::refusals::{Refusal, Refusals};
 use crate::stream::configure;
 use crate::{Identity, NodeStream, name};
 use holdfast_types::{NodeId, ProcessIncarnation};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,64 +52,26 @@ pub struct Accepted {
     pub stream: NodeStream,
 }
 
-/// Why a connection was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
-pub enum Refusal {
-    /// Not TLS, or not as we speak it.
-    #[error("it does not speak this protocol")]
-    NotHoldfast,
-    /// No certificate.
-    #[error("it showed no certificate")]
-    NoCertificate,
-    /// A certificate of another cluster.
-    #[error("its certificate is of another cluster")]
-    OtherCluster,
-    /// A certificate that is not valid now.
-    #[error("its certificate has expired or is not valid yet")]
-    Expired,
-    /// A certificate that names another node than the hello.
-    #[error("its certificate names another node than it says it is")]
-    OtherNode,
-    /// Another version of the protocol.
-    #[error("it speaks another version of the protocol")]
-    OtherVersion,
-    /// Not through in time, or dropped for newer ones.
-    #[error("it did not finish its handshake in time")]
-    TooSlow,
-    /// It hung up.
-    #[error("it closed the connection")]
-    Closed,
-}
-
 /// A listening socket for peers, with its running handshakes. Dropping it closes the socket.
 pub struct Listener {
     address: SocketAddr,
     accepted: tokio::sync::Mutex<mpsc::Receiver<Accepted>>,
-    refusals: Arc<Refusals>,
     task: JoinHandle<()>,
 }
 
-#[derive(Default)]
-struct Refusals(Mutex<BTreeMap<Refusal, u64>>);
-
-impl Refusals {
-    fn count(&self, refusal: Refusal, from: SocketAddr) {
-        tracing::debug!(%from, %refusal, "connection refused");
-        let mut counts = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        *counts.entry(refusal).or_default() += 1;
-    }
-}
-
 impl Listener {
-    /// Listens on `address` as `identity`. Must be called inside a runtime.
-    pub async fn bind(address: SocketAddr, identity: &Identity) -> Result<Self, ListenError> {
+    /// Listens on `address` as `identity`, and counts what it does not let in. Must be called inside a runtime.
+    pub async fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        refusals: &Refusals,
+    ) -> Result<Self, ListenError> {
         let error = |source| ListenError { address, source };
         let socket = TcpListener::bind(address).await.map_err(error)?;
         let address = socket.local_addr().map_err(error)?;
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
-        let refusals = Arc::new(Refusals::default());
         let task = tokio::spawn(accept_loop(socket, identity.clone(), sender, refusals.clone()));
-        Ok(Self { address, accepted: tokio::sync::Mutex::new(receiver), refusals, task })
+        Ok(Self { address, accepted: tokio::sync::Mutex::new(receiver), task })
     }
 
     /// Where it listens, the port resolved.
@@ -124,11 +86,6 @@ impl Listener {
             // The task ends only by being aborted, in our own drop.
             None => std::future::pending().await,
         }
-    }
-
-    /// How many connections were refused, by reason, since the start.
-    pub fn refusals(&self) -> BTreeMap<Refusal, u64> {
-        self.refusals.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 }
 
@@ -151,7 +108,7 @@ async fn accept_loop(
     socket: TcpListener,
     identity: Identity,
     sender: mpsc::Sender<Accepted>,
-    refusals: Arc<Refusals>,
+    refusals: Refusals,
 ) {
     let mut running = Running(VecDeque::new());
     loop {

@@ -2,9 +2,10 @@
 
 use holdfast_net::ca::Validity;
 use holdfast_net::connect::{PeerMismatch, Rejection, Stage};
-use holdfast_net::listen::{MAX_HANDSHAKES, Refusal};
+use holdfast_net::listen::MAX_HANDSHAKES;
 use holdfast_net::{
-    Authority, ConnectError, FrameReader, FrameWriter, Identity, Listener, NodeKey, Purpose, connect,
+    Authority, ConnectError, FrameReader, FrameWriter, Identity, Listener, NodeKey, Purpose, Refusal,
+    Refusals, connect,
 };
 use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
 use std::net::SocketAddr;
@@ -42,30 +43,33 @@ fn yesterday() -> Validity {
     Validity { from: now - time::Duration::days(9), until: now - time::Duration::days(1) }
 }
 
-async fn listen(identity: &Identity) -> Listener {
-    Listener::bind("127.0.0.1:0".parse().unwrap(), identity).await.unwrap()
+/// A listener, and what it refuses.
+async fn listen(identity: &Identity) -> (Listener, Refusals) {
+    let refusals = Refusals::default();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), identity, &refusals).await.unwrap();
+    (listener, refusals)
 }
 
 async fn dial(from: &Member, to: u16, address: SocketAddr) -> Result<holdfast_net::NodeStream, ConnectError> {
     connect(&from.identity, NodeId(to), address, Purpose::Data, RUN).await
 }
 
-/// Waits until the listener has counted a refusal of that kind.
-async fn refused(listener: &Listener, refusal: Refusal) {
-    for _ in 0..500 {
-        if listener.refusals().contains_key(&refusal) {
-            return;
+/// Waits until a refusal of that kind was counted.
+async fn refused(refusals: &Refusals, refusal: Refusal) {
+    let counted = async {
+        while !refusals.seen().contains_key(&refusal) {
+            refusals.more().await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no {refusal:?} in {:?}", listener.refusals());
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(5), counted).await;
+    assert!(in_time.is_ok(), "no {refusal:?} in {:?}", refusals.seen());
 }
 
 #[tokio::test]
 async fn two_nodes_of_a_cluster_know_each_other_and_carry_frames() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, two) = (member(&authority, 1), member(&authority, 2));
-    let listener = listen(&two.identity).await;
+    let (listener, _) = listen(&two.identity).await;
     for purpose in Purpose::ALL {
         let dialled = connect(&one.identity, NodeId(2), listener.address(), purpose, RUN);
         let (dialled, accepted) = tokio::join!(dialled, listener.accept());
@@ -89,7 +93,7 @@ async fn a_node_of_another_cluster_is_refused_on_both_sides() {
     for other in [ClusterId(6), ClusterId(5)] {
         let two = member(&Authority::create(ClusterId(5)).unwrap(), 2);
         let stranger = member(&Authority::create(other).unwrap(), 1);
-        let listener = listen(&two.identity).await;
+        let (listener, refusals) = listen(&two.identity).await;
         let error = dial(&stranger, 2, listener.address()).await.err().unwrap();
         let reason = PeerMismatch::OtherCluster;
         assert!(matches!(&error, ConnectError::NotThePeer { reason: r, .. } if *r == reason), "{error:?}");
@@ -98,7 +102,7 @@ async fn a_node_of_another_cluster_is_refused_on_both_sides() {
         let error = dial(&trusting, 2, listener.address()).await.err().unwrap();
         let refused_here = matches!(error, ConnectError::PeerRefuses { reason: Rejection::OtherCluster, .. });
         assert!(refused_here, "{error:?}");
-        refused(&listener, Refusal::OtherCluster).await;
+        refused(&refusals, Refusal::OtherCluster).await;
     }
 }
 
@@ -124,20 +128,20 @@ async fn an_expired_certificate_is_refused_on_both_sides() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let good = member(&authority, 1);
     let old = member_valid(&authority, 2, yesterday());
-    let listener = listen(&old.identity).await;
+    let (listener, _) = listen(&old.identity).await;
     let error = dial(&good, 2, listener.address()).await.err().unwrap();
     assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::Expired, .. }), "{error:?}");
-    let listener = listen(&good.identity).await;
+    let (listener, refusals) = listen(&good.identity).await;
     let error = dial(&old, 1, listener.address()).await.err().unwrap();
     assert!(matches!(error, ConnectError::PeerRefuses { reason: Rejection::Expired, .. }), "{error:?}");
-    refused(&listener, Refusal::Expired).await;
+    refused(&refusals, Refusal::Expired).await;
 }
 
 #[tokio::test]
 async fn a_certificate_of_another_node_is_not_the_peer() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, three) = (member(&authority, 1), member(&authority, 3));
-    let listener = listen(&three.identity).await;
+    let (listener, _) = listen(&three.identity).await;
     let error = dial(&one, 2, listener.address()).await.err().unwrap();
     assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::OtherNode, .. }), "{error:?}");
 }
@@ -146,7 +150,7 @@ async fn a_certificate_of_another_node_is_not_the_peer() {
 async fn a_hello_with_another_nodes_name_is_refused() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, two) = (member(&authority, 1), member(&authority, 2));
-    let listener = listen(&two.identity).await;
+    let (listener, refusals) = listen(&two.identity).await;
     // By hand: our own dialler says only what its certificate says.
     let connector = tokio_rustls::TlsConnector::from(one.identity.connector());
     let socket = TcpStream::connect(listener.address()).await.unwrap();
@@ -158,27 +162,27 @@ async fn a_hello_with_another_nodes_name_is_refused() {
     stream.read_exact(&mut answer).await.unwrap();
     let answer = holdfast_net::hello::Answer::decode(&answer);
     assert_eq!(answer, Some(holdfast_net::hello::Answer::OtherNode));
-    refused(&listener, Refusal::OtherNode).await;
+    refused(&refusals, Refusal::OtherNode).await;
 }
 
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let two = member(&authority, 2);
-    let listener = listen(&two.identity).await;
+    let (listener, refusals) = listen(&two.identity).await;
     let config = holdfast_net::CaPin::of(authority.certificate()).client().unwrap();
     let socket = TcpStream::connect(listener.address()).await.unwrap();
     let name = "anything.example".try_into().unwrap();
     let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, socket).await.unwrap();
     assert!(stream.read_u8().await.is_err(), "the server ends it");
-    refused(&listener, Refusal::NoCertificate).await;
+    refused(&refusals, Refusal::NoCertificate).await;
 }
 
 #[tokio::test]
 async fn garbage_and_silence_keep_nobody_out() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, two) = (member(&authority, 1), member(&authority, 2));
-    let listener = listen(&two.identity).await;
+    let (listener, refusals) = listen(&two.identity).await;
     let mut silent = Vec::new();
     for i in 0..MAX_HANDSHAKES * 2 {
         let mut socket = TcpStream::connect(listener.address()).await.unwrap();
@@ -190,7 +194,7 @@ async fn garbage_and_silence_keep_nobody_out() {
     let (dialled, accepted) = tokio::join!(dial(&one, 2, listener.address()), listener.accept());
     dialled.unwrap();
     assert_eq!(accepted.node, NodeId(1));
-    refused(&listener, Refusal::NotHoldfast).await;
+    refused(&refusals, Refusal::NotHoldfast).await;
 }
 
 #[tokio::test]
@@ -219,7 +223,7 @@ async fn a_certificate_is_renewed_in_its_last_third_without_a_restart() {
     assert_ne!(std::fs::read(one.folder.path().join("node.pem")).unwrap(), before);
     // An expired one that is renewed is taken by peers at once.
     let old = member_valid(&authority, 2, yesterday());
-    let listener = listen(&one.identity).await;
+    let (listener, _) = listen(&one.identity).await;
     assert!(dial(&old, 1, listener.address()).await.is_err());
     assert!(old.identity.renew_if_due(now).unwrap());
     dial(&old, 1, listener.address()).await.unwrap();

@@ -11,7 +11,7 @@ use holdfast_consensus::{Control, ControlConfig, Timings};
 use holdfast_disk::Backend;
 use holdfast_engine::{EngineConfig, FrontEndKind};
 use holdfast_net::activation::Activated;
-use holdfast_net::{Identity, Listener};
+use holdfast_net::{Identity, Listener, Refusals};
 use holdfast_replication::{OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
 use std::net::{SocketAddr, TcpListener};
@@ -54,7 +54,8 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     for left in activated.left_over() {
         tracing::warn!(left, "a socket that was handed over belongs to no address of the configuration");
     }
-    let listener = Listener::bind(config.node_address(), &identity).await?;
+    let refusals = Refusals::default();
+    let listener = Listener::bind(config.node_address(), &identity, &refusals).await?;
     let peer_address = data_address(config.node_address())?;
     let engine = EngineConfig {
         node,
@@ -65,13 +66,19 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     };
     let (backend, why) = Backend::from_env()?;
     tracing::info!(why, "disk input and output");
-    let data_options =
-        DataOptions { engine: engine.clone(), identity: identity.clone(), peer_address, front_ends, backend };
+    let data_options = DataOptions {
+        engine: engine.clone(),
+        identity: identity.clone(),
+        peer_address,
+        refusals: refusals.clone(),
+        front_ends,
+        backend,
+    };
     let (data, reports) = data::start(data_options)?;
     let caller = Caller::new(identity.clone());
     let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default() };
     let control = Control::start(control_config, Arc::new(caller.clone())).await?;
-    let heartbeats = control::heartbeat::Heartbeats::new(identity.clone());
+    let heartbeats = control::heartbeat::Heartbeats::new(identity.clone(), events.clone());
     let shared = Arc::new(Shared {
         node,
         config,
@@ -80,6 +87,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         control,
         caller,
         heartbeats,
+        refusals,
         data,
         events,
         checks: Mutex::default(),

@@ -121,15 +121,14 @@ impl Engine {
         out: &mut Outputs,
     ) {
         let Opening { kind, portal, entropy } = opening;
-        let no_account =
-            self.config.iscsi_needs_chap && self.exports.chap.is_none() && !self.exports.not_joined;
-        if kind == FrontEndKind::Iscsi && no_account {
-            return out.push(Output::SessionClose { connection, reason: CloseReason::AuthenticationFailed });
-        }
         let id = SessionId(connection.0);
         let front = match kind {
             FrontEndKind::Iscsi => {
-                let config = holdfast_iscsi::SessionConfig { portal, entropy };
+                let config = holdfast_iscsi::SessionConfig {
+                    portal,
+                    needs_chap: self.config.iscsi_needs_chap,
+                    entropy,
+                };
                 FrontEnd::Iscsi(alloc::boxed::Box::new(holdfast_iscsi::Session::new(now, id, config)))
             }
             FrontEndKind::Nbd => {

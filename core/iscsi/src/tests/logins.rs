@@ -117,6 +117,20 @@ fn with_a_secret_no_login_passes_without_chap() {
 }
 
 #[test]
+fn a_portal_that_other_hosts_reach_lets_nobody_in_while_no_secret_is_set() {
+    let base = [INITIATOR, TARGET].concat();
+    for text in [base.clone(), format!("{INITIATOR}SessionType=Discovery\0")] {
+        let mut client = Client::connect_to(true, exports());
+        client.login(NORMAL, &text);
+        assert_eq!(client.hear().header.u16(36), 0x0202);
+        assert_eq!(client.closed, Some(CloseReason::NoSecret));
+    }
+    let mut client = Client::connect_to(true, Exports { chap: Some(secret()), ..exports() });
+    client.login(0, &format!("{base}AuthMethod=CHAP\0"));
+    assert_eq!(client.heard_text(), "TargetPortalGroupTag=1 AuthMethod=CHAP ");
+}
+
+#[test]
 fn chap_is_answered_in_its_order_only() {
     let base = [INITIATOR, TARGET].concat();
     let mut client = guarded();

@@ -43,7 +43,12 @@ struct Client {
 
 impl Client {
     fn connect(exports: Exports) -> Client {
-        let config = SessionConfig { portal: "127.0.0.1:3260".into(), entropy: [9; 32] };
+        Client::connect_to(false, exports)
+    }
+
+    /// To a portal that may be one that other hosts reach.
+    fn connect_to(needs_chap: bool, exports: Exports) -> Client {
+        let config = SessionConfig { portal: "127.0.0.1:3260".into(), needs_chap, entropy: [9; 32] };
         Client {
             session: Session::new(Time(0), SessionId(4), config),
             exports,

@@ -117,7 +117,8 @@ fn serve(mut socket: TcpStream, id: u64, exports: &Exports, memory: &Mutex<Memor
     let start = Instant::now();
     let now = || Time(start.elapsed().as_nanos() as u64);
     let _ = socket.set_nodelay(true);
-    let config = SessionConfig { portal: address.to_string(), entropy: [id as u8 + 1; 32] };
+    let config =
+        SessionConfig { portal: address.to_string(), needs_chap: false, entropy: [id as u8 + 1; 32] };
     let mut session = Session::new(now(), SessionId(id), config);
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -6,10 +6,12 @@ use holdfast_api::{EventLog, model::EventLevel};
 use holdfast_cluster::{Reason, Unplaced};
 use holdfast_consensus::DirectorEvent;
 use holdfast_engine::{EngineEvent, FrontEndKind};
+use holdfast_net::{ConnectError, Refusal};
 use holdfast_replication::ReplicationEvent;
 use holdfast_store::{OpenReport, StoreEvent};
-use holdfast_types::{DiskId, ProcessIncarnation};
+use holdfast_types::{DiskId, NodeId, ProcessIncarnation};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// Where lost copies, or those whose disk has no room for them, lack a place: what is to be done about each.
 pub fn no_place(unplaced: &[Unplaced]) -> Vec<String> {
@@ -116,6 +118,33 @@ impl Events {
         self.append(EventLevel::Error, "node", "node-was-removed", what, "another node said so".into());
     }
 
+    /// So many connections to this node were refused; the last one came from there.
+    pub fn refused(&self, refusal: Refusal, count: u64, from: IpAddr) {
+        let times = if count == 1 { String::new() } else { format!(", {count} times") };
+        let what = format!("a connection from {from} was refused{times}: {refusal}");
+        let why = match refusal {
+            Refusal::Expired => {
+                "compare the clocks of both hosts; a node renews its certificate while it runs"
+            }
+            Refusal::OtherCluster => "a node of another cluster is configured to reach this address",
+            Refusal::OtherVersion => "run the same version on every node",
+            Refusal::OtherNode => "was a data folder copied from one node to another? Join that host anew",
+            Refusal::NoCertificate => {
+                "what is there is no node: see which program connects from that address"
+            }
+            Refusal::ChapFailed => "compare its user and secret with those of `holdfast chap set`",
+            Refusal::ChapNotSet => "set one with `holdfast chap set`",
+            Refusal::NotHoldfast | Refusal::TooSlow | Refusal::Closed => "",
+        };
+        self.append(EventLevel::Warning, "network", "connection-refused", what, why.into());
+    }
+
+    /// This node reaches another one, and is not let in; or what answers is not that node.
+    pub fn not_let_in(&self, node: NodeId, error: &ConnectError) {
+        let what = format!("no connection to node {node}");
+        self.append(EventLevel::Warning, "network", "no-connection", what, error.to_string());
+    }
+
     /// A disk has that much room for new data now. Only what crosses a line is an event.
     pub fn disk_room(&self, disk: &holdfast_cluster::Disk, free: u64) {
         let who = format!("disk {}", disk.path);
@@ -145,9 +174,8 @@ impl Events {
                 self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
             }
             DirectorEvent::Directed { down, up, grants, took } => {
-                let names = |nodes: &[holdfast_types::NodeId]| {
-                    nodes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
-                };
+                let names =
+                    |nodes: &[NodeId]| nodes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
                 let what = format!("down: [{}], up: [{}], {grants} grants", names(down), names(up));
                 let why = format!("this node leads; took {} ms", took.as_millis());
                 self.append(EventLevel::Warning, "control", "directed", what, why);

@@ -1,6 +1,8 @@
 //! Heartbeats over connections that nothing else uses, so that no bulk data can delay them: each node dials each
 //! other one and sends its own beats there.
 
+use super::events::Events;
+use super::strangers::Unreachable;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork};
@@ -20,6 +22,7 @@ const BEATS: usize = 2;
 /// See the module's text.
 pub struct Heartbeats {
     identity: Identity,
+    log: Arc<Log>,
     peers: Mutex<BTreeMap<NodeId, (SocketAddr, mpsc::Sender<Bytes>)>>,
     facts: mpsc::Sender<HeartbeatFact>,
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
@@ -27,12 +30,19 @@ pub struct Heartbeats {
     heard: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
+/// Where it is said that a node does not answer as it should.
+struct Log {
+    events: Events,
+    told: Unreachable,
+}
+
 impl Heartbeats {
     /// No connections yet.
-    pub fn new(identity: Identity) -> Arc<Self> {
+    pub fn new(identity: Identity, events: Events) -> Arc<Self> {
         let (facts, received) = mpsc::channel(FACTS);
         Arc::new(Self {
             identity,
+            log: Arc::new(Log { events, told: Unreachable::default() }),
             peers: Mutex::default(),
             facts,
             received: tokio::sync::Mutex::new(received),
@@ -63,7 +73,8 @@ impl HeartbeatNetwork for Heartbeats {
         let alive = peers.get(&to).is_some_and(|(a, beats)| *a == address && !beats.is_closed());
         if !alive {
             let (beats, receive) = mpsc::channel(BEATS);
-            tokio::spawn(beat_to(self.identity.clone(), to, address, receive, self.facts.clone()));
+            let (identity, log, facts) = (self.identity.clone(), self.log.clone(), self.facts.clone());
+            tokio::spawn(beat_to(identity, to, address, receive, facts, log));
             peers.insert(to, (address, beats));
         }
         if let Some((_, beats)) = peers.get(&to) {
@@ -89,6 +100,7 @@ async fn beat_to(
     address: SocketAddr,
     mut beats: mpsc::Receiver<Bytes>,
     facts: mpsc::Sender<HeartbeatFact>,
+    log: Arc<Log>,
 ) {
     let stream = match connect(&identity, to, address, Purpose::Heartbeat, ProcessIncarnation(0)).await {
         Ok(stream) => stream,
@@ -96,7 +108,12 @@ async fn beat_to(
             let _ = facts.try_send(HeartbeatFact::Refused { node });
             return;
         }
-        Err(error) => return tracing::debug!(node = to.0, %error, "no heartbeat connection"),
+        Err(error) => {
+            if log.told.news(Instant::now(), to, &error) {
+                log.events.not_let_in(to, &error);
+            }
+            return tracing::debug!(node = to.0, %error, "no heartbeat connection");
+        }
     };
     let mut writer = FrameWriter::new(stream);
     while let Some(beat) = beats.recv().await {

@@ -4,6 +4,7 @@
 use super::Shared;
 use holdfast_api::{Metrics, metrics::Refresh};
 use holdfast_engine::{route::disks::Phase, status::EngineStatus};
+use holdfast_net::{Refusal, Refusals};
 use holdfast_replication::{CopyRole, OwnerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -33,12 +34,14 @@ pub fn make(shared: &Arc<Shared>) -> Metrics {
         })
     });
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), refresh);
-    metrics.register(|registry| registry.register_collector(Box::new(NodeMetrics { last: last.clone() })));
+    let collector = NodeMetrics { last, refusals: shared.refusals.clone() };
+    metrics.register(|registry| registry.register_collector(Box::new(collector)));
     metrics
 }
 
 struct NodeMetrics {
     last: Last,
+    refusals: Refusals,
 }
 
 impl fmt::Debug for NodeMetrics {
@@ -82,8 +85,21 @@ fn encode_room(e: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Res
     gauge(e, "segments_without_room", help, None, without)
 }
 
+/// Every reason is on the page from the start: an alarm on an increase needs the zero before it.
+fn encode_refusals(e: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt::Result {
+    let help = "Connections of other hosts that this node refused, by reason";
+    let mut metric = e.encode_descriptor("connections_refused", help, None, MetricType::Counter)?;
+    let seen = refusals.seen();
+    for reason in Refusal::ALL {
+        let count = seen.get(&reason).map_or(0, |r| r.count);
+        ConstCounter::new(count).encode(metric.encode_family(&[("reason", reason.label())])?)?;
+    }
+    Ok(())
+}
+
 impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        encode_refusals(&mut encoder, &self.refusals)?;
         let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         let Some(status) = last.as_ref() else { return Ok(()) };
         let e = &mut encoder;

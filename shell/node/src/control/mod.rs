@@ -13,6 +13,7 @@ pub mod room;
 pub mod rpc;
 pub mod sessions;
 pub mod stop;
+pub mod strangers;
 pub mod view;
 
 use crate::config::{Bootstrap, Config, DataDir, Start};
@@ -26,7 +27,7 @@ use heartbeat::Heartbeats;
 use holdfast_cluster::{ClusterMap, Command, CommandResult, TokenHash, UnixSeconds};
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, Input};
-use holdfast_net::{Identity, Listener, Purpose};
+use holdfast_net::{Identity, Listener, Purpose, Refusals};
 use holdfast_types::{DiskId, NodeId};
 use rpc::{Caller, Kind};
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub caller: Caller,
     /// Heartbeats to other nodes, and theirs.
     pub heartbeats: Arc<Heartbeats>,
+    /// Whom its listeners did not let in.
+    pub refusals: Refusals,
     /// The way to the engine.
     pub data: DataHandle,
     /// The event log.
@@ -125,6 +128,7 @@ pub async fn run(
     tasks.spawn(group::notice_removal(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(room::report(shared.clone()));
+    tasks.spawn(strangers::report(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
     tasks.spawn(start_up(shared.clone(), heartbeats));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -20,7 +20,7 @@ use holdfast_engine::status::EngineStatus;
 use holdfast_engine::{
     DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output, Registration,
 };
-use holdfast_net::{Identity, Listener};
+use holdfast_net::{Identity, Listener, Refusals};
 use holdfast_store::{OpenError, OpenReport};
 use holdfast_types::{ConnectionId, DiskId, NodeId, SegmentCommand, SegmentKey, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -171,6 +171,8 @@ pub struct DataOptions {
     pub identity: Identity,
     /// Where peers connect for data.
     pub peer_address: SocketAddr,
+    /// Counts whom the listeners do not let in.
+    pub refusals: Refusals,
     /// Where initiators connect.
     pub front_ends: Vec<(FrontEndKind, std::net::TcpListener)>,
     /// How to reach the disks.
@@ -222,10 +224,10 @@ impl DataThread {
         reports: mpsc::UnboundedSender<Report>,
     ) -> anyhow::Result<Self> {
         let inbox = Rc::new(Inbox::default());
-        let listener = Listener::bind(options.peer_address, &options.identity).await?;
+        let listener = Listener::bind(options.peer_address, &options.identity, &options.refusals).await?;
         let links = Links::new(options.identity, inbox.clone());
         links.serve(listener);
-        let listening = Listening::start(options.front_ends, inbox.clone())?;
+        let listening = Listening::start(options.front_ends, inbox.clone(), options.refusals)?;
         Ok(Self {
             engine: Engine::new(options.engine),
             disks: Disks::new(options.backend)?,

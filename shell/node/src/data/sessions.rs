@@ -5,6 +5,7 @@
 use super::inbox::Inbox;
 use bytes::{Buf, Bytes, BytesMut};
 use holdfast_engine::{FrontEndKind, Input, Opening};
+use holdfast_net::{Refusal, Refusals};
 use holdfast_types::{CloseReason, ConnectionId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,7 @@ const QUEUED_MOST_BYTES: usize = 8 << 20;
 pub struct Listening {
     shared: Rc<Shared>,
     paused: Vec<ConnectionId>,
+    refusals: Refusals,
 }
 
 struct Shared {
@@ -60,7 +62,11 @@ struct Connection {
 
 impl Listening {
     /// Accepts on every listener.
-    pub fn start(listeners: Vec<(FrontEndKind, TcpListener)>, inbox: Rc<Inbox>) -> io::Result<Self> {
+    pub fn start(
+        listeners: Vec<(FrontEndKind, TcpListener)>,
+        inbox: Rc<Inbox>,
+        refusals: Refusals,
+    ) -> io::Result<Self> {
         let shared = Rc::new(Shared {
             inbox,
             connections: RefCell::default(),
@@ -73,7 +79,7 @@ impl Listening {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::task::spawn_local(accept(kind, listener, shared.clone()));
         }
-        Ok(Self { shared, paused: Vec::new() })
+        Ok(Self { shared, paused: Vec::new(), refusals })
     }
 
     /// Queues bytes for an initiator.
@@ -95,6 +101,14 @@ impl Listening {
     pub fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
         let Some(open) = self.shared.connections.borrow().get(&connection).cloned() else { return };
         tracing::debug!(connection = connection.0, %reason, "session ended");
+        let refusal = match reason {
+            CloseReason::AuthenticationFailed => Some(Refusal::ChapFailed),
+            CloseReason::NoSecret => Some(Refusal::ChapNotSet),
+            _ => None,
+        };
+        if let (Some(refusal), Ok(from)) = (refusal, open.stream.peer_addr()) {
+            self.refusals.count(refusal, from);
+        }
         open.closing.set(true);
         if let Some(reader) = open.reader.take() {
             reader.abort();
