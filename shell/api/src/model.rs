@@ -299,9 +299,9 @@ pub struct SegmentCopy {
 pub struct ResyncProgress {
     /// `journal`, `changed-extents` or `full`.
     pub kind: String,
-    /// Bytes copied.
+    /// Bytes of the extents that are done: copied, or found equal.
     pub done_bytes: u64,
-    /// Bytes to copy in all, as known now.
+    /// Bytes of all extents that it may lack, as known now.
     pub total_bytes: u64,
 }
 

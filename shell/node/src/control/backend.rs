@@ -128,10 +128,11 @@ async fn report(shared: &Shared) -> NodeReport {
     let resyncs = status.owned.iter().flat_map(|(segment, owner)| {
         owner.copies.iter().filter_map(move |copy| {
             let resync = copy.resync.as_ref()?;
+            let extent = holdfast_types::EXTENT_BYTES as u64;
             let progress = model::ResyncProgress {
                 kind: "changed-extents".into(),
-                done_bytes: resync.bytes,
-                total_bytes: u64::from(resync.extents_total) * holdfast_types::EXTENT_BYTES as u64,
+                done_bytes: u64::from(resync.extents_done) * extent,
+                total_bytes: u64::from(resync.extents_total) * extent,
             };
             Some(Resync { segment: *segment, disk: copy.replica.disk.to_string(), progress })
         })
