@@ -114,7 +114,7 @@ impl Resync {
         super::status::ResyncStatus {
             extents_done: self.done.min(self.total),
             extents_total: self.total,
-            bytes: self.bytes,
+            since: self.since,
         }
     }
     /// Whether the learner may hold images already, so that the next attempt is to go on from them.

@@ -49,8 +49,8 @@ pub struct ResyncStatus {
     pub extents_done: u32,
     /// Extents in all.
     pub extents_total: u32,
-    /// Bytes of data that went over.
-    pub bytes: u64,
+    /// What it had when it began; zero: nothing.
+    pub since: Lsn,
 }
 
 /// A copy as its owner sees it.

@@ -18,7 +18,7 @@ use holdfast_cluster::{
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{GatewayId, NodeId, SegmentKey, SessionId};
+use holdfast_types::{GatewayId, Lsn, NodeId, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,7 +130,11 @@ async fn report(shared: &Shared) -> NodeReport {
             let resync = copy.resync.as_ref()?;
             let extent = holdfast_types::EXTENT_BYTES as u64;
             let progress = model::ResyncProgress {
-                kind: "changed-extents".into(),
+                kind: match (resync.extents_total, resync.since) {
+                    (0, _) => "journal".into(),
+                    (_, Lsn(0)) => "full".into(),
+                    _ => "changed-extents".into(),
+                },
                 done_bytes: u64::from(resync.extents_done) * extent,
                 total_bytes: u64::from(resync.extents_total) * extent,
             };
