@@ -9,6 +9,7 @@ mod file;
 
 use holdfast_api::token::{AdminToken, from_hex, to_hex};
 use holdfast_net::atomic::{self, CheckedError};
+use holdfast_replication::ReadCheck;
 use holdfast_types::{ClusterId, DiskId, NodeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -250,6 +251,8 @@ pub struct Config {
     pub name: String,
     /// The address at which its peers reach it.
     pub address: IpAddr,
+    /// How the owners on it check reads.
+    pub reads: ReadCheck,
     /// Its ports.
     pub ports: Ports,
     /// Where it serves iSCSI.
@@ -262,7 +265,7 @@ impl Config {
     /// A configuration with every default.
     pub fn new(name: String, address: IpAddr) -> Self {
         let local = local_address(address);
-        Self { name, address, ports: Ports::default(), iscsi: local, nbd: local }
+        Self { name, address, reads: ReadCheck::Lease, ports: Ports::default(), iscsi: local, nbd: local }
     }
     /// Where peers reach this node.
     pub fn node_address(&self) -> SocketAddr {

@@ -59,7 +59,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     let peer_address = data_address(config.node_address())?;
     let engine = EngineConfig {
         node,
-        owner: OwnerConfig::default(),
+        owner: OwnerConfig { reads: config.reads, ..OwnerConfig::default() },
         replica: ReplicaConfig::default(),
         store: StoreConfig::default(),
         iscsi_needs_chap: config.iscsi_needs_chap(),

@@ -2,6 +2,7 @@
 
 use super::{Config, MAX_NAME, Ports, is_name, local_address};
 use crate::control::DATA_PORT_OFFSET;
+use holdfast_replication::ReadCheck;
 use serde::Deserialize;
 use std::net::IpAddr;
 use toml::Spanned;
@@ -16,6 +17,11 @@ name = \"alpha\"
 # The IP address at which the other nodes reach this one. Required. To change it, stop the node, edit this
 # line, start it: the node tells the others.
 address = \"192.0.2.1\"
+
+# How a read proves that no newer owner answers elsewhere; the same on every node. lease: by a lease, which costs
+# nothing. quorum: by asking a write quorum of the copies, a round trip for each burst of reads; for hosts whose
+# clock may stop, as that of a virtual machine that is paused.
+reads = \"lease\"
 
 [ports]           # 1 to 65535, all different. The defaults:
 node = 7400       # for the other nodes (mutual TLS); the next port, 7401, carries their I/O
@@ -36,6 +42,7 @@ nbd = \"127.0.0.1\"     # NBD has no login: any other address serves everybody w
 struct FileConfig {
     name: Spanned<String>,
     address: Spanned<String>,
+    reads: Option<Spanned<String>>,
     #[serde(default)]
     ports: FilePorts,
     #[serde(default)]
@@ -85,6 +92,16 @@ pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
         let reason = format!("address {address} is not one at which other nodes can reach this one");
         return Err(at(file.address.span(), reason));
     }
+    let reads = match &file.reads {
+        None => ReadCheck::Lease,
+        Some(value) => match value.as_ref().as_str() {
+            "lease" => ReadCheck::Lease,
+            "quorum" => ReadCheck::Quorum,
+            other => {
+                return Err(at(value.span(), format!("reads {other:?} is neither \"lease\" nor \"quorum\"")));
+            }
+        },
+    };
     let listen = |key: &str, value: &Option<Spanned<String>>| match value {
         Some(value) => ip(key, value),
         None => Ok(local_address(address)),
@@ -92,6 +109,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
     Ok(Config {
         name: name.clone(),
         address,
+        reads,
         ports: ports(text, &file.ports)?,
         iscsi: listen("listen.iscsi", &file.listen.iscsi)?,
         nbd: listen("listen.nbd", &file.listen.nbd)?,
@@ -139,6 +157,9 @@ fn line_of(text: &str, at: usize) -> usize {
 pub fn render(config: &Config) -> String {
     let mut text = String::from("# `holdfast config explain` says what can be set here.\n");
     text.push_str(&format!("name = \"{}\"\naddress = \"{}\"\n", config.name, config.address));
+    if config.reads == ReadCheck::Quorum {
+        text.push_str("reads = \"quorum\"\n");
+    }
     let (ours, default) = (config.ports, Ports::default());
     let ports = [
         ("node", ours.node, default.node),

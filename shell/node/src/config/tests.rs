@@ -22,6 +22,7 @@ fn what_init_writes_reads_back_the_same() {
     {
         let mut config = Config::new("alpha".into(), address.parse().unwrap());
         config.ports = ports;
+        config.reads = ReadCheck::Quorum;
         assert_eq!(file::parse(&render(&config)), Ok(config.clone()));
         config.iscsi = "192.0.2.9".parse().unwrap();
         assert_eq!(file::parse(&render(&config)), Ok(config));
@@ -53,6 +54,7 @@ fn every_mistake_is_named_with_its_line_and_what_is_allowed() {
         "name = \"A b\"\naddress = \"127.0.0.1\"\n".to_owned(),
         "name = \"a\"\naddress = \"localhost\"\n".to_owned(),
         "name = \"a\"\naddress = \"0.0.0.0\"\n".to_owned(),
+        format!("{head}reads = \"any\"\n"),
         format!("{head}colour = \"red\"\n"),
         format!("{head}[ports]\nnode = 70000\n"),
         format!("{head}[ports]\nnode = 7402\n"),
