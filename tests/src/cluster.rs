@@ -1,6 +1,8 @@
 //! A cluster of real daemons, one loopback address each, in a temporary folder. Only one lives at a time on this
 //! machine: a cluster measures stalls, and two on two cores would measure each other.
 
+use crate::nbd::Client;
+use crate::pattern::BLOCK;
 use crate::process::{Daemon, Signal, Usage, binary, target_dir};
 use crate::{command, until, wait_for};
 use serde_json::Value;
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// The size of a segment, of which each has an owner.
+const SEGMENT: u64 = 1 << 30;
 /// The volume that every cluster has.
 pub const VOLUME: &str = "demo";
 /// How long a daemon may take until it answers.
@@ -277,6 +281,17 @@ impl Cluster {
     /// The node that owns a segment of the volume.
     pub fn owner(&self, segment: usize) -> usize {
         number(&self.ask(&["volume", "show", VOLUME])["segments"][segment]["owner"])
+    }
+
+    /// Has a node own the first segment: ownership follows the I/O, here reads of the volume's last block there.
+    pub fn make_owner(&self, node: usize) {
+        let mut client = Client::connect(self.address(node), VOLUME, READY).expect("the export opens");
+        let last = SEGMENT.min(client.size()) - BLOCK as u64;
+        until(&format!("node {node} owns"), HEAL, || {
+            // More requests than it takes to count, and between them time for the owner to count.
+            (0..10).for_each(|_| _ = client.read(last, BLOCK).expect("a read"));
+            self.owner(0) == node
+        });
     }
 
     /// The node that leads the control plane.

@@ -20,6 +20,20 @@ unsafe extern "C" {
     fn iscsi_set_session_type(iscsi: *mut c_void, kind: c_int) -> c_int;
     fn iscsi_full_connect_sync(iscsi: *mut c_void, portal: *const c_char, lun: c_int) -> c_int;
     fn iscsi_logout_sync(iscsi: *mut c_void) -> c_int;
+    fn iscsi_logout_async(iscsi: *mut c_void, callback: Callback, private: *mut c_void) -> c_int;
+    fn iscsi_nop_out_async(
+        iscsi: *mut c_void,
+        callback: Callback,
+        data: *mut c_uchar,
+        len: c_int,
+        private: *mut c_void,
+    ) -> c_int;
+    fn iscsi_task_mgmt_abort_task_async(
+        iscsi: *mut c_void,
+        task: *mut c_void,
+        callback: Callback,
+        private: *mut c_void,
+    ) -> c_int;
     fn iscsi_get_error(iscsi: *mut c_void) -> *const c_char;
     fn iscsi_get_fd(iscsi: *mut c_void) -> c_int;
     fn iscsi_which_events(iscsi: *mut c_void) -> c_int;
@@ -53,6 +67,8 @@ unsafe extern "C" {
         callback: Callback,
         private: *mut c_void,
     ) -> *mut c_void;
+    fn iscsi_scsi_cancel_task(iscsi: *mut c_void, task: *mut c_void) -> c_int;
+    fn scsi_task_add_data_in_buffer(task: *mut c_void, len: c_int, buffer: *mut c_uchar) -> c_int;
     fn scsi_free_scsi_task(task: *mut c_void);
 }
 
@@ -84,7 +100,13 @@ pub struct Session {
     // calls back for those that still do when the context is destroyed.
     slots: Vec<Slot>,
     data: Vec<u8>,
+    // What was answered to a request that is no command: 0, or why not.
+    answer: Box<Option<c_int>>,
 }
+
+/// A command that was sent; of use until its answer is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Task(*mut c_void);
 
 /// Room for one request in flight, as its callback finds it.
 #[derive(Clone, Copy)]
@@ -104,6 +126,20 @@ extern "C" fn finished(_: *mut c_void, status: c_int, task: *mut c_void, slot: *
     if !task.is_null() {
         // SAFETY: libiscsi hands the finished task over to its callback, which frees it once.
         unsafe { scsi_free_scsi_task(task) };
+    }
+}
+
+extern "C" fn answered(_: *mut c_void, status: c_int, _: *mut c_void, answer: *mut c_void) {
+    // SAFETY: `answer` is the pointer given with the request; what it points to lives as long as the session's
+    // slots do, and as they do.
+    unsafe { *answer.cast::<Option<c_int>>() = Some(status) };
+}
+
+extern "C" fn managed(_: *mut c_void, status: c_int, response: *mut c_void, answer: *mut c_void) {
+    // SAFETY: as above; libiscsi gives an uint32_t with the answer to a task management request.
+    unsafe {
+        let response = if response.is_null() { status } else { *response.cast::<u32>() as c_int };
+        *answer.cast::<Option<c_int>>() = Some(if status == 0 { response } else { status });
     }
 }
 
@@ -128,7 +164,7 @@ impl Session {
         if context.is_null() {
             return Err("libiscsi has no memory".to_owned());
         }
-        let session = Session { context, slots: Vec::new(), data: Vec::new() };
+        let session = Session { context, slots: Vec::new(), data: Vec::new(), answer: Box::new(None) };
         // SAFETY: the context is not null, and each string lives over the calls.
         let failed = unsafe {
             if let Some(isid) = isid {
@@ -193,21 +229,84 @@ impl Session {
     /// Writes, and waits for the answer.
     pub fn write(&mut self, offset: u64, data: &[u8], limit: Duration) -> Result<(), String> {
         self.begin_write(offset, data)?;
-        self.end_write(limit)
+        self.end(limit)
+    }
+
+    /// Reads.
+    pub fn read(&mut self, offset: u64, len: usize, limit: Duration) -> Result<Vec<u8>, String> {
+        self.take_slots(1)?;
+        self.data = vec![0; len];
+        let (bytes, span) = (len as u32, len as u64);
+        let load = Load { write: false, random: false, bytes, depth: 1, span, time: Duration::ZERO };
+        let task = self.submit(load, offset / SECTOR, 0)?;
+        // SAFETY: the task flies, and its bytes live in the session at an address that does not change meanwhile.
+        if unsafe { scsi_task_add_data_in_buffer(task.0, len as c_int, self.data.as_mut_ptr()) } != 0 {
+            return Err("libiscsi has no memory".to_owned());
+        }
+        self.end(limit)?;
+        Ok(std::mem::take(&mut self.data))
     }
 
     /// Sends a write, as far as the socket takes it.
-    pub fn begin_write(&mut self, offset: u64, data: &[u8]) -> Result<(), String> {
+    pub fn begin_write(&mut self, offset: u64, data: &[u8]) -> Result<Task, String> {
         self.take_slots(1)?;
         self.data = data.to_vec();
         let (bytes, span) = (data.len() as u32, data.len() as u64);
         let load = Load { write: true, random: false, bytes, depth: 1, span, time: Duration::ZERO };
-        self.submit(load, offset / SECTOR, 0)?;
-        self.send_queued()
+        let task = self.submit(load, offset / SECTOR, 0)?;
+        self.send_queued()?;
+        Ok(task)
     }
 
-    /// Waits for the answer to the write that was begun.
-    pub fn end_write(&mut self, limit: Duration) -> Result<(), String> {
+    /// Aborts the write that was begun, and waits for the target's word.
+    pub fn abort(&mut self, task: Task, limit: Duration) -> Result<(), String> {
+        // SAFETY: the context is not null, and the task is not answered: its slot flies, or `ask` has returned.
+        self.ask(limit, |context, answer| unsafe {
+            iscsi_task_mgmt_abort_task_async(context, task.0, managed, answer)
+        })?;
+        // An aborted task is not answered. SAFETY: as before; this ends the task.
+        let failed = unsafe { iscsi_scsi_cancel_task(self.context, task.0) } != 0;
+        self.slots.clear();
+        if failed { Err("the aborted write was answered".to_owned()) } else { Ok(()) }
+    }
+
+    /// Sends a NOP, and waits for its answer.
+    pub fn nop(&mut self, limit: Duration) -> Result<(), String> {
+        // SAFETY: the context is not null; a NOP without data takes none.
+        self.ask(limit, |context, answer| unsafe {
+            iscsi_nop_out_async(context, answered, std::ptr::null_mut(), 0, answer)
+        })
+    }
+
+    /// Logs out, whatever is under way, and waits for the answer.
+    pub fn logout(&mut self, limit: Duration) -> Result<(), String> {
+        // SAFETY: the context is not null.
+        self.ask(limit, |context, answer| unsafe { iscsi_logout_async(context, answered, answer) })
+    }
+
+    /// Sends a request that is no command, and waits for its answer.
+    fn ask(
+        &mut self,
+        limit: Duration,
+        send: impl FnOnce(*mut c_void, *mut c_void) -> c_int,
+    ) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        *self.answer = None;
+        if send(self.context, std::ptr::from_mut(&mut *self.answer).cast()) != 0 {
+            return Err(self.error());
+        }
+        loop {
+            match *self.answer {
+                Some(0) => return Ok(()),
+                Some(answer) => return Err(format!("answer {answer:#x}: {}", self.error())),
+                None if Instant::now() >= end => return Err(format!("no answer within {limit:?}")),
+                None => self.serve(BOTH, 20)?,
+            }
+        }
+    }
+
+    /// Waits for the answer to the command that was begun.
+    pub fn end(&mut self, limit: Duration) -> Result<(), String> {
         let end = Instant::now() + limit;
         loop {
             match self.slots[..] {
@@ -224,7 +323,7 @@ impl Session {
         }
     }
 
-    fn submit(&mut self, load: Load, lba: u64, slot: usize) -> Result<(), String> {
+    fn submit(&mut self, load: Load, lba: u64, slot: usize) -> Result<Task, String> {
         self.slots[slot] = Slot::Flying { start: Instant::now() };
         let private = std::ptr::from_mut(&mut self.slots[slot]).cast::<c_void>();
         let block = SECTOR as c_int;
@@ -252,7 +351,7 @@ impl Session {
                 iscsi_read16_task(self.context, 0, lba, load.bytes, block, 0, 0, 0, 0, 0, finished, private)
             }
         };
-        if task.is_null() { Err(self.error()) } else { Ok(()) }
+        if task.is_null() { Err(self.error()) } else { Ok(Task(task)) }
     }
 
     /// Asks for the first bytes of the unit, many times at once, and takes no answer.
@@ -260,7 +359,7 @@ impl Session {
         self.take_slots(count)?;
         let (depth, span) = (count, u64::from(bytes));
         let load = Load { write: false, random: false, bytes, depth, span, time: Duration::ZERO };
-        (0..count).try_for_each(|slot| self.submit(load, 0, slot))?;
+        (0..count).try_for_each(|slot| self.submit(load, 0, slot).map(drop))?;
         self.send_queued()
     }
 

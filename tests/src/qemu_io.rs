@@ -1,10 +1,13 @@
-//! A qemu-io that stays open: QEMU's block layer as an initiator, over NBD or over iSCSI (libiscsi), one request
-//! at a time, with its own reconnect.
+//! A qemu-io that stays open: QEMU's block layer as an initiator, over NBD or over iSCSI (libiscsi), with its
+//! own reconnect.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long nothing is heard before it is asked for.
+const NUDGE: Duration = Duration::from_millis(100);
 
 /// An open image.
 pub struct QemuIo {
@@ -41,13 +44,18 @@ impl QemuIo {
         self.input.flush().expect("qemu-io reads commands");
     }
 
-    /// Waits for the end of the command begun before; an error is what qemu-io said.
+    /// Waits for the end of a command begun before; an error is what qemu-io said.
     pub fn end(&mut self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
         loop {
-            let line = self
-                .lines
-                .recv_timeout(limit)
-                .map_err(|e| format!("qemu-io says nothing for {limit:?}: {e}"))?;
+            let line = match self.lines.recv_timeout(NUDGE) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => {
+                    self.nudge();
+                    continue;
+                }
+                Err(e) => return Err(format!("qemu-io says nothing for {limit:?}: {e}")),
+            };
             if line.contains("ops;") {
                 return Ok(());
             }
@@ -55,6 +63,13 @@ impl QemuIo {
                 return Err(line);
             }
         }
+    }
+
+    /// qemu-io keeps what asynchronous commands say, and the lines that it read along with another one, until there
+    /// is a line to read: an empty one does nothing else.
+    fn nudge(&mut self) {
+        // One that has ended says so by its silence.
+        let _ = self.input.write_all(b"\n").and_then(|()| self.input.flush());
     }
 
     /// Carries out one command.

@@ -6,6 +6,7 @@
 //! write is a lost or a stale one.
 
 use crate::cluster::{Cluster, VOLUME};
+use crate::initiator::{Initiator, Protocol};
 use crate::nbd::{Client, is_refusal};
 use crate::pattern::{BLOCK, content, next, version_of};
 use std::collections::BTreeMap;
@@ -36,18 +37,26 @@ pub struct Plan {
     pub first: u64,
     /// The distance between a worker's blocks: 1 packs them, more spreads them over the volume.
     pub stride: u64,
+    /// How it speaks to the gateways.
+    pub protocol: Protocol,
 }
 
 impl Plan {
     /// Through one node; a broken connection is an error.
     pub fn through(cluster: &Cluster, node: usize) -> Plan {
-        Plan { addresses: vec![cluster.address(node).to_owned()], reconnect: false, first: 0, stride: 1 }
+        Plan {
+            addresses: vec![cluster.address(node).to_owned()],
+            reconnect: false,
+            first: 0,
+            stride: 1,
+            protocol: Protocol::Nbd,
+        }
     }
 
     /// Through the nodes in that order, the next one whenever a connection breaks.
     pub fn through_any(cluster: &Cluster, nodes: &[usize]) -> Plan {
         let addresses = nodes.iter().map(|n| cluster.address(*n).to_owned()).collect();
-        Plan { addresses, reconnect: true, first: 0, stride: 1 }
+        Plan { addresses, reconnect: true, first: 0, stride: 1, protocol: Protocol::Nbd }
     }
 }
 
@@ -125,7 +134,7 @@ struct Worker {
     number: u64,
     random: u64,
     turn: usize,
-    client: Option<Client>,
+    client: Option<Initiator>,
     blocks: BTreeMap<u64, Known>,
 }
 
@@ -184,14 +193,17 @@ impl Worker {
     }
 
     /// Carries out a request, on a new connection as often as the old one breaks, as an initiator does.
-    fn repeat<T>(&mut self, mut request: impl FnMut(&mut Client) -> std::io::Result<T>) -> Result<T, String> {
+    fn repeat<T>(
+        &mut self,
+        mut request: impl FnMut(&mut Initiator) -> std::io::Result<T>,
+    ) -> Result<T, String> {
         let start = Instant::now();
         loop {
             let tried = match self.client.take() {
                 Some(client) => Ok(client),
                 None => {
                     let address = &self.plan.addresses[self.turn % self.plan.addresses.len()];
-                    Client::connect(address, VOLUME, PATIENCE)
+                    Initiator::connect(self.plan.protocol, address, PATIENCE)
                 }
             };
             let error = match tried.and_then(|mut client| request(&mut client).map(|answer| (client, answer)))

@@ -17,34 +17,33 @@ fn stop_cleanly(cluster: &mut Cluster, node: usize) {
 }
 
 #[test]
-fn a_flipped_bit_is_answered_from_a_good_copy_healed_and_reported() {
+fn a_flipped_bit_on_the_owners_disk_is_found_on_read_answered_from_a_good_copy_healed_and_reported() {
     let mut cluster = Cluster::start(3);
     let block = 17;
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
-    let owner = cluster.owner(0);
+    let node = cluster.owner(0);
     drop(client);
     let last = content(63, 1);
     until("the owner's disk holds what was written", LIMIT, || {
-        DiskImage::open(cluster.disk(owner)).holds(&last)
+        DiskImage::open(cluster.disk(node)).holds(&last)
     });
-    // Both the owner and, after the hand-over, the next one find it on their own disk.
-    stop_cleanly(&mut cluster, owner);
-    DiskImage::open(cluster.disk(owner)).flip_bit_of(&content(block, 1));
-    cluster.start_node(owner);
+    stop_cleanly(&mut cluster, node);
+    DiskImage::open(cluster.disk(node)).flip_bit_of(&content(block, 1));
+    cluster.start_node(node);
     cluster.wait_healthy();
-    for node in 1..=3 {
-        let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
-        for b in 0..64 {
-            assert_eq!(version_of(b, &client.read(b * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
-        }
-    }
-    // Whoever owns now may read a good disk only: the check reads all of them.
-    cluster.full_check();
+    // Only the owner reads its disk for a client, and ownership went away with the stop.
+    cluster.make_owner(node);
+    assert!(cluster.replication_events(" healed from ").is_empty(), "it was found before it was read");
+    let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+    let read = client.read(block * BLOCK as u64, BLOCK).expect("a read");
+    assert_eq!(version_of(block, &read), Ok(1), "answered with what the disk holds");
     until("the healed block is reported", LIMIT, || !cluster.replication_events(" healed from ").is_empty());
+    println!("{}", cluster.replication_events(" healed from ").join("; "));
+    assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
     cluster.assert_copies_equal();
-    stop_cleanly(&mut cluster, owner);
-    let healed = DiskImage::open(cluster.disk(owner)).holds(&content(block, 1));
+    stop_cleanly(&mut cluster, node);
+    let healed = DiskImage::open(cluster.disk(node)).holds(&content(block, 1));
     assert!(healed, "the disk still holds the flipped bit");
 }
 
@@ -67,7 +66,20 @@ fn refused(damage: impl Fn(&mut Cluster, usize), words: &[&str]) {
     damage(&mut cluster, node);
     let said = start_and_read_log(&mut cluster, node);
     println!("{said}");
-    assert!(words.iter().any(|w| said.contains(w)), "it is not named: {said}");
+    // By name, and with what to do; the log, the event and `status`, which names the disk and leads to the event.
+    let disk = cluster.json(node, &["disk", "ls"]);
+    let disk = disk.as_array().and_then(|all| all.iter().find(|d| d["node"] == node)).expect("it has a disk");
+    let id = disk["id"].as_str().expect("an id is text");
+    assert!(said.contains(&format!("disk={}", &id[..8])), "the disk {id} is not named: {said}");
+    let events = cluster.events("disk-refused");
+    let event = events.last().map(|e| e["why"].as_str().unwrap_or("")).expect("it is an event");
+    for word in words {
+        assert!(said.contains(word), "'{word}' is not in the log: {said}");
+        assert!(event.contains(word), "'{word}' is not in the event: {event}");
+    }
+    let path = cluster.disk(node).display().to_string();
+    let status = cluster.cli(1, &["status"]);
+    assert!(status.contains(&format!("disk {path} of node {node} is not found or was refused")), "{status}");
     // The others serve meanwhile.
     client.write(0, &content(0, 2)).expect("a write meanwhile");
     assert_eq!(version_of(0, &client.read(0, BLOCK).expect("a read meanwhile")), Ok(2));
@@ -75,12 +87,18 @@ fn refused(damage: impl Fn(&mut Cluster, usize), words: &[&str]) {
 
 #[test]
 fn a_truncated_disk_is_refused_by_name() {
-    refused(|c, n| DiskImage::open(c.disk(n)).truncate(512 << 20), &["its superblock says"]);
+    refused(
+        |c, n| DiskImage::open(c.disk(n)).truncate(512 << 20),
+        &["its superblock says", "restore its size, or wipe it"],
+    );
 }
 
 #[test]
 fn a_disk_with_two_bad_superblocks_is_refused_by_name() {
-    refused(|c, n| DiskImage::open(c.disk(n)).write(0, &[0xa5; 2 * BLOCK]), &["superblock"]);
+    refused(
+        |c, n| DiskImage::open(c.disk(n)).write(0, &[0xa5; 2 * BLOCK]),
+        &["both superblocks are damaged", "replace the disk, or format it anew"],
+    );
 }
 
 #[test]
@@ -96,7 +114,7 @@ fn a_disk_of_another_cluster_is_refused_by_name() {
         |c, n| {
             std::fs::copy(&other, c.disk(n)).expect("the disk can be copied");
         },
-        &["belongs to cluster"],
+        &["belongs to cluster", "return it there, or wipe it"],
     );
     std::fs::remove_file(&other).expect("the copy is ours");
 }

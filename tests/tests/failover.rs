@@ -93,47 +93,80 @@ fn a_client_with_both_nodes_addresses_goes_on_over_the_other_one() {
     assert!(stall <= OWNER_GOAL * TOLERANCE, "it took {stall:?}");
 }
 
-/// Writes one pattern after the other through `io` while its node dies and comes back.
-fn own_node_dies(cluster: &mut Cluster, node: usize, io: &mut QemuIo, check: &str) {
-    for i in 0..20 {
-        io.run(&format!("write -P {} {}k 4k", i + 1, i * 4), LIMIT).expect("a write before");
+/// Writes of a stream of which many are under way at any moment, and how many are answered before the node dies.
+const STREAM: usize = 1000;
+const EARLY: usize = 100;
+const STREAM_KIB: usize = 64;
+/// Longer than a reconnect is tried again after, and than libiscsi's client in QEMU takes to send a NOP.
+const OUTAGE: Duration = Duration::from_secs(6);
+/// Answers that were under way when the node died are there after so long.
+const UNDER_WAY: Duration = Duration::from_millis(500);
+
+/// A client of the node that dies, amid a stream of writes.
+struct Stream {
+    io: QemuIo,
+    first_kib: usize,
+    answered: usize,
+}
+
+impl Stream {
+    fn begin(image: &str, first_kib: usize) -> Stream {
+        let mut stream = Stream { io: QemuIo::open(image), first_kib, answered: 0 };
+        (0..STREAM).for_each(|i| stream.io.begin(&stream.command("aio_write", i)));
+        stream
     }
-    cluster.kill(node);
-    io.begin("write -P 0x77 1M 64k");
-    cluster.start_node(node);
-    io.end(LIMIT).expect("the write that was under way ends well");
-    for i in 20..40 {
-        io.run(&format!("write -P {} {}k 4k", i + 1, i * 4), LIMIT).expect("a write after");
+
+    fn take(&mut self, count: usize) {
+        (0..count).for_each(|_| self.io.end(LIMIT).expect("a write ends well"));
+        self.answered += count;
     }
-    let mut other = QemuIo::open(check);
-    other.run("read -P 0x77 1M 64k", LIMIT).expect("it is there");
-    for i in 0..40 {
-        other
-            .run(&format!("read -P {} {}k 4k", i + 1, i * 4), LIMIT)
-            .expect("everything acknowledged is there");
+
+    fn command(&self, verb: &str, i: usize) -> String {
+        format!("{verb} -P {} {}k {STREAM_KIB}k", i % 255 + 1, self.first_kib + i * STREAM_KIB)
+    }
+
+    /// Takes the answers that still come; then there is none for so long, and no error either.
+    fn falls_silent(&mut self, limit: Duration) {
+        let silence = loop {
+            match self.io.end(limit) {
+                Ok(()) => self.answered += 1,
+                Err(said) => break said,
+            }
+        };
+        assert!(silence.contains("says nothing"), "a write failed while its node was away: {silence}");
+        assert!(self.answered < STREAM, "nothing was under way when the node died");
+    }
+
+    fn is_kept(&self, check: &str) {
+        let mut other = QemuIo::open(check);
+        (0..STREAM).for_each(|i| other.begin(&self.command("read", i)));
+        (0..STREAM).for_each(|_| other.end(LIMIT).expect("everything acknowledged is there"));
     }
 }
 
 #[test]
-fn qemu_over_nbd_with_reconnect_delay_survives_the_death_of_its_own_node() {
+fn qemu_with_reconnect_delay_and_libiscsi_go_on_when_their_own_node_that_died_amid_their_writes_is_back() {
     let mut cluster = Cluster::start(3);
     let node = cluster.owner(0);
     let image = format!(
         "driver=nbd,server.type=inet,server.host={},server.port=10809,export=demo,reconnect-delay=60",
         cluster.address(node)
     );
-    let mut io = QemuIo::open(&image);
-    let check = cluster.nbd(another(&[node]));
-    own_node_dies(&mut cluster, node, &mut io, &check);
-}
-
-#[test]
-fn libiscsi_with_its_reconnect_survives_the_death_of_its_own_node() {
-    let mut cluster = Cluster::start(3);
-    let node = cluster.owner(0);
-    let mut io = QemuIo::open(&cluster.iscsi(node));
-    let check = cluster.iscsi(another(&[node]));
-    own_node_dies(&mut cluster, node, &mut io, &check);
+    let mut nbd = Stream::begin(&image, 0);
+    let mut iscsi = Stream::begin(&cluster.iscsi(node), 512 << 10);
+    nbd.take(EARLY);
+    iscsi.take(EARLY);
+    cluster.kill(node);
+    nbd.falls_silent(OUTAGE);
+    iscsi.falls_silent(UNDER_WAY);
+    cluster.start_node(node);
+    for (name, stream) in [("NBD", &mut nbd), ("iSCSI", &mut iscsi)] {
+        let left = STREAM - stream.answered;
+        stream.take(left);
+        println!("{name}: {left} of {STREAM} writes waited for {OUTAGE:?} and ended well");
+    }
+    nbd.is_kept(&cluster.iscsi(another(&[node])));
+    iscsi.is_kept(&cluster.nbd(another(&[node])));
 }
 
 #[test]

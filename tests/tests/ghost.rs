@@ -76,7 +76,7 @@ fn a_frozen_gateways_write_does_not_land_after_its_initiator_wrote_elsewhere() {
     let (mut cluster, frozen, other) = start();
     let (mut before, mut after) = moved_session(&mut cluster, frozen, other);
     cluster.signal(frozen, Signal::Cont);
-    let ended = before.end_write(LIMIT);
+    let ended = before.end(LIMIT);
     assert!(ended.is_err(), "the write of a session that was superseded was answered as good");
     assert_stays(&cluster, other, 4);
     after.write(0, &content(0, 5), LIMIT).expect("the new session goes on");
@@ -90,10 +90,7 @@ fn a_frozen_gateways_write_does_not_land_after_its_initiator_logged_out_elsewher
     drop(after);
     until("the frozen node is declared down", LIMIT, || node_is_down(&cluster, other, frozen));
     cluster.signal(frozen, Signal::Cont);
-    assert!(
-        before.end_write(LIMIT).is_err(),
-        "the write of a session that was superseded was answered as good"
-    );
+    assert!(before.end(LIMIT).is_err(), "the write of a session that was superseded was answered as good");
     assert_stays(&cluster, other, 4);
     cluster.wait_healthy();
 }
@@ -111,7 +108,7 @@ fn a_frozen_gateways_write_does_not_land_once_its_node_was_declared_down() {
     until("the frozen node is declared down", LIMIT, || node_is_down(&cluster, other, frozen));
     path.write(0, &content(0, 4), LIMIT).expect("a write over the other path");
     cluster.signal(frozen, Signal::Cont);
-    assert!(before.end_write(LIMIT).is_err(), "the write of a fenced gateway was answered as good");
+    assert!(before.end(LIMIT).is_err(), "the write of a fenced gateway was answered as good");
     assert_stays(&cluster, other, 4);
     path.write(0, &content(0, 5), LIMIT).expect("the other path goes on");
     log_in(&cluster, frozen, ISID)
@@ -130,7 +127,7 @@ fn an_iscsi_initiator_that_stayed_with_a_frozen_node_keeps_its_session() {
         session.begin_write(0, &content(0, version)).expect("the socket takes the write");
         until("the frozen node is declared down", LIMIT, || node_is_down(&cluster, other, frozen));
         cluster.signal(frozen, Signal::Cont);
-        session.end_write(LIMIT).expect("the write is answered over the connection that was there before");
+        session.end(LIMIT).expect("the write is answered over the connection that was there before");
         assert_stays(&cluster, other, version);
         cluster.wait_healthy();
     }

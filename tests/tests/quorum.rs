@@ -1,6 +1,7 @@
 //! The quorum is gone. Nothing is refused, nothing ends: commands wait, and finish when it is back.
 
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::libiscsi::Session;
 use holdfast_tests::nbd::{Client, Command};
 use holdfast_tests::pattern::{BLOCK, content, version_of};
 use holdfast_tests::process::Signal;
@@ -12,6 +13,8 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Longer than a copy may be away before its owner has it dropped from S.
 const PAST_EVERY_TERM: Duration = Duration::from_secs(16);
+/// What needs no quorum is answered within this.
+const SOON: Duration = Duration::from_secs(2);
 /// Long enough that every timeout inside of the product has fired.
 const LONG: Duration = Duration::from_secs(8);
 
@@ -24,6 +27,9 @@ fn two_of_three_stop(
     let (third, gone) = (1, [2, 3]);
     let mut nbd = Client::connect(cluster.address(third), VOLUME, LIMIT).expect("the export opens");
     let mut iscsi = QemuIo::open(&cluster.iscsi(third));
+    let portal = format!("{}:3260", cluster.address(third));
+    let mut session = Session::login_as(&portal, &format!("iqn.2026-11.io.holdfast:{VOLUME}"), 1)
+        .expect("the login succeeds");
     nbd.write(0, &content(0, 1)).expect("a write before");
     iscsi.run("write -P 0x61 64k 4k", LIMIT).expect("a write before");
     let pid = cluster.pid(third);
@@ -32,9 +38,18 @@ fn two_of_three_stop(
     let cookie =
         nbd.send(Command::Write, 0, BLOCK as u32, &content(0, 2)).expect("the socket takes the write");
     iscsi.begin("write -P 0x62 64k 4k");
+    let aborted = session.begin_write(128 << 10, &[0x63; BLOCK]).expect("the socket takes the write");
     let early = iscsi.end(LONG);
     assert!(early.is_err_and(|said| said.contains("says nothing")), "a write was answered without a quorum");
     assert!(cluster.lives(third) && cluster.pid(third) == pid, "the third node's process ended");
+    // The session with a command that waits is answered all else; then with another one that waits.
+    let waits = session.end(Duration::ZERO);
+    assert_eq!(waits, Err("no answer within 0ns".to_owned()), "a write was answered without a quorum");
+    session.nop(SOON).expect("a NOP is answered while a command waits");
+    session.abort(aborted, SOON).expect("a command that waits is aborted");
+    session.begin_write(132 << 10, &[0x64; BLOCK]).expect("the socket takes the write");
+    session.nop(SOON).expect("a NOP is answered after an abort");
+    session.logout(SOON).expect("a logout is answered while a command waits");
     // Ports are open, and what needs no quorum is answered: login, discovery, INQUIRY, logout.
     let listed = succeed("iscsi-ls", &[&format!("iscsi://{}:3260", cluster.address(third))]);
     assert!(listed.contains(VOLUME), "{listed}");
