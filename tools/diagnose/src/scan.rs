@@ -5,6 +5,7 @@
 
 mod ahead;
 mod found;
+mod journal;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use holdfast_evidence::civil::MICROS;
-use holdfast_evidence::format::{JournalExport, parse_line, repeat_count};
+use holdfast_evidence::format::{JournalEntry, JournalExport, parse_line, repeat_count};
 use holdfast_evidence::place::{FileKind, Place, kind_of, split_root};
 use holdfast_evidence::read::{Block, NoticeKind, Source, for_each_block};
 use holdfast_evidence::text::{Encoding, decode, printable};
@@ -88,10 +89,9 @@ struct Scanner<'r> {
     open: HashMap<(usize, String, String), usize>,
     per_rule: HashMap<usize, usize>,
     last_match: Option<usize>,
-    export: Option<JournalExport>,
+    export: Option<journal::Export>,
     kept: Vec<u8>,
     binary: bool,
-    offset_now: u64,
 }
 
 impl<'r> Scanner<'r> {
@@ -142,7 +142,6 @@ impl<'r> Scanner<'r> {
             export: None,
             kept: Vec::new(),
             binary: false,
-            offset_now: 0,
         }
     }
 
@@ -206,7 +205,12 @@ impl<'r> Scanner<'r> {
                 if block.offset == 0 && self.is_binary(block.bytes, &mut elf) {
                     return ControlFlow::Break(());
                 }
-                self.report.nul.feed(block.bytes);
+                if self.export.is_some() {
+                    // Its binary fields have lengths, which hold NULs; its literals are searched in whole entries.
+                    self.export_block(block);
+                    return ControlFlow::Continue(());
+                }
+                self.report.nul.feed(block.offset, block.bytes);
                 if keep && self.kept.len() < MAX_KEPT {
                     let room = MAX_KEPT - self.kept.len();
                     self.kept.extend_from_slice(&block.bytes[..block.bytes.len().min(room)]);
@@ -226,7 +230,9 @@ impl<'r> Scanner<'r> {
             }
             end
         });
+        self.export_end();
         self.report.bytes = end.bytes;
+        self.report.nul.file_len = end.bytes;
         if self.binary && !elf {
             self.notice(NoticeKind::Binary, "not text; not read as a log");
         }
@@ -259,8 +265,8 @@ impl<'r> Scanner<'r> {
             self.binary = true;
             return true;
         }
-        if first.split(|b| *b == b'\n').take(3).any(JournalExport::is_start) {
-            self.export = Some(JournalExport::default());
+        if first.split(|b| *b == b'\n').take(64).any(JournalExport::is_start) {
+            self.export = Some(journal::Export::default());
         }
         false
     }
@@ -270,8 +276,13 @@ impl<'r> Scanner<'r> {
         let mut candidates = candidates.peekable();
         let mut hits: Vec<usize> = Vec::new();
         let (mut start, mut number) = (0usize, block.first_line);
+        let any_nul = memchr::memchr(0, block.bytes).is_some();
         while start < block.bytes.len() {
-            let end = memchr::memchr(b'\n', &block.bytes[start..]).map_or(block.bytes.len(), |n| start + n);
+            let newline =
+                memchr::memchr(b'\n', &block.bytes[start..]).map_or(block.bytes.len(), |n| start + n);
+            // A line that a crash tore, NULs, and the first line after the boot are two lines, though no newline parts them.
+            let nul = if any_nul { memchr::memchr(0, &block.bytes[start..newline]) } else { None };
+            let end = nul.map_or(newline, |n| start + n);
             hits.clear();
             let mut repeat = false;
             while let Some(c) = candidates.next_if(|c| c.at < end) {
@@ -287,17 +298,25 @@ impl<'r> Scanner<'r> {
             let line = &block.bytes[start..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let place = (number, block.offset + start as u64);
-            self.line(line, place, &hits, repeat);
-            start = end + 1;
-            number += 1;
+            if nul.is_none() || !line.is_empty() {
+                self.line(line, place, &hits, repeat);
+            }
+            let nuls = block.bytes[end..newline].iter().take_while(|b| **b == 0).count();
+            start = end + nuls;
+            if start == newline {
+                start += 1;
+                number += 1;
+            }
         }
         self.report.lines = number - 1;
     }
 
     fn line(&mut self, line: &[u8], (number, offset): (u64, u64), hits: &[usize], repeat: bool) {
-        self.offset_now = offset;
-        if self.export.is_some() {
-            return self.export_line(line, number, offset, hits);
+        if line.first() == Some(&b'{')
+            && let Some(entry) = JournalEntry::from_json(line)
+        {
+            self.head.clear();
+            return self.journal_entry(&entry, (number, offset));
         }
         let alike = !self.head.is_empty() && line.len() > self.head.len() && line.starts_with(&self.head);
         let mut message_from = self.head.len();
@@ -318,6 +337,11 @@ impl<'r> Scanner<'r> {
         if repeat && self.expand_repeat(line, number, offset) {
             return;
         }
+        self.judge(line, message_from, number, offset, hits);
+    }
+
+    /// Meets a line with the rules of which it holds a literal; what no rule knows is counted by its shape.
+    fn judge(&mut self, line: &[u8], message_from: usize, number: u64, offset: u64, hits: &[usize]) {
         let mut matched = false;
         if !hits.is_empty() {
             // The patterns are over text: a GBK line is decoded first, or `.` would stop at its first character.
@@ -349,33 +373,6 @@ impl<'r> Scanner<'r> {
             }
             slot => *slot = Some((place, self.now, kept.to_vec())),
         }
-    }
-
-    fn export_line(&mut self, line: &[u8], number: u64, offset: u64, hits: &[usize]) {
-        let Some(mut export) = self.export.take() else { return };
-        if line.is_empty() {
-            export.clear();
-        } else {
-            export.feed(line);
-            if line.starts_with(b"MESSAGE=")
-                && let Some(record) = export.record()
-            {
-                self.take_record(&record, b"", number, offset);
-                let tag = if record.program.is_empty() {
-                    String::new()
-                } else {
-                    format!("{}: ", String::from_utf8_lossy(record.program))
-                };
-                let pid = record.pid.map_or(String::new(), |p| format!("[{p}]"));
-                let shown =
-                    [tag.trim_end_matches(": ").as_bytes(), pid.as_bytes(), b": ", record.message].concat();
-                for rule in hits {
-                    self.try_rule(*rule, &shown, number, offset);
-                }
-                self.remember(&shown, number, offset);
-            }
-        }
-        self.export = Some(export);
     }
 
     fn expand_repeat(&mut self, line: &[u8], number: u64, offset: u64) -> bool {

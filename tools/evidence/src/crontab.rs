@@ -319,7 +319,9 @@ mod tests {
 
     #[test]
     fn what_only_cronie_understands_is_not_called_broken() {
-        for line in ["0~59 * * * * root x\n", "~ ~6 5~ * * root x\n", "-*/5 * * * * root x\n", "-@daily root x\n"] {
+        for line in
+            ["0~59 * * * * root x\n", "~ ~6 5~ * * root x\n", "-*/5 * * * * root x\n", "-@daily root x\n"]
+        {
             let tab = parse(line.as_bytes(), true);
             assert_eq!((tab.errors.len(), tab.entries.len()), (0, 1), "{line:?}: {:?}", tab.errors);
         }
