@@ -21,6 +21,7 @@ use holdfast_evidence::{NulMap, crontab, wtmp};
 
 pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 
+use crate::collect;
 use crate::rules::{Candidate, RuleSet};
 use ahead::Ahead;
 
@@ -174,6 +175,27 @@ impl<'r> Scanner<'r> {
         }
     }
 
+    /// What whoever collected the bundle could not read is missing here too.
+    fn note_of_collect(&mut self, note: &[u8]) {
+        const MOST: usize = 200;
+        let note = String::from_utf8_lossy(note);
+        let mut lacks = collect::lacks(&self.report.path, &note);
+        for lack in lacks.by_ref().take(MOST) {
+            let refused = ["enied", "not permitted", "exit status", "No such file", "stopped after"];
+            let kind = match refused.iter().any(|word| lack.contains(word)) {
+                true => NoticeKind::Unreadable,
+                false => NoticeKind::LeftOut,
+            };
+            self.report
+                .notices
+                .push((kind, format!("not in the bundle: {}", printable(lack.as_bytes(), MAX_TEXT))));
+        }
+        let more = lacks.count();
+        if more > 0 {
+            self.notice(NoticeKind::LeftOut, &format!("{more} more things are not in the bundle"));
+        }
+    }
+
     fn read_wtmp(&mut self, body: &mut dyn std::io::Read) {
         const MAX_RECORDS: usize = 10_000;
         let mut carry = Vec::new();
@@ -249,6 +271,7 @@ impl<'r> Scanner<'r> {
         if keep && !self.binary {
             let kept = std::mem::take(&mut self.kept);
             self.file_rules(&kept);
+            self.note_of_collect(&kept);
             if matches!(self.report.kind, FileKind::SystemCrontab | FileKind::UserCrontab) {
                 self.report.crontab =
                     Some(crontab::parse(&kept, self.report.kind == FileKind::SystemCrontab));
@@ -474,7 +497,7 @@ impl<'r> Scanner<'r> {
 /// Small files that are looked at whole though they may lie among logs.
 fn is_kept(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    matches!(name, "hostname" | "timezone" | "machine-id" | "date" | "timedatectl" | "uptime")
+    matches!(name, "hostname" | "timezone" | "machine-id" | "date" | "timedatectl" | "uptime" | "COLLECT.txt")
 }
 
 fn hash(bytes: &[u8]) -> u64 {
