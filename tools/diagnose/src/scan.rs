@@ -52,7 +52,13 @@ const MAX_KEPT: usize = 64 * 1024;
 pub fn scan(rules: &RuleSet, source: Source<'_>, threads: usize) -> FileReport {
     let kind = kind_of(&source.path);
     let mut scanner = Scanner::new(rules, &source, kind);
-    if source.link.is_some() {
+    if let Some(target) = &source.link {
+        if source.path.contains("log") {
+            scanner.notice(
+                NoticeKind::Link,
+                &format!("a link to {}; not followed", printable(target.as_bytes(), 200)),
+            );
+        }
         return scanner.report;
     }
     match kind {
@@ -93,6 +99,8 @@ struct Scanner<'r> {
     export: Option<journal::Export>,
     kept: Vec<u8>,
     binary: bool,
+    /// How often the time went back by more than a relay's delay, and the first line at which it did.
+    went_back: Option<(u64, u64)>,
 }
 
 impl<'r> Scanner<'r> {
@@ -143,6 +151,7 @@ impl<'r> Scanner<'r> {
             export: None,
             kept: Vec::new(),
             binary: false,
+            went_back: None,
         }
     }
 
@@ -490,6 +499,13 @@ impl<'r> Scanner<'r> {
 
     fn finish(mut self) -> FileReport {
         self.trim_gaps();
+        // Where several hosts log into one file, each has its own delay.
+        if let Some((times, line)) = self.went_back.filter(|_| self.report.hosts.len() < 2) {
+            self.notice(
+                NoticeKind::TimeGoesBack,
+                &format!("the time goes back by a minute or more {times} times, first at line {line}"),
+            );
+        }
         self.report
     }
 }

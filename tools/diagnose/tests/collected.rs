@@ -147,44 +147,33 @@ fn of_a_long_log_the_end_is_taken_from_the_start_of_a_line() {
     );
 }
 
-/// The program, as somebody without rights even where the test has them.
-fn as_nobody(args: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast-diagnose"));
-    command.current_dir(folder).args(args).env("TMPDIR", folder);
-    let owned = fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m));
-    if owned.is_ok_and(|uid| uid == 0) {
-        command.uid(NOBODY);
-    }
-    command
-}
-
 #[test]
 fn what_could_not_be_read_is_said_by_collect_and_by_whoever_reads_the_bundle() {
     let dir = tempfile::tempdir().expect("a folder");
     let root =
         tree(dir.path(), &[("var/log/syslog", b"Mar  3 10:00:00 n7 app: a\n"), ("var/log/kern.log", b"x\n")]);
-    fs::set_permissions(root.join("var/log/kern.log"), fs::Permissions::from_mode(0o000)).expect("set");
-    for folder in [dir.path(), &root, &root.join("etc"), &root.join("var"), &root.join("var/log")] {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("set");
-    }
-    // The program itself may lie where nobody may look.
-    let binary = dir.path().join("holdfast-diagnose");
-    fs::copy(env!("CARGO_BIN_EXE_holdfast-diagnose"), &binary).expect("copied");
-    let mut command = as_nobody(&["collect", "--root", "tree", "-o", "b.tar.gz"], dir.path());
-    let mut moved = Command::new(&binary);
-    moved.current_dir(dir.path()).args(command.get_args());
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    mode(&root.join("var/log/kern.log"), 0o000);
+    mode(dir.path(), 0o777);
+    // The program lies where everybody may look, and runs without rights even where this test has them.
+    let program = dir.path().join("holdfast-diagnose");
+    fs::copy(env!("CARGO_BIN_EXE_holdfast-diagnose"), &program).expect("copied");
+    let mut command = Command::new(&program);
+    command.current_dir(dir.path()).args(["collect", "--root", "tree", "-o", "b.tar.gz"]);
     if fs::File::open(root.join("var/log/kern.log")).is_ok() {
-        moved.uid(NOBODY);
+        command.uid(NOBODY);
     }
-    command = moved;
     let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let refused = "var/log/kern.log: Permission denied (os error 13)";
     assert!(said.ends_with(&format!("left out: {refused}\n")), "{said} {output:?}");
-    let bundle = dir.path().join("b.tar.gz");
-    let report = analyse(&[bundle], &Options::default(), &Default::default()).expect("readable");
-    let remarks: Vec<String> =
-        report.notices.iter().map(|n| format!("{} [{}] {}", n.path, n.kind, n.detail)).collect();
+    let report = analyse(&[dir.path().join("b.tar.gz")], &Options::default(), &Default::default());
+    let remarks: Vec<String> = report
+        .expect("readable")
+        .notices
+        .iter()
+        .map(|n| format!("{} [{}] {}", n.path, n.kind, n.detail))
+        .collect();
     assert_eq!(remarks, [format!("b/n7/COLLECT.txt [Unreadable] not in the bundle: {refused}")]);
 }
 
@@ -243,7 +232,6 @@ fn a_look_at_this_host_takes_the_newest_of_the_journal_says_what_failed_and_leav
     );
     let bundle = bin.to_string_lossy().into_owned();
     assert_eq!(live(&[&bundle, "--dir", "/"], dir.path()).status.code(), Some(2));
-    // A collection that fails: its folder is there already, with something of another's in it.
     let left: Vec<PathBuf> =
         fs::read_dir(dir.path()).expect("listed").map(|e| e.expect("an entry").path()).collect();
     assert_eq!(left, [bin], "nothing is left behind");

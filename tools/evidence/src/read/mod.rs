@@ -76,6 +76,8 @@ pub enum NoticeKind {
     Duplicate,
     /// Whoever made the bundle left it out, or only a part of it is there.
     LeftOut,
+    /// Its times go back.
+    TimeGoesBack,
 }
 
 /// A word on something that was not read as it stands.
