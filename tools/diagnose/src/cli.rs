@@ -264,7 +264,9 @@ fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<i64>, String
 fn run_analysis(matches: &ArgMatches) -> ExitCode {
     let mut bundles: Vec<PathBuf> =
         matches.get_many::<PathBuf>("bundle").map(|b| b.cloned().collect()).unwrap_or_default();
-    if data_folder(matches).is_some() && !matches.get_flag("live") {
+    // From the environment it may be meant for another command.
+    let asked = matches.value_source("dir") == Some(ValueSource::CommandLine);
+    if asked && !matches.get_flag("live") {
         return fail("--dir goes with --live; a bundle holds the events that `collect --dir` put into it");
     }
     let live = match matches.get_flag("live").then(|| Live::new(data_folder(matches))).transpose() {
