@@ -41,7 +41,6 @@ pub fn diagnose_command() -> Command {
                 .help("Folders, archives (tar, gz, xz, zst, bz2, zip, nested) or single logs"),
         )
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help("Read this host"))
-        .arg(data_argument("With --live: the data folder of a node on this host, for its events"))
         .arg(
             Arg::new("since").long("since").value_name("TIME").help(
                 "Only facts from this time on, such as 2016-01-07T18:00:00+08:00 (without a zone: UTC)",
@@ -159,29 +158,14 @@ pub fn collect_command() -> Command {
                 .default_value("/")
                 .help("Root of the tree to read"),
         )
-        .arg(data_argument(
-            "The data folder of a node on this host, for its events [default: ROOT/var/lib/holdfast]",
-        ))
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("The data folder of a node on this host, for its events [default: ROOT/var/lib/holdfast]"),
+        )
 }
-
-/// The data folder of a node. Mounted in `holdfast`, it stands in the place of the global option of that name.
-fn data_argument(help: &'static str) -> Arg {
-    Arg::new("dir").long("dir").value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
-}
-
-/// What was said for it: in `holdfast` the global option has a default, which is no word about this host.
-fn data_folder(matches: &ArgMatches) -> Option<&Path> {
-    let said = matches.value_source("dir").is_some_and(|source| source != ValueSource::DefaultValue);
-    matches.get_one::<PathBuf>("dir").filter(|_| said).map(PathBuf::as_path)
-}
-
-/// Refuses a folder that was asked for and is not there: it would be missed only when the bundle is read.
-fn must_be_readable(option: &str, folder: &Path, next: &str) -> Result<(), String> {
-    let read = std::fs::read_dir(folder).map(|_| ());
-    read.map_err(|e| format!("cannot read {option} {}: {e}; {next}", folder.display()))
-}
-
-const DATA_IS: &str = "it is the folder that `holdfast node run --dir` got";
 
 /// A program of its own: `diagnose` with `collect` as a further subcommand.
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -211,14 +195,18 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
     else {
         return fail("collect needs -o FILE");
     };
-    let data = data_folder(matches);
-    for (option, folder, next) in
-        [("--root", Some(root.as_path()), "it is the root of the tree to read"), ("--dir", data, DATA_IS)]
-    {
+    // Mounted in `holdfast`, its global --dir has a default, which is no word about the tree at --root.
+    let said = matches.value_source("dir").is_some_and(|source| source != ValueSource::DefaultValue);
+    let data = matches.get_one::<PathBuf>("dir").filter(|_| said).map(PathBuf::as_path);
+    for (option, folder, next) in [
+        ("--root", Some(root.as_path()), "it is the root of the tree to read"),
+        ("--dir", data, "it is the folder that `holdfast node run --dir` got"),
+    ] {
+        // What was asked for and is not there would be missed only when the bundle is read.
         if let Some(folder) = folder
-            && let Err(e) = must_be_readable(option, folder, next)
+            && let Err(e) = std::fs::read_dir(folder)
         {
-            return fail(&e);
+            return fail(&format!("cannot read {option} {}: {e}; {next}", folder.display()));
         }
     }
     match collect::collect(root, data, out) {
@@ -264,12 +252,7 @@ fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<i64>, String
 fn run_analysis(matches: &ArgMatches) -> ExitCode {
     let mut bundles: Vec<PathBuf> =
         matches.get_many::<PathBuf>("bundle").map(|b| b.cloned().collect()).unwrap_or_default();
-    // From the environment it may be meant for another command.
-    let asked = matches.value_source("dir") == Some(ValueSource::CommandLine);
-    if asked && !matches.get_flag("live") {
-        return fail("--dir goes with --live; a bundle holds the events that `collect --dir` put into it");
-    }
-    let live = match matches.get_flag("live").then(|| Live::new(data_folder(matches))).transpose() {
+    let live = match matches.get_flag("live").then(Live::new).transpose() {
         Ok(live) => live,
         Err(e) => return fail(&e),
     };
@@ -290,16 +273,13 @@ struct Live {
 impl Live {
     const BUNDLE: &str = "live.tar.gz";
 
-    fn new(data: Option<&Path>) -> Result<Live, String> {
+    fn new() -> Result<Live, String> {
         use std::os::unix::fs::DirBuilderExt;
-        if let Some(data) = data {
-            must_be_readable("--dir", data, DATA_IS)?;
-        }
         let failed = |e: std::io::Error| format!("cannot read this host: {e}");
         let folder = std::env::temp_dir().join(format!("holdfast-live-{}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let live = Live { folder };
-        let done = collect::collect(Path::new("/"), data, &live.folder.join(Live::BUNDLE)).map_err(failed)?;
+        let done = collect::collect(Path::new("/"), None, &live.folder.join(Live::BUNDLE)).map_err(failed)?;
         if let Some(first) = done.left_out.first() {
             let _ = writeln!(
                 std::io::stderr(),
