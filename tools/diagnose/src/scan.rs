@@ -190,7 +190,7 @@ impl<'r> Scanner<'r> {
         let note = String::from_utf8_lossy(note);
         let mut lacks = collect::lacks(&self.report.path, &note);
         for lack in lacks.by_ref().take(MOST) {
-            let refused = ["enied", "not permitted", "exit status", "No such file", "stopped after"];
+            let refused = ["enied", "not permitted", "exit status", "stopped after"];
             let kind = match refused.iter().any(|word| lack.contains(word)) {
                 true => NoticeKind::Unreadable,
                 false => NoticeKind::LeftOut,
