@@ -254,21 +254,25 @@ fn is_login_record(name: &str) -> bool {
     name.starts_with("wtmp")
 }
 
+/// A name, a modification time, and what was packed.
+type Leaf = (String, u64, Vec<u8>);
+
 /// What is in a packed file, each leaf without its secrets and packed again as gz.
-fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<(String, u64, Vec<u8>)> {
-    let found = Mutex::new((Vec::new(), Vec::new()));
+fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Leaf> {
+    let found = Mutex::new((Vec::<Leaf>::new(), Vec::new()));
     let pack = |source: Source<'_>| {
         let mut found = found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let name = source.path.rsplit('/').next().unwrap_or_default();
         if source.link.is_some() {
             return;
         }
-        if is_journal(name) || NEVER.iter().any(|n| name.contains(n)) {
+        if is_journal(name) || NEVER.iter().any(|n| source.path.contains(n)) {
             found.1.push(format!("{shown}, {}: may hold secrets", source.path));
             return;
         }
         let mtime = source.mtime.and_then(|m| u64::try_from(m).ok()).unwrap_or(mtime);
-        let into = Bounded { bytes: Vec::new() };
+        let taken: usize = found.0.iter().map(|leaf| leaf.2.len()).sum();
+        let into = Bounded { bytes: Vec::new(), room: (MAX_FILE as usize).saturating_sub(taken) };
         let mut packer = flate2::GzBuilder::new()
             .mtime(u32::try_from(mtime).unwrap_or(0))
             .write(into, flate2::Compression::fast());
@@ -298,15 +302,18 @@ fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<(St
     leaves
 }
 
-/// Memory for one packed leaf.
+/// Memory for one packed leaf, of what all leaves of a file may take.
 struct Bounded {
     bytes: Vec<u8>,
+    room: usize,
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if (self.bytes.len() + bytes.len()) as u64 > MAX_FILE {
-            return Err(io::Error::other(format!("packs to more than {MAX_FILE} bytes; left out")));
+        if self.bytes.len() + bytes.len() > self.room {
+            return Err(io::Error::other(format!(
+                "what is in it packs to more than {MAX_FILE} bytes; the rest is left out"
+            )));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -70,7 +70,8 @@ fn no_secret_leaves_a_host_in_a_packed_log() {
     let mut header = tar::Header::new_gnu();
     header.set_size(line.len() as u64);
     header.set_cksum();
-    tar.append_data(&mut header, "old/app.log", &line[..]).expect("packed");
+    tar.append_data(&mut header.clone(), "old/app.log", &line[..]).expect("packed");
+    tar.append_data(&mut header, "private/app", &line[..]).expect("packed");
     let tar = tar.into_inner().expect("packed");
     let mut wtmp = vec![0u8; 384];
     wtmp[..10].copy_from_slice(b"password=x");
@@ -98,8 +99,10 @@ fn no_secret_leaves_a_host_in_a_packed_log() {
     assert_eq!(
         done.left_out,
         [
+            "var/log/archive.tar.gz, archive/private/app: may hold secrets",
             "var/log/btmp: may hold secrets",
-            "var/log/journal/x/system.journal: a binary journal, whose secrets cannot be blanked; `journalctl --file FILE -o export` reads it"
+            "var/log/journal/x/system.journal: a binary journal, whose secrets cannot be blanked; `journalctl --file FILE -o export` reads it",
+            "var/log/plain.tar, plain/private/app: may hold secrets"
         ]
     );
 }
