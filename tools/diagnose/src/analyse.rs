@@ -11,6 +11,7 @@ use holdfast_evidence::civil::MICROS;
 use holdfast_evidence::read::{Limits, Notice, NoticeKind, Progress, SourceError, read_all};
 
 use crate::causes::{Cause, Edge, Knowledge, graph, rank};
+use crate::clocks;
 use crate::computed::{self, Boot};
 use crate::facts::{self, Fact, Proof};
 use crate::model::*;
@@ -121,8 +122,8 @@ fn drop_copies(files: &mut Vec<FileReport>, notices: &mut Vec<Notice>) {
 
 fn settle(rules: &RuleSet, files: &[FileReport]) -> (Settled, Vec<Fact>, Vec<Boot>) {
     let mut settled = Settled::new(files);
-    let shared = shared_events(rules, files, &settled);
-    settled.fit_clocks(&shared);
+    let shared = clocks::shared_events(rules, files, &settled);
+    clocks::fit(&mut settled.hosts, &shared);
     let mut all = facts::from_episodes(rules, files, &settled);
     let boots = computed::boots(&all, files, &settled, rules.index("boot.start"));
     all.extend(computed::from_boots(&boots));
@@ -156,25 +157,6 @@ fn clean_boots(boots: &[Boot]) -> Vec<Fact> {
             evidence: vec![b.proof.clone()],
         })
         .collect()
-}
-
-fn shared_events(
-    rules: &RuleSet,
-    files: &[FileReport],
-    settled: &Settled,
-) -> BTreeMap<String, Vec<(String, i64)>> {
-    let mut shared: BTreeMap<String, BTreeMap<String, i64>> = BTreeMap::new();
-    for (index, file) in files.iter().enumerate() {
-        for episode in &file.episodes {
-            let rule = &rules.rules[episode.rule];
-            let Some(value) = rule.pair.as_ref().and_then(|p| episode.fields.get(p)) else { continue };
-            let host = settled.host_of(files, index, &episode.host);
-            if let Some(at) = settled.instant(index, &host, episode.first.at) {
-                shared.entry(format!("{} {value}", rule.id)).or_default().entry(host).or_insert(at);
-            }
-        }
-    }
-    shared.into_iter().map(|(k, v)| (k, v.into_iter().collect())).collect()
 }
 
 fn wanted(fact: &Fact, options: &Options) -> bool {

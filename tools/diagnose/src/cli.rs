@@ -252,36 +252,51 @@ fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<i64>, String
 fn run_analysis(matches: &ArgMatches) -> ExitCode {
     let mut bundles: Vec<PathBuf> =
         matches.get_many::<PathBuf>("bundle").map(|b| b.cloned().collect()).unwrap_or_default();
-    let live = if matches.get_flag("live") {
-        match live_bundle() {
-            Ok(folder) => {
-                bundles.push(folder.join("live.tar.gz"));
-                Some(folder)
-            }
-            Err(e) => return fail(&format!("cannot read this host: {e}")),
-        }
-    } else {
-        None
+    let live = match matches.get_flag("live").then(Live::new).transpose() {
+        Ok(live) => live,
+        Err(e) => return fail(&e),
     };
+    if let Some(live) = &live {
+        bundles.push(live.folder.join(Live::BUNDLE));
+    }
     if bundles.is_empty() {
         return fail("give a bundle (a folder, an archive or a log), or --live; see --help");
     }
-    let code = analyse_and_print(matches, &bundles);
-    if let Some(folder) = live
-        && let Err(e) = std::fs::remove_dir_all(&folder)
-    {
-        let _ = writeln!(std::io::stderr(), "holdfast: cannot remove {}: {e}", folder.display());
-    }
-    code
+    analyse_and_print(matches, &bundles)
 }
 
-/// A bundle of this host in a folder that only this user may read.
-fn live_bundle() -> std::io::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = std::env::temp_dir().join(format!("holdfast-live-{}", std::process::id()));
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    collect::collect(Path::new("/"), None, &folder.join("live.tar.gz"))?;
-    Ok(folder)
+/// A bundle of this host in a folder that only this user may read, and that goes with this value.
+struct Live {
+    folder: PathBuf,
+}
+
+impl Live {
+    const BUNDLE: &str = "live.tar.gz";
+
+    fn new() -> Result<Live, String> {
+        use std::os::unix::fs::DirBuilderExt;
+        let failed = |e: std::io::Error| format!("cannot read this host: {e}");
+        let folder = std::env::temp_dir().join(format!("holdfast-live-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
+        let live = Live { folder };
+        let done = collect::collect(Path::new("/"), None, &live.folder.join(Live::BUNDLE)).map_err(failed)?;
+        if let Some(first) = done.left_out.first() {
+            let _ = writeln!(
+                std::io::stderr(),
+                "holdfast: {} things of this host were left out or cut, which the report names; the first: {first}",
+                done.left_out.len()
+            );
+        }
+        Ok(live)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.folder) {
+            let _ = writeln!(std::io::stderr(), "holdfast: cannot remove {}: {e}", self.folder.display());
+        }
+    }
 }
 
 fn analyse_and_print(matches: &ArgMatches, bundles: &[PathBuf]) -> ExitCode {

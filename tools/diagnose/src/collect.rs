@@ -1,13 +1,21 @@
 //! A bundle of this host: logs, configuration and the answers of a few commands, bounded and without secrets.
 //!
 //! Promise: reads only, never more than [`MAX_TOTAL`] bytes, leaves out what holds keys, blanks out values of password-like
-//! settings, and says in `COLLECT.txt` what it could not read or had to cut.
+//! settings (in packed logs too), and says in `COLLECT.txt` what it could not read or had to cut. Of a log or journal that is too
+//! long the newest part is taken. A link is taken as a link.
+
+mod answer;
+mod redact;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use holdfast_evidence::read::{Limits, Progress, Source, is_packed, read_all};
+
+use redact::redact;
 
 /// Bytes in all before compression.
 pub const MAX_TOTAL: u64 = 1 << 30;
@@ -20,7 +28,7 @@ const COMMAND_TIME: Duration = Duration::from_secs(20);
 /// Depth of folders below a root.
 const MAX_DEPTH: usize = 6;
 
-const TREES: [&str; 16] = [
+const TREES: [&str; 24] = [
     "var/log",
     "etc/crontab",
     "etc/cron.d",
@@ -28,7 +36,15 @@ const TREES: [&str; 16] = [
     "etc/cron.daily",
     "var/spool/cron",
     "etc/init.d",
+    "etc/rc.d",
+    "etc/rc0.d",
+    "etc/rc1.d",
+    "etc/rc2.d",
     "etc/rc3.d",
+    "etc/rc4.d",
+    "etc/rc5.d",
+    "etc/rc6.d",
+    "etc/rcS.d",
     "etc/hostname",
     "etc/timezone",
     "etc/machine-id",
@@ -41,7 +57,8 @@ const TREES: [&str; 16] = [
 
 const COMMANDS: [(&str, &[&str]); 9] = [
     ("dmesg", &["dmesg"]),
-    ("journalctl", &["journalctl", "--no-pager", "-o", "export", "-n", "200000"]),
+    // The newest entry first, so that what a bound cuts off is the oldest.
+    (JOURNAL, &["journalctl", "--no-pager", "-r", "-o", "export", "-n", "200000"]),
     ("ip_link", &["ip", "-d", "-s", "link"]),
     ("ip_addr", &["ip", "addr"]),
     ("timedatectl", &["timedatectl"]),
@@ -51,13 +68,16 @@ const COMMANDS: [(&str, &[&str]); 9] = [
     ("ps", &["ps", "-eo", "pid,ppid,lstart,user,comm"]),
 ];
 
+const JOURNAL: &str = "journalctl";
+
 /// The data folder of a node below the root, where nothing else is said.
 const DATA_DIR: &str = "var/lib/holdfast";
 /// What is taken of a data folder: never its tokens, its identity or the state of its control plane.
 const DATA: [&str; 2] = ["events", "daemon.log"];
 
-/// Names that are never taken.
-const NEVER: [&str; 8] = ["shadow", "gshadow", "id_rsa", "id_ed25519", "authkey", ".pem", ".key", "private"];
+/// Names that are never taken. Who types a password where the name is asked for has it in `btmp`.
+const NEVER: [&str; 9] =
+    ["shadow", "gshadow", "id_rsa", "id_ed25519", "authkey", ".pem", ".key", "private", "btmp"];
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -68,6 +88,16 @@ pub struct Collected {
     pub bytes: u64,
     /// What was left out, and why.
     pub left_out: Vec<String>,
+}
+
+/// The file that says what a bundle lacks, and the line after which it says so.
+const NOTE: &str = "COLLECT.txt";
+const LEFT_OUT: &str = "left out or cut:";
+
+/// What the note of a bundle says that was left out or cut, for whoever reads it elsewhere.
+pub fn lacks<'a>(path: &str, note: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_note = path.rsplit('/').next() == Some(NOTE);
+    note.lines().skip_while(|l| *l != LEFT_OUT).filter_map(|l| l.strip_prefix("  ")).filter(move |_| is_note)
 }
 
 /// Writes a bundle of the host whose tree is at `root` to `out` (a tar.gz), with the events of the node whose data folder is
@@ -98,19 +128,25 @@ pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Colle
     }
     if root == Path::new("/") {
         for (name, command) in COMMANDS {
-            match answer(command) {
-                Ok(bytes) => {
-                    append(&mut tar, &format!("{host}/commands/{name}"), &redact(&bytes), 0, &mut done)?
+            let said = command.join(" ");
+            match answer::ask(command, MAX_ANSWER, COMMAND_TIME) {
+                Ok(answer) => {
+                    done.left_out.extend(answer.lacks.iter().map(|why| format!("{said}: {why}")));
+                    let clean =
+                        if name == JOURNAL { redact::journal(&answer.bytes) } else { redact(&answer.bytes) };
+                    if !clean.is_empty() || answer.lacks.is_empty() {
+                        append(&mut tar, &format!("{host}/commands/{name}"), &clean, 0, &mut done)?;
+                    }
                 }
-                Err(e) => done.left_out.push(format!("{}: {e}", command.join(" "))),
+                Err(e) => done.left_out.push(format!("{said}: {e}")),
             }
         }
     }
-    let mut note = format!("files {}\nbytes {}\nleft out or cut:\n", done.taken, done.bytes);
+    let mut note = format!("files {}\nbytes {}\n{LEFT_OUT}\n", done.taken, done.bytes);
     for line in &done.left_out {
         note.push_str(&format!("  {line}\n"));
     }
-    append(&mut tar, &format!("{host}/COLLECT.txt"), note.as_bytes(), 0, &mut done)?;
+    append(&mut tar, &format!("{host}/{NOTE}"), note.as_bytes(), 0, &mut done)?;
     tar.into_inner()?.finish()?.sync_all()?;
     Ok(done)
 }
@@ -140,10 +176,17 @@ fn take<W: Write>(
         done.left_out.push(format!("{shown}: may hold secrets"));
         return Ok(());
     }
-    if meta.is_dir() && depth < MAX_DEPTH {
-        let Ok(entries) = fs::read_dir(path) else {
-            done.left_out.push(format!("{shown}: not readable"));
+    if meta.is_dir() {
+        if depth >= MAX_DEPTH {
+            done.left_out.push(format!("{shown}: more than {MAX_DEPTH} folders in one another"));
             return Ok(());
+        }
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(e) => {
+                done.left_out.push(format!("{shown}: {e}"));
+                return Ok(());
+            }
         };
         let mut names: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
         names.sort();
@@ -152,26 +195,49 @@ fn take<W: Write>(
         }
         return Ok(());
     }
-    if !meta.is_file() || fs::canonicalize(path).is_ok_and(|p| p == own) {
-        return Ok(());
-    }
     if done.bytes >= MAX_TOTAL {
         done.left_out.push(format!("{shown}: the bundle is full"));
         return Ok(());
     }
-    match tail(path, meta.len()) {
+    let inside = format!("{below}/{shown}");
+    if meta.is_symlink() {
+        let Ok(target) = fs::read_link(path) else { return Ok(()) };
+        let mut header = header(0, 0);
+        header.set_entry_type(tar::EntryType::Symlink);
+        done.taken += 1;
+        return tar.append_link(&mut header, &inside, target);
+    }
+    if !meta.is_file() || fs::canonicalize(path).is_ok_and(|p| p == own) {
+        return Ok(());
+    }
+    if is_journal(&name) {
+        done.left_out.push(format!(
+            "{shown}: a binary journal, whose secrets cannot be blanked; `journalctl --file FILE -o export` reads it"
+        ));
+        return Ok(());
+    }
+    let mtime = meta
+        .modified()
+        .ok()
+        .and_then(|m| m.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_secs());
+    let mut head = Vec::new();
+    let opened = File::open(path).and_then(|f| f.take(512).read_to_end(&mut head));
+    if opened.is_ok() && is_packed(&head) {
+        let leaves = unpack(path, mtime, &shown, done);
+        let folder = inside.rfind('/').map_or("", |at| &inside[..=at]);
+        for (leaf, mtime, bytes) in leaves {
+            append(tar, &format!("{folder}{leaf}.gz"), &bytes, mtime, done)?;
+        }
+        return Ok(());
+    }
+    match opened.and_then(|_| tail(path, meta.len())) {
         Ok(bytes) => {
             if meta.len() > MAX_FILE {
                 done.left_out.push(format!("{shown}: only the last {MAX_FILE} of {} bytes", meta.len()));
             }
-            let text = !name.ends_with(".gz") && !name.ends_with(".journal") && !name.starts_with("wtmp");
-            let bytes = if text { redact(&bytes) } else { bytes };
-            let mtime = meta
-                .modified()
-                .ok()
-                .and_then(|m| m.duration_since(std::time::UNIX_EPOCH).ok())
-                .map_or(0, |d| d.as_secs());
-            append(tar, &format!("{below}/{shown}"), &bytes, mtime, done)
+            let bytes = if is_login_record(&name) { bytes } else { redact(&bytes) };
+            append(tar, &inside, &bytes, mtime, done)
         }
         Err(e) => {
             done.left_out.push(format!("{shown}: {e}"));
@@ -180,14 +246,103 @@ fn take<W: Write>(
     }
 }
 
+fn is_journal(name: &str) -> bool {
+    name.ends_with(".journal") || name.ends_with(".journal~")
+}
+
+fn is_login_record(name: &str) -> bool {
+    name.starts_with("wtmp")
+}
+
+/// A name, a modification time, and what was packed.
+type Leaf = (String, u64, Vec<u8>);
+
+/// What is in a packed file, each leaf without its secrets and packed again as gz.
+fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Leaf> {
+    let found = Mutex::new((Vec::<Leaf>::new(), Vec::new()));
+    let pack = |source: Source<'_>| {
+        let mut found = found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let name = source.path.rsplit('/').next().unwrap_or_default();
+        if source.link.is_some() {
+            return;
+        }
+        if is_journal(name) || NEVER.iter().any(|n| source.path.contains(n)) {
+            found.1.push(format!("{shown}, {}: may hold secrets", source.path));
+            return;
+        }
+        let mtime = source.mtime.and_then(|m| u64::try_from(m).ok()).unwrap_or(mtime);
+        let taken: usize = found.0.iter().map(|leaf| leaf.2.len()).sum();
+        let into = Bounded { bytes: Vec::new(), room: (MAX_FILE as usize).saturating_sub(taken) };
+        let mut packer = flate2::GzBuilder::new()
+            .mtime(u32::try_from(mtime).unwrap_or(0))
+            .write(into, flate2::Compression::fast());
+        let copied = if is_login_record(name) {
+            io::copy(source.body, &mut packer).map(|_| ())
+        } else {
+            redact::redact_into(source.body, &mut packer)
+        };
+        let packed = packer.finish();
+        if let Some(e) = copied.as_ref().err().or(packed.as_ref().err()) {
+            found.1.push(format!("{shown}: {e}"));
+        }
+        // What came before an error is taken.
+        if let Ok(packed) = packed {
+            found.0.push((source.path.to_string(), mtime, packed.bytes));
+        }
+    };
+    // One thread: the order of the leaves is the file's own.
+    let limits = Limits { threads: 1, ..Limits::default() };
+    let read = read_all(&[path.to_owned()], &limits, &Progress::default(), &pack);
+    let (leaves, words) = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.left_out.extend(words);
+    match read {
+        Ok(notices) => done.left_out.extend(notices.iter().map(|n| format!("{shown}: {}", n.detail))),
+        Err(e) => done.left_out.push(format!("{shown}: {e}")),
+    }
+    leaves
+}
+
+/// Memory for one packed leaf, of what all leaves of a file may take.
+struct Bounded {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.room {
+            return Err(io::Error::other(format!(
+                "what is in it packs to more than {MAX_FILE} bytes; the rest is left out"
+            )));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The end of a file, from the start of a line: half a line may hold a secret without its name.
 fn tail(path: &Path, len: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = BufReader::new(File::open(path)?);
+    let mut bytes = Vec::new();
     if len > MAX_FILE {
         file.seek(SeekFrom::Start(len - MAX_FILE))?;
+        file.by_ref().take(MAX_FILE).read_until(b'\n', &mut bytes)?;
+        bytes.clear();
     }
-    let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn header(len: u64, mtime: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(len);
+    header.set_mode(0o600);
+    header.set_mtime(mtime);
+    header
 }
 
 fn append<W: Write>(
@@ -197,93 +352,15 @@ fn append<W: Write>(
     mtime: u64,
     done: &mut Collected,
 ) -> io::Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o600);
-    header.set_mtime(mtime);
+    let mut header = header(bytes.len() as u64, mtime);
     done.taken += 1;
     done.bytes += bytes.len() as u64;
     tar.append_data(&mut header, name, bytes)
 }
 
-/// Runs a command with a bound on time and size.
-fn answer(command: &[&str]) -> io::Result<Vec<u8>> {
-    let mut child = Command::new(command[0])
-        .args(&command[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let Some(stdout) = child.stdout.take() else { return Ok(Vec::new()) };
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stdout.take(MAX_ANSWER).read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let deadline = Instant::now() + COMMAND_TIME;
-    while !reader.is_finished() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // An answer that is whole ends by itself; anything else is stopped here.
-    child.kill().or_else(|e| if e.kind() == io::ErrorKind::InvalidInput { Ok(()) } else { Err(e) })?;
-    child.wait()?;
-    reader.join().unwrap_or_else(|_| Err(io::Error::other("the reader of its answer failed")))
-}
-
-/// Words after which a value is a secret.
-const SECRET_WORDS: [&[u8]; 7] =
-    [b"password", b"passwd", b"secret", b"token=", b"authorization:", b"api_key", b"apikey"];
-
-/// Blanks out the rest of a line after a secret's name, and whole private keys.
-pub fn redact(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut in_key = false;
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        let lower = line.to_ascii_lowercase();
-        if memchr::memmem::find(&lower, b"private key-----").is_some() {
-            in_key = memchr::memmem::find(&lower, b"begin").is_some();
-            out.extend_from_slice(b"<private key removed>\n");
-            continue;
-        }
-        if in_key {
-            continue;
-        }
-        let found =
-            SECRET_WORDS.iter().filter_map(|w| memchr::memmem::find(&lower, w).map(|at| at + w.len())).min();
-        // "Failed password for root" tells of an attack and holds no secret: a value follows `=` or `:`.
-        let value = found.and_then(|at| {
-            let rest = &line[at..];
-            let sign = rest
-                .iter()
-                .position(|b| !matches!(b, b' ' | b'"' | b'\'' | b'_') && !b.is_ascii_alphanumeric());
-            let named = lower[..at].ends_with(b"=") || lower[..at].ends_with(b":");
-            match sign {
-                _ if named => Some(at),
-                Some(s) if matches!(rest[s], b'=' | b':') && s < 24 => Some(at + s + 1),
-                _ => None,
-            }
-        });
-        match value {
-            Some(at) => {
-                out.extend_from_slice(&line[..at]);
-                out.extend_from_slice(b" <redacted>\n");
-            }
-            None => out.extend_from_slice(line),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn secrets_are_blanked_and_attacks_are_kept() {
-        let text = b"node.session.auth.password = hunter2\nsshd[1]: Failed password for root from 203.0.113.9 port 1 ssh2\nAPI_KEY: abc\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx\n";
-        let shown = String::from_utf8(redact(text)).unwrap();
-        assert!(!shown.contains("hunter2") && !shown.contains("abc") && !shown.contains("MIIE"));
-        assert!(shown.contains("Failed password for root from 203.0.113.9") && shown.ends_with("x\n"));
-    }
 
     /// The root of a host's tree that has a name and no logs yet.
     fn host(dir: &Path) -> PathBuf {

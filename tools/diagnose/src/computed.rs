@@ -77,6 +77,8 @@ pub struct Boot {
     pub before: Option<(i64, Proof)>,
     /// Whether a log that would hold the words of an orderly shutdown goes back to before it: one of the kernel alone does not.
     heard: bool,
+    /// Whether the login records have an orderly shutdown before it.
+    ordered: bool,
     /// Whether it followed an orderly shutdown; `None` when nothing that would say so is left.
     pub clean: Option<bool>,
     /// Line of the boot.
@@ -107,9 +109,21 @@ pub fn boots(
                     .map(|b| (b, Proof::from(l)))
             });
             let heard = before.is_some() && file.userspace;
-            found.push(Boot { host, at, before, heard, clean: None, proof: Proof::from(&episode.first) });
+            found.push(Boot {
+                host,
+                at,
+                before,
+                heard,
+                ordered: false,
+                clean: None,
+                proof: Proof::from(&episode.first),
+            });
         }
-        for record in file.wtmp.iter().filter(|r| r.kind == WtmpKind::Boot) {
+        for (number, record) in file.wtmp.iter().enumerate().filter(|(_, r)| r.kind == WtmpKind::Boot) {
+            // Between two boots of the records an orderly shutdown has one too; before the first they may not go back.
+            let since = file.wtmp[..number].iter().rev().take_while(|r| r.kind != WtmpKind::Boot);
+            let ordered = since.clone().any(|r| r.kind == WtmpKind::Shutdown);
+            let heard = since.count() < number;
             let host = settled.file_host[index].clone();
             let proof = Proof {
                 file: file.path.to_string(),
@@ -117,8 +131,8 @@ pub fn boots(
                 offset: 0,
                 text: "wtmp: system boot".to_owned(),
             };
-            let at = record.seconds * MICROS;
-            found.push(Boot { host, at, before: None, heard: false, clean: None, proof });
+            let Some(at) = settled.instant(index, &host, At::Utc(record.seconds * MICROS)) else { continue };
+            found.push(Boot { host, at, before: None, heard, ordered, clean: None, proof });
         }
     }
     found.sort_by(|a, b| (&a.host, a.at, &a.proof.file).cmp(&(&b.host, b.at, &b.proof.file)));
@@ -127,6 +141,7 @@ pub fn boots(
         match boots.last_mut() {
             Some(last) if last.host == boot.host && boot.at - last.at < SAME_BOOT => {
                 last.heard |= boot.heard;
+                last.ordered |= boot.ordered;
                 let later = boot.before.as_ref().map(|(t, _)| *t) > last.before.as_ref().map(|(t, _)| *t);
                 // A file that logs the boot late has its own boot's lines before it; only lines before the boot count.
                 if later && boot.before.as_ref().is_some_and(|(t, _)| *t < last.at - MICROS) {
@@ -137,11 +152,12 @@ pub fn boots(
         }
     }
     for boot in &mut boots {
-        let shutdown = facts.iter().any(|f| {
-            f.host == boot.host
-                && (f.rule == "boot.shutdown-mark" || f.rule == "admin.reboot")
-                && f.end.is_some_and(|e| e <= boot.at + MICROS && boot.at - e <= CLEAN_WINDOW)
-        });
+        let shutdown = boot.ordered
+            || facts.iter().any(|f| {
+                f.host == boot.host
+                    && (f.rule == "boot.shutdown-mark" || f.rule == "admin.reboot")
+                    && f.end.is_some_and(|e| e <= boot.at + MICROS && boot.at - e <= CLEAN_WINDOW)
+            });
         let recovered = facts.iter().any(|f| {
             f.host == boot.host
                 && f.rule == "fs.recovery"
@@ -178,8 +194,14 @@ pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
                 end: Some(boot.at),
                 severity: Severity::Critical,
                 role: Role::Impact,
-                title: format!("the host stopped without an orderly shutdown and was booting {silent} s after its last line"),
-                title_zh: format!("主机未经正常关机即停止，最后一行日志 {silent} 秒后重新启动"),
+                title: match boot.before {
+                    Some(_) => format!("the host stopped without an orderly shutdown and was booting {silent} s after its last line"),
+                    None => "the host booted, and no orderly shutdown stands before that".to_owned(),
+                },
+                title_zh: match boot.before {
+                    Some(_) => format!("主机未经正常关机即停止，最后一行日志 {silent} 秒后重新启动"),
+                    None => "主机启动，此前没有正常关机记录".to_owned(),
+                },
                 source: "computed: a kernel start with no shutdown line in the 15 minutes before it",
                 refuted_by: "a shutdown line of that boot in a log that is missing here",
                 evidence,

@@ -6,6 +6,7 @@
 pub mod analyse;
 pub mod causes;
 pub mod cli;
+pub mod clocks;
 pub mod collect;
 pub mod computed;
 pub mod facts;

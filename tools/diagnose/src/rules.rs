@@ -78,6 +78,9 @@ pub struct Rule {
     /// The capture that several hosts share for one event: fits their clocks.
     #[serde(default)]
     pub pair: Option<String>,
+    /// The capture that names the other end of a connection: both ends log the event, each with the other's name.
+    #[serde(default)]
+    pub between: Option<String>,
     /// True before its first line too: a condition that was there, not an event.
     #[serde(default)]
     pub standing: bool,

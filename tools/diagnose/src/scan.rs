@@ -5,6 +5,7 @@
 
 mod ahead;
 mod found;
+mod journal;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use holdfast_evidence::civil::MICROS;
-use holdfast_evidence::format::{JournalExport, parse_line, repeat_count};
+use holdfast_evidence::format::{JournalEntry, JournalExport, parse_line, repeat_count};
 use holdfast_evidence::place::{FileKind, Place, kind_of, split_root};
 use holdfast_evidence::read::{Block, NoticeKind, Source, for_each_block};
 use holdfast_evidence::text::{Encoding, decode, printable};
@@ -20,6 +21,7 @@ use holdfast_evidence::{NulMap, crontab, wtmp};
 
 pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 
+use crate::collect;
 use crate::rules::{Candidate, RuleSet};
 use ahead::Ahead;
 
@@ -50,7 +52,13 @@ const MAX_KEPT: usize = 64 * 1024;
 pub fn scan(rules: &RuleSet, source: Source<'_>, threads: usize) -> FileReport {
     let kind = kind_of(&source.path);
     let mut scanner = Scanner::new(rules, &source, kind);
-    if source.link.is_some() {
+    if let Some(target) = &source.link {
+        if source.path.contains("log") {
+            scanner.notice(
+                NoticeKind::Link,
+                &format!("a link to {}; not followed", printable(target.as_bytes(), 200)),
+            );
+        }
         return scanner.report;
     }
     match kind {
@@ -88,10 +96,11 @@ struct Scanner<'r> {
     open: HashMap<(usize, String, String), usize>,
     per_rule: HashMap<usize, usize>,
     last_match: Option<usize>,
-    export: Option<JournalExport>,
+    export: Option<journal::Export>,
     kept: Vec<u8>,
     binary: bool,
-    offset_now: u64,
+    /// How often the time went back by more than a relay's delay, and the first line at which it did.
+    went_back: Option<(u64, u64)>,
 }
 
 impl<'r> Scanner<'r> {
@@ -142,7 +151,7 @@ impl<'r> Scanner<'r> {
             export: None,
             kept: Vec::new(),
             binary: false,
-            offset_now: 0,
+            went_back: None,
         }
     }
 
@@ -172,6 +181,27 @@ impl<'r> Scanner<'r> {
                 count: 1,
                 before: None,
             });
+        }
+    }
+
+    /// What whoever collected the bundle could not read is missing here too.
+    fn note_of_collect(&mut self, note: &[u8]) {
+        const MOST: usize = 200;
+        let note = String::from_utf8_lossy(note);
+        let mut lacks = collect::lacks(&self.report.path, &note);
+        for lack in lacks.by_ref().take(MOST) {
+            let refused = ["enied", "not permitted", "exit status", "stopped after"];
+            let kind = match refused.iter().any(|word| lack.contains(word)) {
+                true => NoticeKind::Unreadable,
+                false => NoticeKind::LeftOut,
+            };
+            self.report
+                .notices
+                .push((kind, format!("not in the bundle: {}", printable(lack.as_bytes(), MAX_TEXT))));
+        }
+        let more = lacks.count();
+        if more > 0 {
+            self.notice(NoticeKind::LeftOut, &format!("{more} more things are not in the bundle"));
         }
     }
 
@@ -206,7 +236,12 @@ impl<'r> Scanner<'r> {
                 if block.offset == 0 && self.is_binary(block.bytes, &mut elf) {
                     return ControlFlow::Break(());
                 }
-                self.report.nul.feed(block.bytes);
+                if self.export.is_some() {
+                    // Its binary fields have lengths, which hold NULs; its literals are searched in whole entries.
+                    self.export_block(block);
+                    return ControlFlow::Continue(());
+                }
+                self.report.nul.feed(block.offset, block.bytes);
                 if keep && self.kept.len() < MAX_KEPT {
                     let room = MAX_KEPT - self.kept.len();
                     self.kept.extend_from_slice(&block.bytes[..block.bytes.len().min(room)]);
@@ -226,7 +261,9 @@ impl<'r> Scanner<'r> {
             }
             end
         });
+        self.export_end();
         self.report.bytes = end.bytes;
+        self.report.nul.file_len = end.bytes;
         if self.binary && !elf {
             self.notice(NoticeKind::Binary, "not text; not read as a log");
         }
@@ -243,6 +280,7 @@ impl<'r> Scanner<'r> {
         if keep && !self.binary {
             let kept = std::mem::take(&mut self.kept);
             self.file_rules(&kept);
+            self.note_of_collect(&kept);
             if matches!(self.report.kind, FileKind::SystemCrontab | FileKind::UserCrontab) {
                 self.report.crontab =
                     Some(crontab::parse(&kept, self.report.kind == FileKind::SystemCrontab));
@@ -259,8 +297,8 @@ impl<'r> Scanner<'r> {
             self.binary = true;
             return true;
         }
-        if first.split(|b| *b == b'\n').take(3).any(JournalExport::is_start) {
-            self.export = Some(JournalExport::default());
+        if first.split(|b| *b == b'\n').take(64).any(JournalExport::is_start) {
+            self.export = Some(journal::Export::default());
         }
         false
     }
@@ -270,8 +308,13 @@ impl<'r> Scanner<'r> {
         let mut candidates = candidates.peekable();
         let mut hits: Vec<usize> = Vec::new();
         let (mut start, mut number) = (0usize, block.first_line);
+        let any_nul = memchr::memchr(0, block.bytes).is_some();
         while start < block.bytes.len() {
-            let end = memchr::memchr(b'\n', &block.bytes[start..]).map_or(block.bytes.len(), |n| start + n);
+            let newline =
+                memchr::memchr(b'\n', &block.bytes[start..]).map_or(block.bytes.len(), |n| start + n);
+            // A line that a crash tore, NULs, and the first line after the boot are two lines, though no newline parts them.
+            let nul = if any_nul { memchr::memchr(0, &block.bytes[start..newline]) } else { None };
+            let end = nul.map_or(newline, |n| start + n);
             hits.clear();
             let mut repeat = false;
             while let Some(c) = candidates.next_if(|c| c.at < end) {
@@ -287,17 +330,25 @@ impl<'r> Scanner<'r> {
             let line = &block.bytes[start..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let place = (number, block.offset + start as u64);
-            self.line(line, place, &hits, repeat);
-            start = end + 1;
-            number += 1;
+            if nul.is_none() || !line.is_empty() {
+                self.line(line, place, &hits, repeat);
+            }
+            let nuls = block.bytes[end..newline].iter().take_while(|b| **b == 0).count();
+            start = end + nuls;
+            if start == newline {
+                start += 1;
+                number += 1;
+            }
         }
         self.report.lines = number - 1;
     }
 
     fn line(&mut self, line: &[u8], (number, offset): (u64, u64), hits: &[usize], repeat: bool) {
-        self.offset_now = offset;
-        if self.export.is_some() {
-            return self.export_line(line, number, offset, hits);
+        if line.first() == Some(&b'{')
+            && let Some(entry) = JournalEntry::from_json(line)
+        {
+            self.head.clear();
+            return self.journal_entry(&entry, (number, offset));
         }
         let alike = !self.head.is_empty() && line.len() > self.head.len() && line.starts_with(&self.head);
         let mut message_from = self.head.len();
@@ -318,6 +369,11 @@ impl<'r> Scanner<'r> {
         if repeat && self.expand_repeat(line, number, offset) {
             return;
         }
+        self.judge(line, message_from, number, offset, hits);
+    }
+
+    /// Meets a line with the rules of which it holds a literal; what no rule knows is counted by its shape.
+    fn judge(&mut self, line: &[u8], message_from: usize, number: u64, offset: u64, hits: &[usize]) {
         let mut matched = false;
         if !hits.is_empty() {
             // The patterns are over text: a GBK line is decoded first, or `.` would stop at its first character.
@@ -349,33 +405,6 @@ impl<'r> Scanner<'r> {
             }
             slot => *slot = Some((place, self.now, kept.to_vec())),
         }
-    }
-
-    fn export_line(&mut self, line: &[u8], number: u64, offset: u64, hits: &[usize]) {
-        let Some(mut export) = self.export.take() else { return };
-        if line.is_empty() {
-            export.clear();
-        } else {
-            export.feed(line);
-            if line.starts_with(b"MESSAGE=")
-                && let Some(record) = export.record()
-            {
-                self.take_record(&record, b"", number, offset);
-                let tag = if record.program.is_empty() {
-                    String::new()
-                } else {
-                    format!("{}: ", String::from_utf8_lossy(record.program))
-                };
-                let pid = record.pid.map_or(String::new(), |p| format!("[{p}]"));
-                let shown =
-                    [tag.trim_end_matches(": ").as_bytes(), pid.as_bytes(), b": ", record.message].concat();
-                for rule in hits {
-                    self.try_rule(*rule, &shown, number, offset);
-                }
-                self.remember(&shown, number, offset);
-            }
-        }
-        self.export = Some(export);
     }
 
     fn expand_repeat(&mut self, line: &[u8], number: u64, offset: u64) -> bool {
@@ -470,6 +499,13 @@ impl<'r> Scanner<'r> {
 
     fn finish(mut self) -> FileReport {
         self.trim_gaps();
+        // Where several hosts log into one file, each has its own delay.
+        if let Some((times, line)) = self.went_back.filter(|_| self.report.hosts.len() < 2) {
+            self.notice(
+                NoticeKind::TimeGoesBack,
+                &format!("the time goes back by a minute or more {times} times, first at line {line}"),
+            );
+        }
         self.report
     }
 }
@@ -477,7 +513,7 @@ impl<'r> Scanner<'r> {
 /// Small files that are looked at whole though they may lie among logs.
 fn is_kept(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    matches!(name, "hostname" | "timezone" | "machine-id" | "date" | "timedatectl" | "uptime")
+    matches!(name, "hostname" | "timezone" | "machine-id" | "date" | "timedatectl" | "uptime" | "COLLECT.txt")
 }
 
 fn hash(bytes: &[u8]) -> u64 {

@@ -277,57 +277,9 @@ impl Settled {
             }
         }
     }
-
-    /// Fits clocks from events that several hosts saw at once: (host, instant) for each shared key.
-    pub fn fit_clocks(&mut self, shared: &BTreeMap<String, Vec<(String, i64)>>) {
-        const MAX_PLAUSIBLE: i64 = 12 * 3600 * MICROS;
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for seen in shared.values().filter(|s| s.len() > 1) {
-            for (host, _) in seen {
-                *counts.entry(host).or_default() += 1;
-            }
-        }
-        let Some(reference) = counts
-            .iter()
-            .max_by_key(|(name, n)| (**n, std::cmp::Reverse(**name)))
-            .map(|(n, _)| (*n).to_owned())
-        else {
-            return;
-        };
-        let mut differences: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-        for seen in shared.values() {
-            let Some((_, base)) = seen.iter().find(|(h, _)| *h == reference) else { continue };
-            for (host, at) in seen.iter().filter(|(h, _)| *h != reference) {
-                if (at - base).abs() < MAX_PLAUSIBLE {
-                    differences.entry(host.clone()).or_default().push(at - base);
-                }
-            }
-        }
-        for (name, mut all) in differences {
-            all.sort_unstable();
-            let median = all[all.len() / 2];
-            let spread = all[all.len() * 9 / 10] - all[all.len() / 10];
-            let Some(host) = self.hosts.get_mut(&name) else { continue };
-            host.uncertainty = (spread / 2).max(MICROS);
-            if median.abs() > 2 * MICROS && all.len() >= 2 && median.abs() > 2 * spread {
-                host.clock_offset = median;
-                host.clock_evidence = format!(
-                    "{:+.1} s against {reference}, from {} events that both saw; corrected",
-                    median as f64 / MICROS as f64,
-                    all.len()
-                );
-            } else {
-                host.clock_evidence = format!(
-                    "agrees with {reference} within {:.0} s ({} events)",
-                    host.uncertainty as f64 / MICROS as f64,
-                    all.len()
-                );
-            }
-        }
-    }
 }
 
-fn new_host(name: &str) -> Host {
+pub(crate) fn new_host(name: &str) -> Host {
     Host {
         name: name.to_owned(),
         zone: Offset::UTC,

@@ -70,9 +70,8 @@ impl NulCause {
 }
 
 impl NulMap {
-    /// Adds the next piece of the file.
-    pub fn feed(&mut self, piece: &[u8]) {
-        let base = self.file_len;
+    /// Adds the piece of the file at `base`; pieces come in order, and what is left out between them holds no NUL.
+    pub fn feed(&mut self, base: u64, piece: &[u8]) {
         let mut at = 0;
         while let Some(found) = memchr::memchr(0, &piece[at..]) {
             let start = at + found;
@@ -80,7 +79,7 @@ impl NulMap {
             self.add(base + start as u64, len as u64);
             at = start + len;
         }
-        self.file_len += piece.len() as u64;
+        self.file_len = base + piece.len() as u64;
     }
 
     fn add(&mut self, offset: u64, len: u64) {
@@ -134,7 +133,7 @@ mod tests {
 
     fn map(pieces: &[&[u8]]) -> NulMap {
         let mut map = NulMap::default();
-        pieces.iter().for_each(|p| map.feed(p));
+        pieces.iter().for_each(|p| map.feed(map.file_len, p));
         map
     }
 

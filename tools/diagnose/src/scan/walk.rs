@@ -157,6 +157,9 @@ impl Scanner<'_> {
         let before = self.now;
         if before != At::None && std::mem::discriminant(&before) == std::mem::discriminant(&at) {
             let silence = at.micros() - before.micros();
+            if silence <= -MIN_GAP && !matches!(at, At::Uptime(..)) {
+                self.went_back = self.went_back.map_or(Some((1, number)), |(n, first)| Some((n + 1, first)));
+            }
             if silence >= MIN_GAP {
                 self.report.gaps.push(Gap { from: before, to: at, line: number, offset });
                 if self.report.gaps.len() > 2 * MAX_GAPS {

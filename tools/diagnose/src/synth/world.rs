@@ -218,11 +218,6 @@ impl World {
         }
     }
 
-    /// Seconds that the host's clock is ahead.
-    pub fn set_skew(&mut self, host: usize, seconds: i64) {
-        self.skew[host] = seconds;
-    }
-
     /// Writes the bundle.
     pub fn write(&mut self, folder: &Path) -> io::Result<()> {
         self.noise();

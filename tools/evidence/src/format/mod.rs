@@ -2,7 +2,8 @@
 //!
 //! Promise: [`parse_line`] borrows from the line, allocates nothing on the hot path, and answers `None` only for a line that
 //! carries no stamp of its own (a continuation or a plain text file). It tries formats by the first bytes of the line, so a
-//! file that mixes them is read. What a message means is not decided here.
+//! file that mixes them is read. Journals of systemd are no lines with a stamp: [`JournalEntry`] reads them. What a message
+//! means is not decided here.
 
 mod daemon;
 mod holdfast;
@@ -10,7 +11,7 @@ mod journal;
 mod syslog;
 
 pub use holdfast::event_node;
-pub use journal::{JournalExport, parse_json as parse_journal_json};
+pub use journal::{JournalEntry, JournalExport, Part as JournalPart};
 pub use syslog::repeat_count;
 
 use crate::stamp::{self, Stamp};
@@ -44,7 +45,7 @@ pub fn parse_line(line: &[u8]) -> Option<Record<'_>> {
             .or_else(|| holdfast::event(line))
             .or_else(|| daemon::ctime_line(line))
             .or_else(|| daemon::audit(line)),
-        b'{' => parse_journal_json(line).or_else(|| holdfast::json(line)),
+        b'{' => holdfast::json(line),
         b' ' => syslog::cjk(line),
         _ => None,
     }

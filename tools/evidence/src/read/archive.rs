@@ -352,6 +352,11 @@ pub(super) fn zip<R: Read + Seek>(worker: &Worker<'_>, path: &str, body: R, dept
     }
 }
 
+/// Whether a file that begins so is compressed or an archive.
+pub fn is_packed(head: &[u8]) -> bool {
+    recognise(head) != Layer::Plain
+}
+
 /// Whether a file on disk is a zip (it is opened with its own seek).
 pub(super) fn is_zip(head: &[u8]) -> bool {
     recognise(head) == Layer::Zip

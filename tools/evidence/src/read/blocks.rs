@@ -1,7 +1,8 @@
 //! A stream as blocks of whole lines.
 //!
-//! Promise: each block but the last ends in a newline, offsets and line numbers are those of the stream, memory is one
-//! buffer. A line longer than the buffer is given once, cut, and the rest of it is passed over.
+//! Promise: each block but the last ends in a newline, or in a NUL where a run of NULs has none for longer than the buffer (what a
+//! crash leaves in a log). Offsets and line numbers are those of the stream, memory is one buffer. A line longer than the buffer
+//! is given once, cut, and the rest of it is passed over.
 
 use std::io::{ErrorKind, Read};
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ const BUFFER: usize = 256 * 1024;
 /// Whole lines of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
-    /// Lines, each with its newline (but perhaps the last of the stream).
+    /// Lines, each with its newline (but perhaps the last).
     pub bytes: &'a [u8],
     /// Offset of the first byte in the stream.
     pub offset: u64,
@@ -53,39 +54,43 @@ pub fn for_each_block(
         let fresh = filled;
         filled += n;
         if passing_over {
-            // The rest of a cut line: drop up to and with its newline.
-            let cut = memchr::memchr(b'\n', &buffer[..filled]).map_or(filled, |at| at + 1);
-            passing_over = cut == filled && buffer.get(cut.wrapping_sub(1)) != Some(&b'\n');
+            // The rest of a cut line: drop up to and with its newline, or up to a NUL, behind which another line may begin.
+            let cut = match memchr::memchr2(b'\n', 0, &buffer[..filled]) {
+                Some(at) => {
+                    let is_newline = buffer[at] == b'\n';
+                    passing_over = false;
+                    line += u64::from(is_newline);
+                    at + usize::from(is_newline)
+                }
+                None => filled,
+            };
             buffer.copy_within(cut..filled, 0);
             filled -= cut;
             offset += cut as u64;
-            if n == 0 || passing_over || filled == 0 {
-                if n == 0 {
-                    break;
-                }
+            if n == 0 {
+                break;
+            }
+            if filled == 0 {
                 continue;
             }
         }
-        let search_from = if passing_over { 0 } else { fresh.min(filled) };
-        let whole = match memchr::memrchr(b'\n', &buffer[search_from.min(filled)..filled]) {
-            Some(at) => search_from + at + 1,
-            None => memchr::memrchr(b'\n', &buffer[..filled]).map_or(0, |at| at + 1),
-        };
+        let whole = memchr::memrchr(b'\n', &buffer[fresh..filled]).map_or(0, |at| fresh + at + 1);
         let ended = n == 0;
         let mut take = whole;
         if ended {
             take = filled;
         } else if whole == 0 && filled == BUFFER {
-            take = filled;
-            passing_over = true;
-            end.cut_lines += 1;
+            let nul = memchr::memrchr(0, &buffer[..filled]);
+            take = nul.map_or(filled, |at| at + 1);
+            passing_over = nul.is_none();
+            end.cut_lines += u64::from(passing_over);
         }
         if take > 0 {
             let bytes = &buffer[..take];
             if consume(Block { bytes, offset, first_line: line }).is_break() {
                 break;
             }
-            line += memchr::memchr_iter(b'\n', bytes).count() as u64 + u64::from(passing_over);
+            line += memchr::memchr_iter(b'\n', bytes).count() as u64;
             buffer.copy_within(take..filled, 0);
             filled -= take;
             offset += take as u64;

@@ -12,6 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use archive::is_packed;
 pub use blocks::{Block, BlockEnd, for_each_block};
 pub use pool::{Progress, error_kind, read_all};
 
@@ -73,6 +74,10 @@ pub enum NoticeKind {
     NeedsTool,
     /// The same content was already read under another name.
     Duplicate,
+    /// Whoever made the bundle left it out, or only a part of it is there.
+    LeftOut,
+    /// Its times go back.
+    TimeGoesBack,
 }
 
 /// A word on something that was not read as it stands.

@@ -125,6 +125,36 @@ fn a_gzip_bomb_is_refused_by_its_ratio() {
 }
 
 #[test]
+fn a_bomb_of_every_format_is_refused_by_its_ratio() {
+    let flat = vec![b'a'; 8 << 20];
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(&flat).unwrap();
+    let mut bz = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    bz.write_all(&flat).unwrap();
+    let mut zip = ::zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("bomb", ::zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&flat).unwrap();
+    let zip = zip.finish().unwrap().into_inner();
+    let limits = Limits { ratio_grace: 1 << 20, ..Limits::default() };
+    for (name, leaf, bytes) in [
+        ("bomb.xz", "bomb", xz.finish().unwrap()),
+        ("bomb.bz2", "bomb", bz.finish().unwrap()),
+        ("bomb.zst", "bomb", zstd::stream::encode_all(&flat[..], 1).unwrap()),
+        ("b.zip", "b/bomb", zip.clone()),
+        // The zip inside an archive is opened from memory.
+        ("t.tar", "t/b/bomb", tar_of(&[("b.zip", &zip)])),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        let (got, notices) = read(dir.path(), &limits);
+        assert!(got[leaf].len() < 3 << 20, "{name}: {}", got[leaf].len());
+        let refused: Vec<_> = notices.iter().map(|n| (n.path.as_str(), n.kind)).collect();
+        assert_eq!(refused, [(leaf, NoticeKind::Bomb)], "{name}");
+        assert!(notices[0].detail.starts_with("decompression bomb: "), "{}", notices[0].detail);
+    }
+}
+
+#[test]
 fn links_are_named_and_never_followed() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("..", dir.path().join("loop")).unwrap();
