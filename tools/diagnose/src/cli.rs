@@ -154,9 +154,10 @@ fn rules_command() -> Command {
         )
 }
 
-/// The command `collect`.
+/// The command `collect`; its `--dir` is one of its own.
 pub fn collect_command() -> Command {
     Command::new("collect")
+        .args(NODE_OPTIONS[1..].iter().map(|(id, long)| Arg::new(*id).long(*long).hide(true)))
         .about("Make a bundle of this host: bounded, without secrets")
         .after_help("Exit: 0 the bundle is made, 2 it is not.\n\nExamples:\n  holdfast collect -o /tmp/host.tar.gz\n  holdfast collect --dir ./one -o /tmp/one.tar.gz")
         .arg(
@@ -207,8 +208,20 @@ fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+fn refuse_node_options(matches: &ArgMatches, options: &[(&str, &str)]) -> Result<(), String> {
+    match options.iter().find(|(id, _)| matches.value_source(id) == Some(ValueSource::CommandLine)) {
+        Some((_, long)) => {
+            Err(format!("--{long} is for commands that ask a node; this one reads logs and asks none"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Runs `collect`.
 pub fn run_collect(matches: &ArgMatches) -> ExitCode {
+    if let Err(e) = refuse_node_options(matches, &NODE_OPTIONS[1..]) {
+        return fail(&e);
+    }
     let (Some(out), Some(root)) = (matches.get_one::<PathBuf>("output"), matches.get_one::<PathBuf>("root"))
     else {
         return fail("collect needs -o FILE");
@@ -269,12 +282,8 @@ fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<When>, Strin
 }
 
 fn run_analysis(matches: &ArgMatches) -> ExitCode {
-    for (id, long) in NODE_OPTIONS {
-        if matches.value_source(id) == Some(ValueSource::CommandLine) {
-            return fail(&format!(
-                "--{long} is for commands that ask a node; diagnose reads logs and asks none"
-            ));
-        }
+    if let Err(e) = refuse_node_options(matches, &NODE_OPTIONS) {
+        return fail(&e);
     }
     let mut bundles: Vec<PathBuf> =
         matches.get_many::<PathBuf>("bundle").map(|b| b.cloned().collect()).unwrap_or_default();
@@ -391,6 +400,36 @@ mod tests {
     fn the_commands_are_well_formed() {
         diagnose_command().debug_assert();
         collect_command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_commands_that_ask_a_node_are_neither_shown_nor_taken() {
+        // As `holdfast` mounts them, with options of its own for every command.
+        let global = |id: &'static str, long: &'static str| Arg::new(id).long(long).global(true);
+        let mut holdfast = Command::new("holdfast")
+            .args(NODE_OPTIONS.map(|(id, long)| global(id, long)))
+            .subcommands([diagnose_command(), collect_command()]);
+        for (path, shown) in
+            [(&["diagnose"][..], &[][..]), (&["diagnose", "rules"], &[]), (&["collect"], &["--dir"])]
+        {
+            let args = ["holdfast"].iter().chain(path).chain(&["--help"]);
+            let help = holdfast.try_get_matches_from_mut(args).unwrap_err().to_string();
+            for (_, long) in NODE_OPTIONS {
+                let option = format!("--{long}");
+                assert_eq!(
+                    help.contains(&option),
+                    shown.contains(&option.as_str()),
+                    "{path:?} {option}: {help}"
+                );
+            }
+        }
+        for args in
+            [["holdfast", "diagnose", "x", "--node", "a"], ["holdfast", "--node", "a", "diagnose", "x"]]
+        {
+            let matches = holdfast.clone().get_matches_from(args);
+            let sub = matches.subcommand_matches("diagnose").unwrap();
+            assert!(refuse_node_options(sub, &NODE_OPTIONS).is_err_and(|e| e.contains("--node")), "{args:?}");
+        }
     }
 
     #[test]

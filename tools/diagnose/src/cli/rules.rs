@@ -88,6 +88,9 @@ pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
         if rule.path.is_some() && rules.file_matches(&rule.example, rule.example_text.as_bytes()).is_empty() {
             out.push(format!("{} misses its example, or decides by a name alone", rule.id));
         }
+        if rule.refuted_by.trim().is_empty() || rule.refuted_by.starts_with("none") {
+            out.push(format!("nothing is said that would refute {}", rule.id));
+        }
         if !rule.source_can_be_read() {
             out.push(format!("the source of {} names no file and no address: {}", rule.id, rule.source));
         }
