@@ -108,7 +108,7 @@ beside_zgrep() {
 }
 
 large_bundle() {
-    local lines host folder one all zgrep_one
+    local lines host folder one all zgrep_one status
     echo "Making a bundle of $HOSTS hosts, $ROTATED rotated gz each, $mib MiB unpacked"
     for host in $(seq $HOSTS); do
         folder=$dir/bundle/cvk$host/var/log
@@ -116,7 +116,12 @@ large_bundle() {
         make_log "cvk$host" $(((mib << 20) / HOSTS)) $ROTATED "$folder" "$dir/lines.$host" &
         while [ "$(jobs -pr | wc -l)" -ge "$cores" ]; do wait -n; done
     done
-    wait
+    while :; do
+        status=0
+        wait -n || status=$?
+        [ $status != 127 ] || break # no child is left
+        [ $status = 0 ] || { echo "bench diagnose: a log could not be made" >&2; exit 1; }
+    done
     lines=$(cat "$dir"/lines.* | awk '{ sum += $1 } END { printf "%d", sum }')
     find "$dir/bundle" -type f -exec cat {} + >/dev/null
     echo "$lines lines; gz $(say_size "$dir/bundle") MiB; $cores cores; load $(load)"

@@ -10,24 +10,27 @@ use holdfast_evidence::Civil;
 use holdfast_evidence::civil::MICROS;
 use holdfast_evidence::read::{Limits, Notice, NoticeKind, Progress, SourceError, read_all};
 
-use crate::causes::{Cause, Edge, Knowledge, graph, rank};
+use crate::causes::{Cause, Edge, graph, rank};
 use crate::clocks;
 use crate::computed::{self, Boot};
+use crate::decides;
 use crate::facts::{self, Fact, Proof};
+use crate::knowledge::Knowledge;
 use crate::model::*;
 use crate::repairs::repairs;
 use crate::rules::{Role, RuleError, RuleSet, Severity};
 use crate::scan::{FileReport, scan};
 use crate::settle::Settled;
 use crate::unknown;
+use crate::window::{When, Window, speaks};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Only facts at or after this instant (UTC microseconds).
-    pub since: Option<i64>,
-    /// Only facts before this instant.
-    pub until: Option<i64>,
+    /// Only facts at or after this time.
+    pub since: Option<When>,
+    /// Only facts before this time.
+    pub until: Option<When>,
     /// Only this host.
     pub host: Option<String>,
     /// Bounds of reading.
@@ -43,6 +46,14 @@ pub enum AnalyseError {
     /// The rules do not compile: a fault of the program.
     #[error(transparent)]
     Rules(#[from] RuleError),
+    /// The host that was asked for is not in the input.
+    #[error("no host {name} in this input; it has {hosts}")]
+    NoSuchHost {
+        /// The name asked for.
+        name: String,
+        /// The names that are there.
+        hosts: String,
+    },
     /// The input holds nothing that can be read as evidence.
     #[error("{detail}")]
     Nothing {
@@ -71,13 +82,23 @@ pub fn analyse(bundles: &[PathBuf], options: &Options, progress: &Progress) -> R
     notices.sort();
     refuse_nothing(&files, &notices)?;
     let (settled, mut all, boots) = settle(&rules, &files);
-    all.retain(|f| wanted(f, options));
+    let window = Window::new(options, &files, &settled, &all)?;
+    let before = all.len();
+    all.retain(|f| window.holds(f));
+    let outside = before - all.len();
     facts::number(&mut all);
     let uncertainty = settled.hosts.values().map(|h| h.uncertainty).max().unwrap_or(2 * MICROS);
     let edges = graph(&knowledge, &all, uncertainty);
     let causes = rank(&knowledge, &all, &edges);
-    let builder =
-        Builder { knowledge: &knowledge, files: &files, settled: &settled, facts: &all, boots: &boots };
+    let builder = Builder {
+        knowledge: &knowledge,
+        files: &files,
+        settled: &settled,
+        facts: &all,
+        boots: &boots,
+        window,
+        outside,
+    };
     Ok(builder.report(&causes, &edges, &notices))
 }
 
@@ -152,18 +173,12 @@ fn clean_boots(boots: &[Boot]) -> Vec<Fact> {
             fields: BTreeMap::new(),
             title: "the host was rebooted in order".to_owned(),
             title_zh: "主机正常重启".to_owned(),
-            source: "computed: a shutdown line, then a kernel start".to_owned(),
-            refuted_by: "none".to_owned(),
+            source: computed::known::of("host.rebooted").map_or(String::new(), |k| k.source.to_owned()),
+            refuted_by: computed::known::of("host.rebooted")
+                .map_or(String::new(), |k| k.refuted_by.to_owned()),
             evidence: vec![b.proof.clone()],
         })
         .collect()
-}
-
-fn wanted(fact: &Fact, options: &Options) -> bool {
-    let after = options.since.is_none_or(|s| fact.end.is_none_or(|e| e >= s));
-    let before = options.until.is_none_or(|u| fact.start.is_none_or(|s| s < u));
-    let host = options.host.as_ref().is_none_or(|h| fact.host == *h || fact.host == "cluster");
-    after && before && host
 }
 
 struct Builder<'a> {
@@ -172,10 +187,15 @@ struct Builder<'a> {
     settled: &'a Settled,
     facts: &'a [Fact],
     boots: &'a [Boot],
+    window: Window,
+    /// Facts outside the window.
+    outside: usize,
 }
 
 /// Facts shown in the timeline at most.
 const MAX_MOMENTS: usize = 2000;
+/// Missing evidence named at most.
+const MAX_MISSING: usize = 40;
 
 impl Builder<'_> {
     fn report(&self, causes: &[Cause], edges: &[Edge], notices: &[Notice]) -> Report {
@@ -186,24 +206,16 @@ impl Builder<'_> {
         let hurt = impacts.iter().filter(|f| f.severity > Severity::Info).filter_map(|f| f.start).min();
         let incident_end = impacts.iter().filter_map(|f| f.end).max();
         let first = causes.first();
-        let (verdict, headline, headline_zh) = self.headline(first);
-        let mut recommendations: BTreeSet<RecommendOut> = BTreeSet::new();
-        for cause in causes.iter().filter(|c| c.consequence_of.is_none()).take(3) {
-            for r in &cause.recommend {
-                recommendations.insert(RecommendOut {
-                    urgency: r.urgency.clone(),
-                    owner: r.owner.clone(),
-                    text: r.text.clone(),
-                    cause: cause.id.clone(),
-                });
-            }
-        }
-        recommendations.extend(repairs(self.facts));
-        let mut recommendations: Vec<RecommendOut> = recommendations.into_iter().collect();
-        let rank = |u: &str| ["now", "soon", "later"].iter().position(|x| *x == u).unwrap_or(3);
-        recommendations.sort_by(|a, b| {
-            (rank(&a.urgency), &a.cause, &a.text).cmp(&(rank(&b.urgency), &b.cause, &b.text))
-        });
+        let said: Vec<NoticeOut> = notices
+            .iter()
+            .map(|n| NoticeOut {
+                path: n.path.clone(),
+                kind: format!("{:?}", n.kind),
+                detail: n.detail.clone(),
+            })
+            .collect();
+        let unread = said.iter().filter(|n| n.is_unread()).count() as u64;
+        let (verdict, headline, headline_zh) = self.headline(first, unread);
         Report {
             summary: Summary {
                 verdict,
@@ -211,6 +223,9 @@ impl Builder<'_> {
                 headline_zh,
                 incident_start: incident_start.map(|m| self.shown_any(m)),
                 incident_end: incident_end.map(|m| self.shown_any(m)),
+                since: self.window.since.map(|m| self.shown_any(m)),
+                until: self.window.until.map(|m| self.shown_any(m)),
+                unread,
                 files: self.files.len() as u64,
                 lines: self.files.iter().map(|f| f.lines).sum(),
                 bytes: self.files.iter().map(|f| f.bytes).sum(),
@@ -221,31 +236,45 @@ impl Builder<'_> {
             causes: causes.iter().enumerate().map(|(i, c)| self.cause(i + 1, c)).collect(),
             contradictions: self.contradictions(causes),
             missing_evidence: self.missing(causes, edges, notices),
-            recommendations,
-            notices: notices
-                .iter()
-                .map(|n| NoticeOut {
-                    path: n.path.clone(),
-                    kind: format!("{:?}", n.kind),
-                    detail: n.detail.clone(),
-                })
-                .collect(),
+            recommendations: self.recommendations(causes),
+            notices: said,
             new_lines: unknown::new_lines(self.files, self.settled, hurt, |host, m| self.shown(host, m)),
         }
     }
 
-    fn headline(&self, first: Option<&Cause>) -> (&'static str, String, String) {
+    fn headline(&self, first: Option<&Cause>, unread: u64) -> (&'static str, String, String) {
         if let Some(cause) = first {
             return ("cause-found", cause.title.clone(), cause.title_zh.clone());
         }
         let worst =
             self.facts.iter().filter(|f| f.severity >= Severity::Error && f.role != Role::State).count();
         let (text, zh) = if worst == 0 {
-            ("no sign of an incident in this evidence", "证据中没有故障迹象")
+            self.window.quiet(self.facts.len(), self.outside, unread, |m| self.shown_any(m))
         } else {
-            ("something failed, but this evidence does not carry a cause", "有故障，但证据不足以说明原因")
+            (
+                "something failed, but this evidence does not carry a cause".to_owned(),
+                "有故障，但证据不足以说明原因".to_owned(),
+            )
         };
-        ("nothing-conclusive", text.to_owned(), zh.to_owned())
+        ("nothing-conclusive", text, zh)
+    }
+
+    /// By urgency; then what the likelier cause asks for, and repairs of what stays last.
+    fn recommendations(&self, causes: &[Cause]) -> Vec<RecommendOut> {
+        let mut out: Vec<RecommendOut> = Vec::new();
+        for cause in causes.iter().filter(|c| c.consequence_of.is_none()).take(3) {
+            out.extend(cause.recommend.iter().map(|r| RecommendOut {
+                urgency: r.urgency.clone(),
+                owner: r.owner.clone(),
+                text: r.text.clone(),
+                cause: cause.id.clone(),
+                facts: self.ids(&cause.roots),
+            }));
+        }
+        out.extend(repairs(self.facts));
+        let rank = |u: &str| ["now", "soon", "later"].iter().position(|x| *x == u).unwrap_or(3);
+        out.sort_by_key(|r| rank(&r.urgency));
+        out
     }
 
     fn shown(&self, host: &str, micros: i64) -> String {
@@ -255,10 +284,9 @@ impl Builder<'_> {
         format!("{}{}", local.replace(' ', "T"), suffix.trim_start_matches("UTC"))
     }
 
-    /// In the zone of the first host: for times of the whole cluster.
+    /// In the zone of the report: for times of the whole cluster.
     fn shown_any(&self, micros: i64) -> String {
-        let host = self.settled.file_host.first().map_or("", String::as_str);
-        self.shown(host, micros)
+        self.shown(&self.window.zone_of, micros)
     }
 
     fn shown_for(&self, fact: &Fact, micros: i64) -> String {
@@ -279,18 +307,8 @@ impl Builder<'_> {
                 .map(|b| BootOut { at: self.shown(&h.name, b.at), clean: b.clean })
                 .collect(),
         };
-        self.settled.hosts.values().filter(|h| self.is_known(&h.name)).map(describe).collect()
-    }
-
-    /// Whether anything speaks for a host: its own name file, a line with a time, a line that names it, or a fact. A folder of
-    /// configuration files is none.
-    fn is_known(&self, host: &str) -> bool {
-        let speaks = |(file, owner): (&FileReport, &String)| {
-            owner == host && (file.span.is_some() || file.path.ends_with("etc/hostname"))
-                || file.hosts.keys().any(|named| self.settled.unique(&file.root, named) == host)
-        };
-        self.facts.iter().any(|f| f.host == host)
-            || self.files.iter().zip(&self.settled.file_host).any(speaks)
+        let known = |h: &&crate::settle::Host| speaks(self.files, self.settled, self.facts, &h.name);
+        self.settled.hosts.values().filter(known).map(describe).collect()
     }
 
     fn timeline(&self) -> Vec<Moment> {
@@ -352,12 +370,17 @@ impl Builder<'_> {
                 }
             })
             .collect();
-        let single: BTreeSet<String> = self
-            .facts
+        let states = self.facts.iter().filter(|f| f.role == Role::State && !c.explains.is_empty());
+        // The same weakness on several hosts is one.
+        let mut single: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        for f in states {
+            let (hosts, ids) = single.entry(&f.title).or_default();
+            hosts.push(&f.host);
+            ids.push(&f.id);
+        }
+        let single = single
             .iter()
-            .filter(|f| f.role == Role::State && !c.explains.is_empty())
-            .map(|f| format!("{}: {} ({})", f.host, f.title, f.id))
-            .collect();
+            .map(|(title, (hosts, ids))| format!("{}: {title} ({})", hosts.join(", "), ids.join(" ")));
         CauseOut {
             rank,
             id: c.id.clone(),
@@ -372,35 +395,46 @@ impl Builder<'_> {
             supports: self.ids(&c.supports),
             contradicts: self.ids(&c.contradicts),
             consequence_of: c.consequence_of.clone(),
-            single_points_of_failure: single.into_iter().collect(),
+            single_points_of_failure: single.collect(),
             prevented_by: c.prevented_by.clone(),
         }
     }
 
+    fn missing(&self, causes: &[Cause], edges: &[Edge], notices: &[Notice]) -> Vec<Missing> {
+        let known: BTreeSet<&str> = self.settled.hosts.keys().map(String::as_str).collect();
+        let mut out = decides::for_first(causes, self.facts);
+        out.extend(decides::for_unexplained(self.knowledge, self.facts, causes, edges, |f, m| {
+            self.shown_for(f, m)
+        }));
+        out.extend(decides::for_boots(self.boots, |host, m| self.shown(host, m)));
+        out.extend(decides::for_peers(self.facts, &known));
+        out.extend(decides::for_files(notices));
+        let mut seen = BTreeSet::new();
+        out.retain(|m| seen.insert((m.file.clone(), m.decides.clone())));
+        out.truncate(MAX_MISSING);
+        out
+    }
+
     fn contradictions(&self, causes: &[Cause]) -> Vec<Contradiction> {
         let mut out = Vec::new();
+        if let Some(text) = self.window.without_logs(|m| self.shown_any(m)).filter(|_| !self.facts.is_empty())
+        {
+            out.push(Contradiction { text, facts: vec![] });
+        }
         if let Some(first) = causes.first() {
             if !first.contradicts.is_empty() {
                 let text = format!("facts that speak against {}", first.id);
                 out.push(Contradiction { text, facts: self.ids(&first.contradicts) });
             }
             if !first.leaves.is_empty() {
-                let text = format!("{} explains no way to these impacts", first.id);
+                let text = format!("no way leads from {} to these impacts", first.id);
                 out.push(Contradiction { text, facts: self.ids(&first.leaves) });
             }
         }
-        // OCFS2: which of its two reasons fits the time.
-        for f in self.facts.iter().filter(|f| f.rule == "ocfs2.disk-timeout") {
-            for q in self.facts.iter().filter(|q| q.rule == "ocfs2.quorum-fence" && q.host == f.host) {
-                let near = f.start.zip(q.start).is_some_and(|(a, b)| (a - b).abs() < 120 * MICROS);
-                if near {
-                    let text = format!(
-                        "{} fenced for its disk and for quorum at the same time: whichever line is first decided",
-                        f.host
-                    );
-                    out.push(Contradiction { text, facts: vec![f.id.clone(), q.id.clone()] });
-                }
-            }
+        for f in self.facts.iter().filter(|f| f.fields.get("timing").is_some_and(|t| t == "disagrees")) {
+            let text =
+                format!("on {} the order of the fence's lines and the time limits do not agree", f.host);
+            out.push(Contradiction { text, facts: vec![f.id.clone()] });
         }
         for name in &self.settled.twins {
             out.push(Contradiction {
@@ -411,77 +445,6 @@ impl Builder<'_> {
             });
         }
         out
-    }
-
-    fn missing(&self, causes: &[Cause], edges: &[Edge], notices: &[Notice]) -> Vec<Missing> {
-        let mut out: BTreeSet<Missing> = BTreeSet::new();
-        if let Some(first) = causes.first() {
-            for (file, how) in &first.missing {
-                out.insert(Missing {
-                    file: file.clone(),
-                    decides: format!("confirms or refutes {}", first.id),
-                    how: how.clone(),
-                });
-            }
-        }
-        let caused: BTreeSet<usize> = edges.iter().map(|e| e.to).collect();
-        for (index, f) in self.facts.iter().enumerate() {
-            if f.rule == "host.reset" && !caused.contains(&index) {
-                out.insert(Missing {
-                    file: format!(
-                        "kern.log or the console of {} for the minute before {}",
-                        f.host,
-                        f.start.map_or(String::new(), |m| self.shown_for(f, m))
-                    ),
-                    decides: format!("why {} stopped ({})", f.host, f.id),
-                    how: "serial or netconsole log, `ipmitool sel list`, /sys/fs/pstore, /var/crash"
-                        .to_owned(),
-                });
-            }
-        }
-        for boot in self.boots.iter().filter(|b| b.clean.is_none()) {
-            out.insert(Missing {
-                file: format!(
-                    "the logs of {} before its boot at {}",
-                    boot.host,
-                    self.shown(&boot.host, boot.at)
-                ),
-                decides: "whether that boot followed an orderly shutdown".to_owned(),
-                how: "the rotated files (.1, .2.gz), `last -x`, `journalctl -b -1`".to_owned(),
-            });
-        }
-        for peer in self.named_peers() {
-            out.insert(Missing {
-                file: format!("the logs of {peer}"),
-                decides: "what that host saw at the same time".to_owned(),
-                how: "`holdfast collect` on that host".to_owned(),
-            });
-        }
-        for n in notices.iter().filter(|n| n.kind == NoticeKind::NeedsTool || n.kind == NoticeKind::Truncated)
-        {
-            out.insert(Missing {
-                file: n.path.clone(),
-                decides: "what it holds".to_owned(),
-                how: n.detail.clone(),
-            });
-        }
-        out.into_iter().take(40).collect()
-    }
-
-    /// Hosts that lines speak of and that gave no log.
-    fn named_peers(&self) -> BTreeSet<String> {
-        let known: BTreeSet<&str> = self.settled.hosts.keys().map(String::as_str).collect();
-        let keys = ["peer", "p2", "p3"];
-        self.facts
-            .iter()
-            .flat_map(|f| keys.iter().filter_map(|k| f.fields.get(*k)))
-            .filter(|p| {
-                p.chars().any(|c| c.is_ascii_alphabetic()) && !p.contains('/') && !known.contains(p.as_str())
-            })
-            .filter(|p| known.iter().all(|k| !k.starts_with(p.as_str())))
-            .take(64)
-            .cloned()
-            .collect()
     }
 }
 

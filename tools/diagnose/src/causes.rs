@@ -5,9 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use crate::facts::{Fact, fits};
+use crate::knowledge::{CauseRule, EdgeRule, Knowledge, Recommend, Scope};
 use crate::rules::{Role, Severity};
 
 const MICROS: i64 = 1_000_000;
@@ -17,164 +16,6 @@ const NAMED: f64 = 0.3;
 const UNSEEN: f64 = 0.5;
 /// Causing facts looked at for one effect, nearest first.
 const MAX_PARENTS: usize = 12;
-
-/// An edge of the knowledge.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EdgeRule {
-    from: Vec<String>,
-    to: Vec<String>,
-    scope: Scope,
-    min_seconds: i64,
-    max_seconds: i64,
-    /// How the one causes the other.
-    pub mechanism: String,
-    /// What else could have.
-    #[serde(default)]
-    pub alternative: String,
-    /// Only with one of these facts.
-    #[serde(default)]
-    needs: Vec<String>,
-    /// Only without any of these facts: a longer way through them is the true one.
-    #[serde(default)]
-    unless: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Scope {
-    Host,
-    Any,
-}
-
-/// A cause of the knowledge.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CauseRule {
-    /// Stable id.
-    pub id: String,
-    base: f64,
-    title: String,
-    title_zh: String,
-    roots: Vec<String>,
-    #[serde(default)]
-    all: Vec<String>,
-    #[serde(default)]
-    supports: Vec<String>,
-    #[serde(default)]
-    contradicts: Vec<String>,
-    #[serde(default)]
-    standalone: bool,
-    /// Facts that speak for themselves, without a way to an impact.
-    #[serde(default)]
-    alone: Vec<Alone>,
-    /// Roots on so many hosts speak for themselves; 0 for never.
-    #[serde(default)]
-    alone_on_hosts: usize,
-    #[serde(default)]
-    min_hosts: usize,
-    #[serde(default = "no_limit")]
-    max_hosts: usize,
-    #[serde(default)]
-    within_seconds: i64,
-    prevented_by: String,
-    #[serde(default)]
-    missing: Vec<MissingRule>,
-    #[serde(default)]
-    recommend: Vec<Recommend>,
-}
-
-/// A fact that needs no impact to be worth naming.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Alone {
-    rule: String,
-    /// Fields of which one must be a number as large as `at_least`, whatever its sign.
-    #[serde(default)]
-    fields: Vec<String>,
-    #[serde(default)]
-    at_least: f64,
-}
-
-impl Alone {
-    fn speaks(&self, fact: &Fact) -> bool {
-        let large = |name: &String| {
-            fact.fields
-                .get(name)
-                .and_then(|v| v.parse::<f64>().ok())
-                .is_some_and(|v| v.abs() >= self.at_least)
-        };
-        fits(&self.rule, &fact.rule) && (self.fields.is_empty() || self.fields.iter().any(large))
-    }
-}
-
-fn no_limit() -> usize {
-    usize::MAX
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MissingRule {
-    unless: String,
-    file: String,
-    how: String,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(deny_unknown_fields)]
-pub struct Recommend {
-    /// `now`, `soon` or `later`.
-    pub urgency: String,
-    /// Who.
-    pub owner: String,
-    /// What.
-    pub text: String,
-}
-
-/// The knowledge about causes.
-pub struct Knowledge {
-    edges: Vec<EdgeRule>,
-    /// Causes in file order.
-    pub causes: Vec<CauseRule>,
-}
-
-#[derive(Deserialize)]
-struct EdgeFile {
-    edge: Vec<EdgeRule>,
-}
-
-#[derive(Deserialize)]
-struct CauseFile {
-    cause: Vec<CauseRule>,
-}
-
-impl Knowledge {
-    /// The knowledge that comes with the program.
-    pub fn builtin() -> Result<Knowledge, crate::rules::RuleError> {
-        let syntax = |file| move |source| crate::rules::RuleError::Syntax { file, source };
-        let edges: EdgeFile =
-            toml::from_str(include_str!("../rules/edges.toml")).map_err(syntax("edges.toml"))?;
-        let causes: CauseFile =
-            toml::from_str(include_str!("../rules/causes.toml")).map_err(syntax("causes.toml"))?;
-        Ok(Knowledge { edges: edges.edge, causes: causes.cause })
-    }
-
-    /// Every pattern of fact ids that the knowledge names, for the linter.
-    pub fn patterns(&self) -> BTreeSet<&str> {
-        let mut out = BTreeSet::new();
-        for edge in &self.edges {
-            let lists = [&edge.from, &edge.to, &edge.needs, &edge.unless];
-            out.extend(lists.into_iter().flatten().map(String::as_str));
-        }
-        for cause in &self.causes {
-            let lists = [&cause.roots, &cause.all, &cause.supports, &cause.contradicts];
-            out.extend(lists.into_iter().flatten().map(String::as_str));
-            out.extend(cause.alone.iter().map(|a| a.rule.as_str()));
-        }
-        out
-    }
-}
 
 /// An edge between two facts.
 #[derive(Debug, Clone)]
@@ -261,6 +102,10 @@ fn edge(
     if rule.scope == Scope::Host && cause.host != effect.host {
         return None;
     }
+    let decided = |f: &Fact| f.host == effect.host && rule.unless_here.iter().any(|p| fits(p, &f.rule));
+    if !rule.unless_here.is_empty() && facts.iter().any(decided) {
+        return None;
+    }
     if cause.standing || effect.standing {
         // What was there before its first line has no start; its last sign before the effect says something.
         let delay = match (cause.start, cause.end, effect.start) {
@@ -293,20 +138,55 @@ fn weight(fact: &Fact) -> f64 {
     }
 }
 
-/// Facts reachable from `roots`, and the edges of the tree that reaches them first.
-fn reach(edges: &BTreeMap<usize, Vec<&Edge>>, roots: &[usize]) -> (BTreeSet<usize>, Vec<Edge>) {
+/// Facts reachable from `roots`, and the edges of a tree that reaches each in as few steps as any does. Of several ways of one
+/// length the tree keeps the closest: what merely stood there makes a thing possible and starts nothing.
+fn reach(
+    facts: &[Fact],
+    edges: &BTreeMap<usize, Vec<&Edge>>,
+    roots: &[usize],
+) -> (BTreeSet<usize>, Vec<Edge>) {
     let mut seen: BTreeSet<usize> = roots.iter().copied().collect();
-    let mut queue: std::collections::VecDeque<usize> = roots.iter().copied().collect();
-    let mut used = Vec::new();
-    while let Some(at) = queue.pop_front() {
-        for edge in edges.get(&at).into_iter().flatten() {
-            if seen.insert(edge.to) {
-                used.push((*edge).clone());
-                queue.push_back(edge.to);
+    let mut level: Vec<usize> = roots.to_vec();
+    let mut used: Vec<Edge> = Vec::new();
+    while !level.is_empty() {
+        let mut next: BTreeMap<usize, &Edge> = BTreeMap::new();
+        let mut order = Vec::new();
+        for edge in level.iter().flat_map(|at| edges.get(at).into_iter().flatten()) {
+            if seen.contains(&edge.to) {
+                continue;
+            }
+            match next.get_mut(&edge.to) {
+                None => {
+                    order.push(edge.to);
+                    next.insert(edge.to, edge);
+                }
+                Some(known) if is_closer(facts, edge, known) => *known = edge,
+                Some(_) => {}
             }
         }
+        used.extend(order.iter().map(|to| next[to].clone()));
+        seen.extend(order.iter().copied());
+        level = order;
     }
     (seen, used)
+}
+
+/// Whether one cause of an effect is closer to it than another: an event before a state, what came before it before what came
+/// after, one on its own host before one elsewhere. Of several of one kind it is the latest; of several kinds the first, which
+/// the others follow from.
+fn is_closer(facts: &[Fact], edge: &Edge, known: &Edge) -> bool {
+    let rank = |e: &Edge| {
+        let (cause, effect) = (&facts[e.from], &facts[e.to]);
+        (cause.role != Role::State, cause.start <= effect.start, cause.host == effect.host)
+    };
+    let (cause, other) = (&facts[edge.from], &facts[known.from]);
+    rank(edge) > rank(known)
+        || rank(edge) == rank(known) && cause.rule == other.rule && cause.start > other.start
+}
+
+/// Damage that is still there when the incident is over, such as a broken crontab.
+pub fn stays(fact: &Fact) -> bool {
+    fact.standing && fact.role == Role::Symptom && fact.severity >= Severity::Error
 }
 
 /// Keeps the edges that lie on a way to one of `ends`.
@@ -334,7 +214,7 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     let mut found: Vec<(Cause, BTreeSet<usize>)> = Vec::new();
     for rule in &knowledge.causes {
         let Some(roots) = roots_of(rule, facts) else { continue };
-        let (seen, tree) = reach(&out_of, &roots);
+        let (seen, tree) = reach(facts, &out_of, &roots);
         let explains: Vec<usize> = impacts.iter().copied().filter(|i| seen.contains(i)).collect();
         if explains.is_empty() && !speaks_for_itself(rule, &roots, facts) {
             continue;
@@ -351,6 +231,8 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
         let mut score = rule.base * (0.4 + 0.6 * coverage);
         score += 0.03 * kinds(&supports).min(3) as f64 - 0.2 * kinds(&contradicts) as f64;
         let score = score.clamp(0.0, 0.99);
+        let damage = seen.iter().copied().filter(|i| stays(&facts[*i]) && !roots.contains(i));
+        let ends: Vec<usize> = explains.iter().copied().chain(damage).collect();
         let leaves = impacts.iter().copied().filter(|i| !seen.contains(i)).collect();
         let missing = rule
             .missing
@@ -358,13 +240,14 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
             .filter(|m| !facts.iter().any(|f| fits(&m.unless, &f.rule)))
             .map(|m| (m.file.clone(), m.how.clone()))
             .collect();
+        let recommend = rule.recommend.iter().filter(|r| applies(r, &roots, facts)).cloned().collect();
         let cause = Cause {
             id: rule.id.clone(),
             title: rule.title.clone(),
             title_zh: rule.title_zh.clone(),
             score,
             confidence: "",
-            chain: on_the_way(&tree, &explains),
+            chain: on_the_way(&tree, &ends),
             roots,
             explains,
             leaves,
@@ -372,12 +255,36 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
             contradicts,
             consequence_of: None,
             prevented_by: rule.prevented_by.clone(),
-            recommend: rule.recommend.clone(),
+            recommend,
             missing,
         };
         found.push((cause, seen));
     }
+    drop_second_names(&mut found, facts);
     order(found)
+}
+
+/// A cause whose facts rest on lines that carry a better one is the same thing under a vaguer name.
+fn drop_second_names(found: &mut Vec<(Cause, BTreeSet<usize>)>, facts: &[Fact]) {
+    let lines = |cause: &Cause| -> BTreeSet<(String, u64)> {
+        let proofs = cause.roots.iter().filter_map(|i| facts[*i].evidence.first());
+        proofs.filter(|p| p.line > 0).map(|p| (p.file.clone(), p.line)).collect()
+    };
+    let vaguer = |cause: &Cause| {
+        let own = lines(cause);
+        let better = |other: &Cause| {
+            let shares = other.roots.iter().any(|r| cause.roots.contains(r));
+            other.score > cause.score && !shares && own.is_subset(&lines(other))
+        };
+        !own.is_empty() && found.iter().any(|(other, _)| better(other))
+    };
+    let mut dropped = found.iter().map(|(cause, _)| vaguer(cause)).collect::<Vec<_>>().into_iter();
+    found.retain(|_| !dropped.next().unwrap_or(false));
+}
+
+/// Whether advice is for what starts the cause here.
+fn applies(advice: &Recommend, roots: &[usize], facts: &[Fact]) -> bool {
+    advice.when.is_empty() || roots.iter().any(|i| advice.when.iter().any(|p| fits(p, &facts[*i].rule)))
 }
 
 /// Whether a cause is worth naming though no way leads from it to an impact.

@@ -4,6 +4,7 @@
 //! standard error; output that another program closes early is no error.
 
 mod lab;
+mod rules;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -18,14 +19,18 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use holdfast_evidence::read::Progress;
 use holdfast_evidence::stamp;
 
-use crate::causes::Knowledge;
-use crate::facts::fits;
 use crate::model::Report;
 use crate::report::{Lang, html, pdf, terminal};
-use crate::rules::RuleSet;
+use crate::window::When;
 use crate::{Options, analyse, collect};
 
-const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
+pub use rules::lint_findings;
+
+const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, the titles of facts and causes, and the report's own words; mechanisms, advice and\nmissing evidence stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
+
+/// Options of the commands that ask a node, which `holdfast` gives to every command: here they would do nothing, so they are
+/// not shown and are refused.
+const NODE_OPTIONS: [(&str, &str); 3] = [("dir", "dir"), ("node", "node"), ("token_file", "token-file")];
 
 /// The command `diagnose`.
 pub fn diagnose_command() -> Command {
@@ -43,7 +48,7 @@ pub fn diagnose_command() -> Command {
         .arg(Arg::new("live").long("live").action(ArgAction::SetTrue).help("Read this host"))
         .arg(
             Arg::new("since").long("since").value_name("TIME").help(
-                "Only facts from this time on, such as 2016-01-07T18:00:00+08:00 (without a zone: UTC)",
+                "Only facts from this time on, such as 2016-01-07T18:00:00+08:00",
             ),
         )
         .arg(Arg::new("until").long("until").value_name("TIME").help("Only facts before this time"))
@@ -53,10 +58,17 @@ pub fn diagnose_command() -> Command {
                 .long("lang")
                 .value_parser(PossibleValuesParser::new(["en", "zh"]))
                 .default_value("en")
-                .help("Language of titles"),
+                .help("Language of headline, titles and headings"),
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("The whole report as JSON"))
         .arg(Arg::new("brief").long("brief").action(ArgAction::SetTrue).help("The first screen only"))
+        .arg(
+            Arg::new("details")
+                .long("details")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("brief")
+                .help("The details after the first screen, on a terminal too"),
+        )
         .arg(
             Arg::new("output")
                 .short('o')
@@ -65,6 +77,7 @@ pub fn diagnose_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Write the report to FILE (.html, .pdf, .json or text)"),
         )
+        .args(NODE_OPTIONS.map(|(id, long)| Arg::new(id).long(long).hide(true)))
         .subcommand(rules_command())
         .subcommand(
             Command::new("synth")
@@ -98,6 +111,7 @@ pub fn diagnose_command() -> Command {
         .subcommand(
             Command::new("score")
                 .about("Score the analysis over generated incidents")
+                .after_help("Exit: 0, or 1 when generated cases miss the target: a right first cause in 95 % of them, and none named where none is carried.")
                 .arg(
                     Arg::new("cases")
                         .long("cases")
@@ -127,8 +141,12 @@ fn rules_command() -> Command {
     Command::new("rules")
         .about("List, explain and check the rules")
         .subcommand_required(true)
-        .subcommand(Command::new("ls").about("List all rules"))
-        .subcommand(Command::new("explain").about("All about one rule").arg(Arg::new("id").required(true)))
+        .subcommand(Command::new("ls").about("List all rules, computed facts and causes"))
+        .subcommand(
+            Command::new("explain")
+                .about("All about one rule, computed fact or cause")
+                .arg(Arg::new("id").required(true)),
+        )
         .subcommand(
             Command::new("lint").about(
                 "Check all rules: their examples, their sources, and the names that causes and edges use",
@@ -136,9 +154,10 @@ fn rules_command() -> Command {
         )
 }
 
-/// The command `collect`.
+/// The command `collect`; its `--dir` is one of its own.
 pub fn collect_command() -> Command {
     Command::new("collect")
+        .args(NODE_OPTIONS[1..].iter().map(|(id, long)| Arg::new(*id).long(*long).hide(true)))
         .about("Make a bundle of this host: bounded, without secrets")
         .after_help("Exit: 0 the bundle is made, 2 it is not.\n\nExamples:\n  holdfast collect -o /tmp/host.tar.gz\n  holdfast collect --dir ./one -o /tmp/one.tar.gz")
         .arg(
@@ -189,8 +208,20 @@ fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+fn refuse_node_options(matches: &ArgMatches, options: &[(&str, &str)]) -> Result<(), String> {
+    match options.iter().find(|(id, _)| matches.value_source(id) == Some(ValueSource::CommandLine)) {
+        Some((_, long)) => {
+            Err(format!("--{long} is for commands that ask a node; this one reads logs and asks none"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Runs `collect`.
 pub fn run_collect(matches: &ArgMatches) -> ExitCode {
+    if let Err(e) = refuse_node_options(matches, &NODE_OPTIONS[1..]) {
+        return fail(&e);
+    }
     let (Some(out), Some(root)) = (matches.get_one::<PathBuf>("output"), matches.get_one::<PathBuf>("root"))
     else {
         return fail("collect needs -o FILE");
@@ -229,14 +260,14 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
 /// Runs `diagnose` and its subcommands.
 pub fn run_diagnose(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
-        Some(("rules", sub)) => run_rules(sub),
+        Some(("rules", sub)) => rules::run(sub),
         Some(("synth", sub)) => lab::run_synth(sub),
         Some(("score", sub)) => lab::run_score(sub),
         _ => run_analysis(matches),
     }
 }
 
-fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<i64>, String> {
+fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<When>, String> {
     let Some(text) = matches.get_one::<String>(name) else { return Ok(None) };
     let mut padded = text.clone();
     if padded.len() == 10 {
@@ -246,10 +277,14 @@ fn time_argument(matches: &ArgMatches, name: &str) -> Result<Option<i64>, String
     }
     let (stamp, _) = stamp::iso(padded.as_bytes())
         .ok_or_else(|| format!("--{name} {text}: not a time such as 2016-01-07T18:00:00+08:00"))?;
-    Ok(Some(stamp.civil.to_micros() - stamp.offset.map_or(0, |o| o.micros())))
+    let micros = stamp.civil.to_micros();
+    Ok(Some(stamp.offset.map_or(When::Local(micros), |o| When::Utc(micros - o.micros()))))
 }
 
 fn run_analysis(matches: &ArgMatches) -> ExitCode {
+    if let Err(e) = refuse_node_options(matches, &NODE_OPTIONS) {
+        return fail(&e);
+    }
     let mut bundles: Vec<PathBuf> =
         matches.get_many::<PathBuf>("bundle").map(|b| b.cloned().collect()).unwrap_or_default();
     let live = match matches.get_flag("live").then(Live::new).transpose() {
@@ -332,7 +367,15 @@ fn output(matches: &ArgMatches, report: &Report, lang: Lang) -> Result<(), Strin
     } else if matches.get_flag("json") {
         print(&json()?);
     } else {
-        print(&terminal::render(report, lang, !matches.get_flag("brief")));
+        // On a terminal the first screen would scroll away; a pipe or a file is searched, and gets everything.
+        let first_only = std::io::stdout().is_terminal() && !matches.get_flag("details");
+        print(&terminal::render(report, lang, !matches.get_flag("brief") && !first_only));
+        if first_only {
+            print(lang.pick(
+                "\nevery fact with its lines: --details, or -o report.html\n",
+                "\n全部事实及其日志行：--details 或 -o report.html\n",
+            ));
+        }
     }
     Ok(())
 }
@@ -360,127 +403,48 @@ fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
     })
 }
 
-fn run_rules(matches: &ArgMatches) -> ExitCode {
-    let (rules, knowledge) = match (RuleSet::builtin(), Knowledge::builtin()) {
-        (Ok(r), Ok(k)) => (r, k),
-        (Err(e), _) | (_, Err(e)) => return fail(&e.to_string()),
-    };
-    match matches.subcommand() {
-        Some(("ls", _)) => {
-            for rule in &rules.rules {
-                print(&format!(
-                    "{:<28} {:<9} {}\n",
-                    rule.id,
-                    format!("{:?}", rule.severity).to_lowercase(),
-                    rule.title
-                ));
-            }
-            for (id, title) in COMPUTED {
-                print(&format!("{id:<28} computed  {title}\n"));
-            }
-            ExitCode::SUCCESS
-        }
-        Some(("explain", sub)) => explain(&rules, sub.get_one::<String>("id").map_or("", String::as_str)),
-        _ => lint(&rules, &knowledge),
-    }
-}
-
-/// Facts that are computed in code.
-const COMPUTED: [(&str, &str); 15] = [
-    ("host.reset", "a boot without an orderly shutdown before it"),
-    ("host.rebooted", "a boot after an orderly shutdown"),
-    ("hosts.reset-together", "several hosts stopped within three minutes"),
-    ("host.boot-loop", "three unclean boots within 30 minutes"),
-    ("host.silent", "no line in any log for an unusual time"),
-    ("clock.step-kernel", "the wall clock moved against the kernel's own count"),
-    ("config.nul-run", "NUL bytes in a configuration file"),
-    ("log.nul-run", "NUL bytes in a log"),
-    ("config.crontab-broken", "a crontab that Debian's cron refuses whole"),
-    ("config.quorum-below-majority", "fewer copies than a majority are accepted"),
-    ("config.single-local-portal", "the shared disk hangs on one local portal"),
-    ("storage.port-closed", "how long the storage port was closed"),
-    ("log.none", "never present: marks evidence that is always worth having"),
-    ("boot.*", "boots and shutdowns"),
-    ("net.*", "network facts"),
-];
-
-fn explain(rules: &RuleSet, id: &str) -> ExitCode {
-    if let Some(index) = rules.index(id) {
-        let r = &rules.rules[index];
-        print(&format!(
-            "{}\n  {}\n  {}\n  severity {:?}, role {:?}\n  {} {}\n  {} {}\n  source     {}\n  refuted by {}\n  example    {}\n",
-            r.id,
-            r.title,
-            r.title_zh,
-            r.severity,
-            r.role,
-            if r.path.is_some() { "path      " } else { "pattern   " },
-            r.path.as_ref().unwrap_or(&r.pattern),
-            if r.path.is_some() { "holds     " } else { "literals  " },
-            if r.path.is_some() { &r.holds } else { &r.literals }.join(" | "),
-            r.source,
-            r.refuted_by,
-            r.example
-        ));
-        return ExitCode::SUCCESS;
-    }
-    match COMPUTED.iter().find(|(c, _)| *c == id) {
-        Some((id, title)) => {
-            print(&format!("{id}\n  {title}\n  computed from other facts\n"));
-            ExitCode::SUCCESS
-        }
-        None => fail(&format!("no rule {id}; `rules ls` lists them")),
-    }
-}
-
-/// Names that the knowledge uses but nothing can produce, rules that miss their example, sources that nobody can look up.
-pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
-    let mut out = Vec::new();
-    for (index, rule) in rules.rules.iter().enumerate() {
-        if rule.path.is_none() && rules.matches(index, rule.example.as_bytes()).is_none() {
-            out.push(format!("{} misses its example", rule.id));
-        }
-        if rule.path.is_some() && rules.file_matches(&rule.example, rule.example_text.as_bytes()).is_empty() {
-            out.push(format!("{} misses its example, or decides by a name alone", rule.id));
-        }
-        if !rule.source_can_be_read() {
-            out.push(format!("the source of {} names no file and no address: {}", rule.id, rule.source));
-        }
-    }
-    for pattern in knowledge.patterns() {
-        let known = rules.rules.iter().any(|r| fits(pattern, &r.id))
-            || COMPUTED.iter().any(|(id, _)| fits(pattern, id));
-        if !known {
-            out.push(format!("{pattern} is named by a cause or edge but nothing finds it"));
-        }
-    }
-    out
-}
-
-fn lint(rules: &RuleSet, knowledge: &Knowledge) -> ExitCode {
-    let findings = lint_findings(rules, knowledge);
-    for finding in &findings {
-        print(&format!("{finding}\n"));
-    }
-    print(&format!(
-        "{} rules, {} causes, {} findings\n",
-        rules.rules.len(),
-        knowledge.causes.len(),
-        findings.len()
-    ));
-    if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 #[cfg(test)]
 mod tests {
     use holdfast_evidence::civil::MICROS;
 
     use super::*;
+    use crate::knowledge::Knowledge;
+    use crate::rules::RuleSet;
 
     #[test]
     fn the_commands_are_well_formed() {
         diagnose_command().debug_assert();
         collect_command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_commands_that_ask_a_node_are_neither_shown_nor_taken() {
+        // As `holdfast` mounts them, with options of its own for every command.
+        let global = |id: &'static str, long: &'static str| Arg::new(id).long(long).global(true);
+        let mut holdfast = Command::new("holdfast")
+            .args(NODE_OPTIONS.map(|(id, long)| global(id, long)))
+            .subcommands([diagnose_command(), collect_command()]);
+        for (path, shown) in
+            [(&["diagnose"][..], &[][..]), (&["diagnose", "rules"], &[]), (&["collect"], &["--dir"])]
+        {
+            let args = ["holdfast"].iter().chain(path).chain(&["--help"]);
+            let help = holdfast.try_get_matches_from_mut(args).unwrap_err().to_string();
+            for (_, long) in NODE_OPTIONS {
+                let option = format!("--{long}");
+                assert_eq!(
+                    help.contains(&option),
+                    shown.contains(&option.as_str()),
+                    "{path:?} {option}: {help}"
+                );
+            }
+        }
+        for args in
+            [["holdfast", "diagnose", "x", "--node", "a"], ["holdfast", "--node", "a", "diagnose", "x"]]
+        {
+            let matches = holdfast.clone().get_matches_from(args);
+            let sub = matches.subcommand_matches("diagnose").unwrap();
+            assert!(refuse_node_options(sub, &NODE_OPTIONS).is_err_and(|e| e.contains("--node")), "{args:?}");
+        }
     }
 
     #[test]
@@ -499,8 +463,8 @@ mod tests {
             "--until",
             "2016-01-07",
         ]);
-        assert_eq!(time_argument(&matches, "since"), Ok(Some(1_452_161_591 * MICROS)));
-        assert_eq!(time_argument(&matches, "until"), Ok(Some(1_452_124_800 * MICROS)));
+        assert_eq!(time_argument(&matches, "since"), Ok(Some(When::Utc(1_452_161_591 * MICROS))));
+        assert_eq!(time_argument(&matches, "until"), Ok(Some(When::Local(1_452_124_800 * MICROS))));
         let bad = diagnose_command().get_matches_from(["diagnose", "x", "--since", "yesterday"]);
         assert!(time_argument(&bad, "since").is_err());
     }

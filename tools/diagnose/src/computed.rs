@@ -4,6 +4,8 @@
 //! Promise: computed from facts and scans only, with the lines they rest on.
 
 mod config;
+mod fencing;
+pub mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,8 +40,6 @@ struct Draft<'a> {
     role: Role,
     title: String,
     title_zh: String,
-    source: &'a str,
-    refuted_by: &'a str,
     evidence: Vec<Proof>,
     fields: BTreeMap<String, String>,
 }
@@ -59,8 +59,8 @@ impl Draft<'_> {
             fields: self.fields,
             title: self.title,
             title_zh: self.title_zh,
-            source: self.source.to_owned(),
-            refuted_by: self.refuted_by.to_owned(),
+            source: known::of(self.rule).map_or(String::new(), |k| k.source.to_owned()),
+            refuted_by: known::of(self.rule).map_or(String::new(), |k| k.refuted_by.to_owned()),
             evidence: self.evidence,
         }
     }
@@ -202,8 +202,6 @@ pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
                     Some(_) => format!("主机未经正常关机即停止，最后一行日志 {silent} 秒后重新启动"),
                     None => "主机启动，此前没有正常关机记录".to_owned(),
                 },
-                source: "computed: a kernel start with no shutdown line in the 15 minutes before it",
-                refuted_by: "a shutdown line of that boot in a log that is missing here",
                 evidence,
                 fields: BTreeMap::from([("silent".to_owned(), silent.to_string())]),
             }
@@ -248,8 +246,6 @@ fn together(boots: &[Boot]) -> Vec<Fact> {
                     (to - from) / MICROS
                 ),
                 title_zh: format!("{} 台主机在 {} 秒内相继停止：{names}", hosts.len(), (to - from) / MICROS),
-                source: "computed from the last lines before unclean boots",
-                refuted_by: "different reasons logged for each of them",
                 evidence: group
                     .iter()
                     .map(|b| b.before.as_ref().map_or(b.proof.clone(), |(_, p)| p.clone()))
@@ -282,8 +278,6 @@ fn loops(boots: &[Boot]) -> Vec<Fact> {
                 role: Role::Impact,
                 title: format!("a boot loop: {} unclean boots, three of them within 30 minutes", list.len()),
                 title_zh: format!("循环重启：{} 次非正常启动，其中三次在 30 分钟内", list.len()),
-                source: "computed from unclean boots",
-                refuted_by: "an operator who reset it each time",
                 evidence: list.iter().take(5).map(|b| b.proof.clone()).collect(),
                 fields: BTreeMap::new(),
             }
@@ -313,8 +307,6 @@ pub fn from_files(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Ve
                         step.seconds
                     ),
                     title_zh: format!("墙上时钟相对内核计时跳变 {:+.1} 秒", step.seconds),
-                    source: "computed: a line carries both clocks",
-                    refuted_by: "a suspend of the machine",
                     evidence: vec![Proof::from(&step.line)],
                     fields: BTreeMap::from([("s".to_owned(), format!("{:.1}", step.seconds))]),
                 }
@@ -397,8 +389,6 @@ fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact
                         silence / MICROS
                     ),
                     title_zh: format!("{} 秒没有任何日志，且无重启", silence / MICROS),
-                    source: "computed: gaps against the usual rate of the most talkative log",
-                    refuted_by: "lines of the same time in a log that is missing here",
                     evidence: vec![proof],
                     fields: BTreeMap::new(),
                 }
@@ -422,9 +412,9 @@ fn covers(files: &[FileReport], settled: &Settled, index: usize, host: &str, fro
     a < from && b > to && !gapped && (b - a) / files[index].lines.max(1) as i64 <= (to - from) / 4
 }
 
-/// Facts that follow from other facts: closed ports, quorum below the majority, local portals.
+/// Facts that follow from other facts: closed ports, quorum below the majority, local portals, which fence decided.
 pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
-    let mut out = Vec::new();
+    let mut out = fencing::decided(facts);
     let mut done = BTreeSet::new();
     for fact in facts.iter().filter(|f| f.rule == "lich.quorum") {
         let value = |k: &str| fact.fields.get(k).and_then(|v| v.parse::<u32>().ok());
@@ -440,8 +430,6 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                     role: Role::State,
                     title: format!("the storage accepts {min} of {need} copies: less than a majority, so two sides can both go on"),
                     title_zh: format!("存储接受 {need} 份中的 {min} 份：不足多数"),
-                    source: "computed from the storage's own line",
-                    refuted_by: "a witness that breaks the tie",
                     evidence: fact.evidence.clone(),
                     fields: BTreeMap::new(),
                 }
@@ -472,8 +460,6 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                         (until - start) / MICROS
                     ),
                     title_zh: format!("存储端口至少关闭了 {} 秒", (until - start) / MICROS),
-                    source: "computed from refusals and recovery of the initiator",
-                    refuted_by: "a login in between",
                     evidence,
                     fields: BTreeMap::new(),
                 }
@@ -492,8 +478,6 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                     role: Role::State,
                     title: "the shared disk hangs on one portal of this host: a restart of the local storage process looks like a dead disk".to_owned(),
                     title_zh: "共享盘只经本机一个门户：本机存储进程重启等同于磁盘失效".to_owned(),
-                    source: "computed from the portal's address",
-                    refuted_by: "a second session of the same disk over another host",
                     evidence: fact.evidence.iter().take(1).cloned().collect(),
                     fields: BTreeMap::new(),
                 }

@@ -9,7 +9,9 @@ pub mod cli;
 pub mod clocks;
 pub mod collect;
 pub mod computed;
+pub mod decides;
 pub mod facts;
+pub mod knowledge;
 pub mod model;
 pub mod repairs;
 pub mod report;
@@ -19,5 +21,6 @@ pub mod score;
 pub mod settle;
 pub mod synth;
 pub mod unknown;
+pub mod window;
 
 pub use analyse::{AnalyseError, Options, analyse};

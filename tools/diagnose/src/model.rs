@@ -44,6 +44,12 @@ pub struct Summary {
     pub incident_start: Option<String>,
     /// Last impact.
     pub incident_end: Option<String>,
+    /// The start of the time that was asked for.
+    pub since: Option<String>,
+    /// Its end.
+    pub until: Option<String>,
+    /// Files that might have spoken and could not be read, or not whole; `notices` names them.
+    pub unread: u64,
     /// Files read.
     pub files: u64,
     /// Lines read.
@@ -211,6 +217,8 @@ pub struct Missing {
     pub decides: String,
     /// How to get it.
     pub how: String,
+    /// Facts that it would explain.
+    pub facts: Vec<String>,
 }
 
 /// Something to do.
@@ -224,6 +232,8 @@ pub struct RecommendOut {
     pub text: String,
     /// For which cause.
     pub cause: String,
+    /// Facts that call for it.
+    pub facts: Vec<String>,
 }
 
 /// A word on reading.
@@ -235,6 +245,13 @@ pub struct NoticeOut {
     pub kind: String,
     /// Detail.
     pub detail: String,
+}
+
+impl NoticeOut {
+    /// Whether it is about a file that might have spoken and was not read, or not whole.
+    pub fn is_unread(&self) -> bool {
+        ["Unreadable", "Truncated", "Damaged", "Bomb", "Limit", "NeedsTool"].contains(&self.kind.as_str())
+    }
 }
 
 /// A new kind of line.

@@ -18,6 +18,7 @@ pub fn repairs(facts: &[Fact]) -> Vec<RecommendOut> {
                 f.host, f.id
             ),
             cause: f.rule.clone(),
+            facts: vec![f.id.clone()],
         })
         .collect()
 }

@@ -36,12 +36,19 @@ pub(super) fn run_score(matches: &ArgMatches) -> ExitCode {
     let cases = matches.get_one::<u32>("cases").copied().unwrap_or(1);
     let seed = matches.get_one::<u64>("seed").copied().unwrap_or(1);
     let remarks = matches.get_one::<usize>("remarks").copied().unwrap_or(0);
+    let mut reached = true;
     if cases > 0 {
         let folder = std::env::temp_dir().join(format!("holdfast-score-{}", std::process::id()));
         let scored = score::score(cases, seed, &folder);
         let _ = std::fs::remove_dir_all(&folder);
         match scored {
-            Ok(scores) => print(&score::render(&scores, remarks)),
+            Ok(scores) => {
+                print(&score::render(&scores, remarks));
+                if let Some(missed) = score::below_target(&scores) {
+                    print(&format!("below target: {missed}\n"));
+                    reached = false;
+                }
+            }
             Err(e) => return fail(&e.to_string()),
         }
     }
@@ -51,5 +58,5 @@ pub(super) fn run_score(matches: &ArgMatches) -> ExitCode {
             Err(e) => return fail(&e.to_string()),
         }
     }
-    ExitCode::SUCCESS
+    if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

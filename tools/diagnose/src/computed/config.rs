@@ -29,8 +29,6 @@ pub(super) fn nul_facts(file: &FileReport, host: &str) -> Vec<Fact> {
                 role: if is_config { Role::Symptom } else { Role::Context },
                 title: format!("{what} in {}: {}", file.path, cause.explain()),
                 title_zh: format!("{} 中有 {what}", file.path),
-                source: "computed: place and size of NUL runs against block edges",
-                refuted_by: "a backup of the file with the same bytes from before the incident",
                 evidence: vec![proof],
                 fields: BTreeMap::from([
                     ("file".to_owned(), file.path.to_string()),
@@ -69,8 +67,6 @@ pub(super) fn crontab_facts(file: &FileReport, host: &str) -> Option<Fact> {
                 tab.entries.len()
             ),
             title_zh: format!("{} 被 Debian cron 整体拒绝：第 {} 行 {}", file.path, error.line, error.kind.words()),
-            source: "cron 3.0pl1 (Debian), entry.c and user.c",
-            refuted_by: "a cron that is not Debian's (upstream skips only the bad entry)",
             evidence: vec![proof],
             fields: BTreeMap::new(),
         }

@@ -2,11 +2,13 @@
 //!
 //! Promise: each is made from [`crate::model::Report`] alone, so they cannot disagree with `--json`.
 
+pub mod first;
 pub mod html;
 pub mod pdf;
 pub mod terminal;
+mod wrap;
 
-/// The language of titles.
+/// The language of titles and of the report's own words; mechanisms, advice and what is missing are English in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lang {
     /// English.

@@ -5,14 +5,13 @@
 
 use std::fmt::Write as _;
 
+use super::wrap::{COLUMNS, width};
 use super::{Lang, terminal};
 use crate::model::Report;
 
 /// Pages at most; the rest is in the HTML and JSON.
 const MAX_PAGES: usize = 200;
 const LINES_PER_PAGE: usize = 62;
-/// Width of a line in half-width columns.
-const COLUMNS: usize = 100;
 
 /// Renders the terminal report as pages.
 pub fn render(report: &Report, lang: Lang) -> Vec<u8> {
@@ -66,11 +65,6 @@ impl Writer {
         self.bytes.extend_from_slice(tail.as_bytes());
         self.bytes
     }
-}
-
-/// Columns that a character takes.
-fn width(c: char) -> usize {
-    if c.is_ascii() { 1 } else { 2 }
 }
 
 fn wrap(line: &str) -> Vec<String> {

@@ -1,0 +1,91 @@
+//! Where the evidence carries no cause, the report says which file would decide it: for every rule whose fact is an impact or an
+//! error, alone on its host.
+
+use std::path::Path;
+
+use holdfast_diagnose::facts::fits;
+use holdfast_diagnose::knowledge::Knowledge;
+use holdfast_diagnose::model::Report;
+use holdfast_diagnose::rules::{Role, RuleSet, Severity};
+use holdfast_diagnose::{Options, analyse};
+
+fn report(files: &[(&str, &str)]) -> Report {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (path, text) in files {
+        let path: &Path = &dir.path().join("n1").join(path);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    }
+    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+}
+
+fn asks_why(severity: Severity, role: Role) -> bool {
+    role != Role::State && (severity >= Severity::Error || role == Role::Impact && severity > Severity::Info)
+}
+
+#[test]
+fn no_fact_that_must_be_explained_stays_without_a_cause_and_without_a_file_that_would_decide() {
+    let rules = RuleSet::builtin().expect("rules");
+    let mut alone = 0;
+    for rule in rules.rules.iter().filter(|r| r.path.is_none() && asks_why(r.severity, r.role)) {
+        // Some facts need several lines.
+        let lines = format!("{}\n", rule.example).repeat(rule.at_least_lines as usize);
+        let report = report(&[("var/log/syslog", &lines)]);
+        let found = report.facts.iter().find(|f| f.rule == rule.id);
+        let fact = found.unwrap_or_else(|| panic!("{}: its example gives no fact", rule.id));
+        let explained = !report.causes.is_empty();
+        let named = report.missing_evidence.iter().any(|m| m.facts.contains(&fact.id));
+        assert!(explained || named, "{}: {:?}", rule.id, report.missing_evidence);
+        alone += usize::from(!explained);
+        if !explained {
+            assert!(
+                report.missing_evidence.iter().all(|m| !m.how.is_empty() && !m.file.contains('{')),
+                "{}",
+                rule.id
+            );
+        }
+    }
+    assert!(alone > 20, "only {alone} rules carry no cause alone");
+}
+
+#[test]
+fn every_such_rule_has_a_family_of_its_own() {
+    let (rules, knowledge) = (RuleSet::builtin().expect("rules"), Knowledge::builtin().expect("knowledge"));
+    let fallback = knowledge.families.len() - 1;
+    for rule in rules.rules.iter().filter(|r| asks_why(r.severity, r.role)) {
+        let family = knowledge.families.iter().position(|f| f.fits(&rule.id)).expect("the last fits all");
+        assert_ne!(family, fallback, "{}", rule.id);
+    }
+    assert!(fits("*", "anything"));
+}
+
+#[test]
+fn three_unclean_boots_ask_for_the_console_of_that_host() {
+    let boot = |minute: u32| {
+        format!(
+            "Mar  3 10:{minute:02}:00 n1 systemd[1]: Started Session 4 of User root.\n\
+             Mar  3 10:{minute:02}:30 n1 kernel: [    0.000000] Linux version 6.1.0-28-amd64 (x@y)\n\
+             Mar  3 10:{minute:02}:32 n1 kernel: [    2.100000] a\n"
+        )
+    };
+    let report = report(&[("var/log/syslog", &[boot(1), boot(6), boot(11)].concat())]);
+    assert!(report.facts.iter().any(|f| f.rule == "host.boot-loop"), "{:?}", report.summary);
+    assert!(report.causes.is_empty());
+    let console = &report.missing_evidence[0];
+    assert!(console.file.contains("console of n1") && console.how.contains("ipmitool"), "{console:?}");
+    assert!(!console.facts.is_empty());
+}
+
+#[test]
+fn only_the_first_of_a_chain_is_asked_for() {
+    let report = report(&[(
+        "var/log/syslog",
+        "Mar  3 10:00:01 n1 kernel: [9.1] Kernel panic - not syncing: x\n\
+         Mar  3 10:00:20 n1 kernel: [    0.000000] Linux version 6.1.0-28-amd64 (x@y)\n\
+         Mar  3 10:00:22 n1 kernel: [    2.100000] a\n",
+    )]);
+    assert!(report.facts.iter().any(|f| f.rule == "host.reset"));
+    let files: Vec<&str> = report.missing_evidence.iter().map(|m| m.file.as_str()).collect();
+    assert!(files.iter().any(|f| f.contains("vmcore-dmesg")), "{files:?}");
+    assert!(files.iter().all(|f| !f.contains("minute before")), "{files:?}");
+}
