@@ -89,3 +89,16 @@ fn only_the_first_of_a_chain_is_asked_for() {
     assert!(files.iter().any(|f| f.contains("vmcore-dmesg")), "{files:?}");
     assert!(files.iter().all(|f| !f.contains("minute before")), "{files:?}");
 }
+
+#[test]
+fn a_path_of_a_disk_is_no_host_whose_logs_are_missing() {
+    let report = report(&[(
+        "var/log/syslog",
+        "Mar  3 10:00:01 n1 multipathd[400]: sdb: directio checker reports path is down\n\
+         Mar  3 10:00:01 n1 multipathd[400]: checker failed path 8:16 in map mpatha\n\
+         Mar  3 10:00:05 n1 pacemaker-controld[88]:  notice: Peer n2 was terminated (reboot) by n1 on behalf of x: OK\n",
+    )]);
+    let peers = report.missing_evidence.iter().filter(|m| m.decides == "what that host saw at the same time");
+    let logs: Vec<&str> = peers.filter_map(|m| m.file.strip_prefix("the logs of ")).collect();
+    assert_eq!(logs, ["n2"]);
+}

@@ -115,3 +115,14 @@ fn details_have_what_supports_and_what_contradicts_each_cause() {
     assert!(of("certificate-expired").contains("contradicted by: F1"), "{details}");
     assert!(of("clock-step").contains("begins with: F1"), "{details}");
 }
+
+#[test]
+fn without_a_cause_the_screen_says_what_failed_and_where() {
+    let (report, text) = told("insufficient", 3);
+    assert!(report.causes.is_empty());
+    let after = text.split("what failed\n").nth(1).expect("a list");
+    assert!(after.contains("the host stopped without an orderly shutdown") && after.contains(" ["), "{text}");
+    // A cause that leaves an impact open says which in words.
+    let (_, text) = told("fencing-stuck", 3);
+    assert!(text.contains("no way leads from fencing-failed to these impacts: kvm01 "), "{text}");
+}

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use super::Lang;
 use super::wrap::{COLUMNS, cut, paragraph};
-use crate::model::{CauseOut, EdgeOut, FactOut, Report};
-use crate::rules::Severity;
+use crate::model::{CauseOut, Contradiction, EdgeOut, FactOut, Report};
+use crate::rules::{Role, Severity};
 
 /// Steps of the chain shown.
 const STEPS: usize = 11;
@@ -26,15 +26,17 @@ pub fn render(report: &Report, lang: Lang) -> String {
     let mut screen = Screen { out: String::new(), facts, lang, day: String::new() };
     screen.head(report);
     let mut causes = report.causes.iter().filter(|c| c.consequence_of.is_none());
-    if let Some(first) = causes.next() {
-        screen.cause(first);
+    match causes.next() {
+        Some(first) => screen.cause(first),
+        None => screen.failed(report),
     }
     for cause in causes.take(2) {
         screen.other(cause);
     }
     let weak = report.causes.iter().take(1).flat_map(|c| c.single_points_of_failure.iter().take(2).cloned());
     screen.section(lang.pick("weak points on the way", "薄弱环节"), weak);
-    let open = report.contradictions.iter().take(3).map(|c| with_ids(&c.text, &c.facts));
+    let open: Vec<String> = report.contradictions.iter().take(3).map(|c| screen.contradiction(c)).collect();
+    let open = open.into_iter();
     screen.section(lang.pick("does not fit", "矛盾"), open);
     let missing =
         report.missing_evidence.iter().take(3).map(|m| format!("{}: {} ({})", m.file, m.decides, m.how));
@@ -208,6 +210,42 @@ impl<'a> Screen<'a> {
         self.named(lang.pick("supported by:", "支持："), &supports);
         let against = self.one_of_each(&cause.contradicts, &mut BTreeSet::new());
         self.named(lang.pick("against it:", "反对："), &against);
+    }
+
+    /// Without a cause: what failed, one fact of each kind, the worst of them in order of time.
+    fn failed(&mut self, report: &'a Report) {
+        let bad = |f: &&FactOut| f.severity >= Severity::Error && f.role != Role::State;
+        let mut kinds = BTreeSet::new();
+        let mut list: Vec<&FactOut> =
+            report.facts.iter().filter(bad).filter(|f| kinds.insert(f.rule.as_str())).collect();
+        if list.is_empty() {
+            return;
+        }
+        let all: Vec<String> = report.facts.iter().filter(bad).map(|f| f.id.clone()).collect();
+        list.sort_by_key(|f| (std::cmp::Reverse(f.severity), f.start_micros));
+        let more = list.len().saturating_sub(STEPS);
+        list.truncate(STEPS);
+        list.sort_by_key(|f| (f.start_micros.is_none(), f.start_micros));
+        self.line("");
+        self.line(self.lang.pick("what failed", "故障"));
+        for fact in list {
+            self.step(fact, &all, None, true);
+        }
+        if more > 0 {
+            let text = format_more(more, self.lang);
+            self.line(&format!("   {text}"));
+        }
+    }
+
+    /// A contradiction with the first of its facts in words: its ids say nothing to who reads only this screen.
+    fn contradiction(&self, open: &Contradiction) -> String {
+        let Some(first) = open.facts.first().and_then(|id| self.facts.get(id.as_str())) else {
+            return open.text.clone();
+        };
+        let title = self.lang.pick(&first.title, &first.title_zh);
+        let more = open.facts.len() - 1;
+        let tail = if more > 0 { format!("; +{more}") } else { String::new() };
+        format!("{}: {} {title} [{}]{tail}", open.text, first.host, place(first))
     }
 
     /// One fact of each kind that is not among `kinds` yet.
