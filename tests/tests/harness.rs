@@ -2,6 +2,7 @@
 //! that was lost or changed behind its back.
 
 use holdfast_tests::cluster::VOLUME;
+use holdfast_tests::initiator::Protocol;
 use holdfast_tests::libiscsi::Session;
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content};
@@ -41,7 +42,13 @@ fn the_writer_finds_nothing_wrong_with_a_good_server_and_notices_a_lost_write() 
     let file = tempfile::NamedTempFile::new().expect("a file");
     file.as_file().set_len(SIZE).expect("a size");
     let server = QemuNbd::serve(file.path(), address);
-    let plan = Plan { addresses: vec![address.to_owned()], reconnect: false, first: 0, stride: 1 };
+    let plan = Plan {
+        addresses: vec![address.to_owned()],
+        reconnect: false,
+        first: 0,
+        stride: 1,
+        protocol: Protocol::Nbd,
+    };
     let writer = Writer::start(plan);
     writer.wait_more(10_000, LIMIT);
     let report = writer.stop();
