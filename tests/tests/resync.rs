@@ -9,8 +9,8 @@ use holdfast_tests::{succeed, until};
 use std::time::Duration;
 
 const MISSED: u64 = 512 << 20;
-/// What was written before: a copy of everything is four times what was missed.
-const FILLED: &str = "--size=2G";
+/// What was written before: a copy of everything is twice what was missed.
+const FILLED: &str = "--size=1G";
 /// What live writes, and the blocks of one extent that were written along with missed ones, may add.
 const MOST: u64 = MISSED + MISSED / 8;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const RESYNC: Duration = Duration::from_secs(120);
 
 fn cluster() -> Cluster {
     let mut options = Options::new(3);
-    (options.disk, options.volume) = ("3G".to_owned(), "3G".to_owned());
+    (options.disk, options.volume) = ("3G".to_owned(), "2G".to_owned());
     Cluster::with(options)
 }
 
@@ -32,7 +32,7 @@ fn copied(cluster: &Cluster) -> u64 {
     cluster.replication_events(" done: ").iter().filter_map(bytes).sum()
 }
 
-/// Fills the volume's first two GiB, lets one replica miss what `write` writes, and returns what was copied to it.
+/// Fills the volume's first GiB, lets one replica miss what `write` writes, and returns what was copied to it.
 fn miss(cluster: &mut Cluster, write: impl Fn(&str)) -> u64 {
     let owner = cluster.owner(0);
     let away = owner % 3 + 1;
@@ -46,7 +46,7 @@ fn miss(cluster: &mut Cluster, write: impl Fn(&str)) -> u64 {
     cluster.start_node(away);
     // Live writes go on meanwhile, until the resync has said that it is done.
     let mut plan = Plan::through(cluster, owner);
-    plan.first = (2 << 30) / BLOCK as u64;
+    plan.first = (1 << 30) / BLOCK as u64;
     let writer = Writer::start(plan);
     until("the resync is done", RESYNC, || copied(cluster) > before);
     cluster.wait_healthy_for(RESYNC);
@@ -128,9 +128,10 @@ fn a_replica_whose_journal_meets_the_owners_gets_records_and_no_image() {
     writer.stop().assert_kept(&cluster, &[1, 2, 3]);
     let said = cluster.replication_events(&named);
     println!("{}", said.join("; "));
-    assert!(said[0].starts_with(&format!("{named}: 0 extents newer than ")), "{said:?}");
-    assert!(said[1].starts_with(&format!("{named} done: 0 images, 0 bytes, ")), "{said:?}");
-    assert_eq!(said.len(), 2, "{said:?}");
+    // Of each segment.
+    let (begun, done): (Vec<&String>, Vec<&String>) = said.iter().partition(|s| !s.contains(" done: "));
+    assert!(begun.iter().all(|s| s.starts_with(&format!("{named}: 0 extents newer than "))), "{said:?}");
+    assert!(done.iter().all(|s| s.starts_with(&format!("{named} done: 0 images, 0 bytes, "))), "{said:?}");
     cluster.assert_copies_equal();
 }
 
