@@ -12,7 +12,7 @@ const MISSED: u64 = 512 << 20;
 /// What was written before: a copy of everything is twice what was missed.
 const FILLED: &str = "--size=1G";
 /// What live writes, and the blocks of one extent that were written along with missed ones, may add.
-const MOST: u64 = MISSED + MISSED / 8;
+const MOST: u64 = MISSED + MISSED / 4;
 const LIMIT: Duration = Duration::from_secs(60);
 /// More than the journal of a disk of 1 GiB holds, far from the blocks that are looked at.
 const ROUND_BLOCKS: u64 = (160 << 20) / BLOCK as u64;
