@@ -127,7 +127,8 @@ fn changed(context: &Context, volume: &model::Volume, what: &str) -> Result<(), 
 
 fn remove(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
     // A script that does not say so did not mean it: nobody is there to be asked.
-    if !yes && !(io::stdin().is_terminal() && confirm(name)?) {
+    let confirmed = yes || io::stdin().is_terminal() && confirm(name)?;
+    if !confirmed {
         return Err(Failure::NotConfirmed);
     }
     let done = context.ask(|c| async move { c.delete_volume(name).await })?;
