@@ -36,7 +36,7 @@ fn garbage_on_every_port_ends_that_connection_and_nothing_else() {
             match (round % 2, port) {
                 (1, 3260) => bytes.extend([0x43, 0x87, 0, 0]),
                 (1, 10809) => bytes.extend([0, 0, 0, 3, b'I', b'H', b'A', b'V', b'E', b'O', b'P', b'T']),
-                (1, 7400 | 7401 | 7402) => bytes.extend([0x16, 3, 1, 2, 0]),
+                (1, 7400..=7402) => bytes.extend([0x16, 3, 1, 2, 0]),
                 (1, _) => bytes.extend(b"GET / HTTP/1.1\r\n"),
                 _ => {}
             }
