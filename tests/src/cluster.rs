@@ -70,6 +70,7 @@ pub struct Cluster {
     environment: Vec<(String, String)>,
     binary: PathBuf,
     net: String,
+    init_token: Option<String>,
     folder: Option<TempDir>,
     _turn: File,
 }
@@ -94,6 +95,7 @@ impl Cluster {
             environment: options.environment.clone(),
             binary: options.binary.clone().unwrap_or_else(|| binary().to_owned()),
             net,
+            init_token: None,
             folder: Some(folder),
             _turn: turn,
         };
@@ -116,16 +118,20 @@ impl Cluster {
         let disk = disk_dir.unwrap_or(&dir).join(format!("disk{n}.img"));
         let address = format!("{}.{n}", self.net);
         let spec = format!("{}:{size}", disk.display());
-        let token = (n > 1).then(|| {
-            let answer = self.json(self.first_living(), &["token", "create"]);
-            answer["token"].as_str().expect("a token is text").to_owned()
+        // The second host joins with the token that `init` printed, as an operator's would.
+        let token = (n > 1).then(|| match self.init_token.take() {
+            Some(token) => token,
+            None => text(&self.json(self.first_living(), &["token", "create"])["token"]),
         });
         let verb = match &token {
             None => vec!["init", "--name", "test"],
             Some(token) => vec!["join", token],
         };
         self.nodes.push(Node { dir, address: address.clone(), disk, daemon: None });
-        self.cli(n, &[&verb[..], &["--addr", &address, "--disk", &spec]].concat());
+        let made = self.json(n, &[&verb[..], &["--addr", &address, "--disk", &spec]].concat());
+        if n == 1 {
+            self.init_token = Some(text(&made["token"]["token"]));
+        }
         self.start_node(n);
         n
     }
@@ -402,6 +408,10 @@ pub fn metric_in(page: &str, name: &str) -> f64 {
         (key.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok()).flatten()
     };
     page.lines().filter_map(value).sum()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
 fn number(value: &Value) -> usize {
