@@ -4,11 +4,12 @@
 //! It needs Chromium (`apt-get install --no-install-recommends chromium-headless-shell`) and is left out where none is asked for:
 //! `HOLDFAST_BROWSER=chromium-headless-shell cargo test -p holdfast-diagnose --test browser -- --ignored`
 
+mod common;
+
 use std::process::Command;
 
+use common::told;
 use holdfast_diagnose::report::{Lang, html};
-use holdfast_diagnose::synth::{story, write};
-use holdfast_diagnose::{Options, analyse};
 
 /// Works the page as a reader does and leaves what it saw in an element.
 const READER: &str = r##"<script>
@@ -56,9 +57,7 @@ document.body.replaceChildren(out);
 fn every_claim_on_the_page_is_one_click_from_its_line() {
     let browser = std::env::var("HOLDFAST_BROWSER").expect("HOLDFAST_BROWSER names a Chromium");
     let dir = tempfile::tempdir().expect("a folder");
-    let bundle = dir.path().join("bundle");
-    write(story("incident").expect("a known story"), 1, &bundle).expect("a bundle");
-    let report = analyse(&[bundle], &Options::default(), &Default::default()).expect("readable");
+    let report = told("incident", 1);
     let page = html::render(&report, Lang::En).expect("a page");
     let file = dir.path().join("report.html");
     std::fs::write(&file, page.replace("</body>", READER)).expect("written");

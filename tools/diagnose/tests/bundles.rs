@@ -1,21 +1,13 @@
 //! Whole bundles, as a user gives them: generated incidents and hostile input, through the public door.
 
+mod common;
+
 use std::io::Write;
 use std::path::Path;
 
-use holdfast_diagnose::model::Report;
+use common::{read, told};
 use holdfast_diagnose::synth::{story, write};
 use holdfast_diagnose::{AnalyseError, Options, analyse, score};
-
-fn report(folder: &Path) -> Report {
-    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("the bundle is readable")
-}
-
-fn told(name: &str, seed: u64) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    write(story(name).expect("a known story"), seed, dir.path()).expect("a bundle");
-    report(dir.path())
-}
 
 #[test]
 fn the_incident_is_traced_from_malware_to_the_reset_of_every_host() {
@@ -59,8 +51,8 @@ fn every_story_gets_its_cause_on_one_seed() {
 fn the_same_bundle_gives_the_same_bytes() {
     let dir = tempfile::tempdir().expect("a folder");
     write(story("switch-dies").expect("known"), 5, dir.path()).expect("a bundle");
-    let once = serde_json::to_string(&report(dir.path())).expect("json");
-    assert_eq!(once, serde_json::to_string(&report(dir.path())).expect("json"));
+    let once = serde_json::to_string(&read(dir.path())).expect("json");
+    assert_eq!(once, serde_json::to_string(&read(dir.path())).expect("json"));
 }
 
 #[test]
@@ -88,7 +80,7 @@ fn poor_inputs_are_read_and_give_no_cause() {
     ] {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join(name), text).expect("written");
-        let report = report(dir.path());
+        let report = read(dir.path());
         assert!(report.causes.is_empty(), "{name}");
     }
 }
@@ -102,7 +94,7 @@ fn a_gbk_line_and_its_utf8_twin_read_alike() {
         .map(|word| {
             let dir = tempfile::tempdir().expect("a folder");
             std::fs::write(dir.path().join("syslog"), [&head[..], word, b"\n"].concat()).expect("written");
-            report(dir.path()).facts[0].evidence[0].text.clone()
+            read(dir.path()).facts[0].evidence[0].text.clone()
         })
         .collect();
     assert_eq!(texts[0], texts[1]);
@@ -118,7 +110,7 @@ fn two_machines_with_one_name_are_kept_apart() {
         let lines: String = (0..30).map(|i| format!("Mar  3 10:00:{i:02} node1 app: {text}\n")).collect();
         std::fs::write(log.join("syslog"), lines).expect("written");
     }
-    let names: Vec<String> = report(dir.path()).hosts.into_iter().map(|h| h.name).collect();
+    let names: Vec<String> = read(dir.path()).hosts.into_iter().map(|h| h.name).collect();
     assert_eq!(names, ["node1@a", "node1@b"]);
 }
 
@@ -138,7 +130,7 @@ fn half_an_archive_is_read_up_to_its_cut() {
     }
     let packed = packer.finish().expect("packed");
     std::fs::write(dir.path().join("syslog.1.gz"), &packed[..packed.len() / 2]).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     assert!(report.summary.lines > 10_000);
     assert!(report.notices.iter().any(|n| n.kind == "Truncated"));
 }
@@ -174,7 +166,7 @@ fn links_that_lead_in_a_circle_or_out_are_named_and_the_rest_is_read() {
     std::os::unix::fs::symlink("/etc/passwd", log.join("out.log")).expect("linked");
     std::fs::write(log.join("syslog"), "Mar  3 10:00:00 h kernel: [8.1] Kernel panic - not syncing: x\n")
         .expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     assert_eq!(report.summary.lines, 1);
     assert!(report.facts.iter().all(|f| f.evidence.iter().all(|e| !e.text.contains("root:"))));
 }
@@ -191,7 +183,7 @@ fn hosts_in_different_zones_are_put_in_one_order() {
         std::fs::create_dir_all(&log).expect("made");
         std::fs::write(log.join("syslog"), lines).expect("written");
     }
-    let report = report(dir.path());
+    let report = read(dir.path());
     let order: Vec<&str> =
         report.timeline.iter().filter(|m| m.text.contains("went down")).map(|m| m.host.as_str()).collect();
     assert_eq!(order, ["utc", "west", "east"]);
@@ -206,7 +198,7 @@ fn a_clock_that_goes_back_keeps_every_line_and_its_place() {
         "Mar  3 08:00:02 h kernel: [102.000000] nvme nvme2: controller is down; will reset: CSTS=0x1",
     ];
     std::fs::write(dir.path().join("kern.log"), lines.join("\n")).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     let dead: Vec<u64> =
         report.facts.iter().filter(|f| f.rule == "disk.nvme-dead").map(|f| f.evidence[0].line).collect();
     assert_eq!(dead.len(), 3);
@@ -230,7 +222,7 @@ fn half_a_tar_is_read_up_to_its_cut() {
     }
     let packed = packer.into_inner().and_then(|gz| gz.finish()).expect("packed");
     std::fs::write(dir.path().join("all.tar.gz"), &packed[..packed.len() * 3 / 4]).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     assert!(report.summary.lines > 40_000, "{}", report.summary.lines);
     assert!(report.notices.iter().any(|n| n.kind == "Truncated"), "{:?}", report.notices);
 }
@@ -248,7 +240,7 @@ fn a_tar_with_names_that_lead_out_writes_nothing_and_is_read() {
         packer.append(&header, &text[..]).expect("packed");
     }
     std::fs::write(dir.path().join("x.tar"), packer.into_inner().expect("packed")).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     assert!(report.facts.iter().any(|f| f.rule == "kernel.panic"));
     assert_eq!(report.notices.iter().filter(|n| n.kind == "UnsafeName").count(), 2);
     assert!(!Path::new("/tmp/holdfast-must-not-be").exists());
@@ -263,7 +255,7 @@ fn chinese_logs_are_read_in_both_encodings_and_with_months_in_chinese() {
     std::fs::write(dir.path().join("gbk.log"), gbk).expect("written");
     let utf8 = " 3月 03 10:02:01 h chronyd[7]: System clock was stepped by -32400.283303 seconds\n";
     std::fs::write(dir.path().join("zh.log"), utf8).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     let full = report.facts.iter().find(|f| f.rule == "disk.full").expect("the GBK line");
     assert!(full.evidence[0].text.contains("存储"));
     let step = report.facts.iter().find(|f| f.rule == "clock.step").expect("the line with a Chinese month");

@@ -1,5 +1,7 @@
 //! `diagnose` as a user calls it: exit codes, every kind of output, and what it says when there is nothing to say.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -27,9 +29,7 @@ impl Bundle {
     }
 
     fn put(&self, path: &str, text: &str) {
-        let path = self.path(path);
-        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
-        std::fs::write(path, text).expect("written");
+        common::put(self.dir.path(), path, text);
     }
 
     fn path(&self, name: &str) -> PathBuf {

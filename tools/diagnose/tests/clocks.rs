@@ -1,9 +1,9 @@
 //! Hosts whose clocks differ, put into one order by what both ends of a connection saw.
 
-use std::path::Path;
+mod common;
 
+use common::{put, read};
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
 
 const HALF_PAST: i64 = 10 * 3600 + 30 * 60;
 
@@ -19,15 +19,9 @@ fn report(ahead: i64, a: &[(i64, String)], b: &[(i64, String)]) -> Report {
         for (at, line) in lines {
             text += &format!("{} {host} {line}\n", stamp(HALF_PAST + at + ahead));
         }
-        write(dir.path(), host, &text);
+        put(dir.path(), &format!("{host}/var/log/syslog"), text);
     }
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
-}
-
-fn write(dir: &Path, host: &str, text: &str) {
-    let log = dir.join(host).join("var/log");
-    std::fs::create_dir_all(&log).expect("made");
-    std::fs::write(log.join("syslog"), text).expect("written");
+    read(dir.path())
 }
 
 fn clock(report: &Report) -> &str {

@@ -1,19 +1,8 @@
 //! What a crash leaves beside the logs: a dump's messages, login records, and the report that a distribution's tool makes.
 
-use std::path::Path;
+mod common;
 
-use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
-
-fn put(dir: &Path, name: &str, bytes: &[u8]) {
-    let path = dir.join(name);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    std::fs::write(path, bytes).expect("written");
-}
-
-fn report(dir: &Path) -> Report {
-    analyse(&[dir.to_owned()], &Options::default(), &Default::default()).expect("readable")
-}
+use common::{put, read};
 
 const DMESG: &str = "[    0.000000] Linux version 3.13.0-24-generic (x@y) #1\n\
                      [90000.000000] sd 2:0:0:0: rejecting I/O to offline device\n\
@@ -27,7 +16,7 @@ fn the_messages_of_a_dump_are_dated_by_its_folder_and_their_own_count() {
         put(dir.path(), &format!("n1/var/crash/{folder}/vmcore-dmesg.txt"), DMESG.as_bytes());
         put(dir.path(), "n1/etc/hostname", b"n1\n");
         put(dir.path(), "n1/etc/timezone", b"Asia/Shanghai\n");
-        let report = report(dir.path());
+        let report = read(dir.path());
         let panic = report.facts.iter().find(|f| f.rule == "kernel.panic").expect("the panic");
         let seconds = if folder.len() == 12 { "00" } else { "11" };
         assert_eq!(
@@ -44,7 +33,7 @@ fn a_folder_that_only_looks_like_a_time_dates_nothing() {
     for folder in ["201613071820", "127.0.0.1-2016-01-07-99:20:11", "20160107", "notes"] {
         let dir = tempfile::tempdir().expect("a folder");
         put(dir.path(), &format!("n1/var/crash/{folder}/vmcore-dmesg.txt"), DMESG.as_bytes());
-        let report = report(dir.path());
+        let report = read(dir.path());
         let panic = report.facts.iter().find(|f| f.rule == "kernel.panic").expect("the panic");
         assert_eq!(panic.start, None, "{folder}");
     }
@@ -70,7 +59,7 @@ fn boots_without_any_log_are_known_from_login_records() {
     let wtmp = [boot(0), login(60), down(5000), boot(5100), login(5200), boot(9000), login(9100)].concat();
     put(dir.path(), "n1/var/log/wtmp", &wtmp[..wtmp.len() - 10]);
     put(dir.path(), "n1/etc/hostname", b"n1\n");
-    let report = report(dir.path());
+    let report = read(dir.path());
     let boots: Vec<(&str, Option<bool>)> =
         report.hosts[0].boots.iter().map(|b| (b.at.as_str(), b.clean)).collect();
     // Before the first one the records may not go back; after a shutdown; and without one.
@@ -101,7 +90,7 @@ fn a_log_and_the_login_records_tell_of_one_boot() {
           2016-01-07T10:13:20+00:00 n1 kernel: [    0.000000] Linux version 3.13.0 (x@y) #1\n\
           2016-01-07T10:13:25+00:00 n1 app: b\n",
     );
-    let report = report(dir.path());
+    let report = read(dir.path());
     let boots: Vec<Option<bool>> = report.hosts[0].boots.iter().map(|b| b.clean).collect();
     assert_eq!(boots, [None, Some(true)]);
     assert!(report.facts.iter().all(|f| f.rule != "host.reset"));
@@ -144,7 +133,7 @@ fn a_sosreport_is_one_host_with_its_logs_its_answers_and_its_name() {
     tar.append_link(&mut header, format!("{base}/dmesg"), "sos_commands/kernel/dmesg").expect("packed");
     let packed = tar.into_inner().and_then(|gz| gz.finish()).expect("packed");
     std::fs::write(dir.path().join(format!("{base}.tar.gz")), packed).expect("written");
-    let report = report(dir.path());
+    let report = read(dir.path());
     let names: Vec<&str> = report.hosts.iter().map(|h| h.name.as_str()).collect();
     assert_eq!(names, ["db-01"]);
     let found: Vec<(&str, u64, Option<&str>)> =

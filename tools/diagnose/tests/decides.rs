@@ -1,22 +1,20 @@
 //! Where the evidence carries no cause, the report says which file would decide it: for every rule whose fact is an impact or an
 //! error, alone on its host.
 
-use std::path::Path;
+mod common;
 
+use common::{put, read};
 use holdfast_diagnose::facts::fits;
 use holdfast_diagnose::knowledge::Knowledge;
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::rules::{Role, RuleSet, Severity};
-use holdfast_diagnose::{Options, analyse};
 
 fn report(files: &[(&str, &str)]) -> Report {
     let dir = tempfile::tempdir().expect("a folder");
     for (path, text) in files {
-        let path: &Path = &dir.path().join("n1").join(path);
-        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
-        std::fs::write(path, text).expect("written");
+        put(dir.path(), &format!("n1/{path}"), text);
     }
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+    read(dir.path())
 }
 
 fn asks_why(severity: Severity, role: Role) -> bool {

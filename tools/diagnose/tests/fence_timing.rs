@@ -1,14 +1,11 @@
 //! OCFS2 resets a host for its disk or for quorum: told apart by order and by the two time limits, 2 x (T - 1) s and 2 x (T + 2) s.
 
+mod common;
+
 use holdfast_diagnose::model::{FactOut, Report};
-use holdfast_diagnose::{Options, analyse};
 
 fn report(lines: &str) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    let log = dir.path().join("n1/var/log");
-    std::fs::create_dir_all(&log).expect("made");
-    std::fs::write(log.join("syslog"), lines).expect("written");
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+    common::report(&[("n1/var/log/syslog", lines)])
 }
 
 fn decided(report: &Report) -> Option<&FactOut> {
@@ -47,20 +44,14 @@ fn sorry(at: &str) -> String {
     )
 }
 
+/// The disk lost at ten, the peers half a minute later, and two lines of the fence.
+fn fenced(first: &str, second: &str, sorry_at: &str) -> Report {
+    report(&[ALIVE, DISK_LOST, &peers_lost("10:00:30"), first, second, &sorry(sorry_at), BOOT].concat())
+}
+
 #[test]
 fn with_both_lines_the_first_decides_and_the_limits_agree() {
-    let disk = report(
-        &[
-            ALIVE,
-            DISK_LOST,
-            &peers_lost("10:00:30"),
-            &disk_line("10:01:00", 60_000),
-            &quorum_line("10:01:01"),
-            &sorry("10:01:01"),
-            BOOT,
-        ]
-        .concat(),
-    );
+    let disk = fenced(&disk_line("10:01:00", 60_000), &quorum_line("10:01:01"), "10:01:01");
     let fact = decided(&disk).expect("decided");
     assert_eq!((fact.rule.as_str(), fact.fields["timing"].as_str()), ("ocfs2.disk-decided", "agrees"));
     assert!(
@@ -92,18 +83,7 @@ fn with_both_lines_the_first_decides_and_the_limits_agree() {
 
 #[test]
 fn lines_whose_order_goes_against_the_limits_are_a_contradiction() {
-    let report = report(
-        &[
-            ALIVE,
-            DISK_LOST,
-            &peers_lost("10:00:30"),
-            &quorum_line("10:01:00"),
-            &disk_line("10:01:01", 60_000),
-            &sorry("10:01:01"),
-            BOOT,
-        ]
-        .concat(),
-    );
+    let report = fenced(&quorum_line("10:01:00"), &disk_line("10:01:01", 60_000), "10:01:01");
     assert_eq!(decided(&report).map(|f| f.rule.as_str()), Some("ocfs2.quorum-decided"));
     assert!(
         report.contradictions.iter().any(|c| c.text.contains("do not agree")),
@@ -114,18 +94,7 @@ fn lines_whose_order_goes_against_the_limits_are_a_contradiction() {
 
 #[test]
 fn the_threshold_is_that_of_the_disks_line() {
-    let report = report(
-        &[
-            ALIVE,
-            DISK_LOST,
-            &peers_lost("10:00:30"),
-            &disk_line("10:02:00", 120_000),
-            &quorum_line("10:02:01"),
-            &sorry("10:02:01"),
-            BOOT,
-        ]
-        .concat(),
-    );
+    let report = fenced(&disk_line("10:02:00", 120_000), &quorum_line("10:02:01"), "10:02:01");
     let fact = decided(&report).expect("decided");
     assert!(fact.title.contains("2 x (61 - 1) = 120 s") && !fact.title.contains("assumed"), "{}", fact.title);
 }

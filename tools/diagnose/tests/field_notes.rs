@@ -1,11 +1,11 @@
 //! The full report on a bundle made from the excerpts in the field notes of the incident of 2016, and on its twin without the
 //! malware: what an operator reads, kept whole.
 
-use std::path::Path;
+mod common;
 
+use common::{put, read};
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::report::{Lang, terminal};
-use holdfast_diagnose::{Options, analyse};
 
 /// The product's own entries as they stood, then a hole of 64 bytes where another entry was being written.
 const CRONTAB: &str = "\
@@ -31,12 +31,6 @@ const RAISED: &str = "\
 Jan  7 18:12:02 cvk1 kernel: [902112.114201] IPv6: ADDRCONF(NETDEV_CHANGE): ovs-system: link becomes ready
 Jan  7 18:12:31 cvk1 kernel: [902141.300187] openvswitch: ovs-system: deferred action limit reached, drop recirc action
 ";
-
-fn put(folder: &Path, path: &str, bytes: &[u8]) {
-    let path = folder.join(path);
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
-    std::fs::write(path, bytes).expect("written");
-}
 
 fn syslog(host: &str, source: bool, malware: bool) -> String {
     let mut out = String::new();
@@ -95,7 +89,7 @@ fn bundle(malware: bool) -> Report {
         }
         put(dir.path(), &at("etc/crontab"), &tab);
     }
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+    read(dir.path())
 }
 
 /// Every id that a cause, an edge or a recommendation names is a fact with a line.

@@ -1,17 +1,17 @@
 //! The first screen over the generated stories: it fits a screen, names only facts that it shows, and begins with what matters.
 
+mod common;
+
 use std::collections::BTreeSet;
 
+use common::{syslog, told};
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::report::{Lang, terminal};
-use holdfast_diagnose::synth::{STORIES, story, write};
-use holdfast_diagnose::{Options, analyse};
+use holdfast_diagnose::synth::STORIES;
 
-fn told(name: &str, seed: u64) -> (Report, String) {
-    let dir = tempfile::tempdir().expect("a folder");
-    write(story(name).expect("a known story"), seed, dir.path()).expect("a bundle");
-    let report =
-        analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable");
+/// A story, and its first screen.
+fn screen(name: &str, seed: u64) -> (Report, String) {
+    let report = told(name, seed);
     let text = terminal::render(&report, Lang::En, false);
     (report, text)
 }
@@ -34,7 +34,7 @@ fn arrows_point_up(text: &str) {
 #[test]
 fn the_first_screen_of_every_story_fits_and_names_only_what_it_shows() {
     for s in &STORIES {
-        let (_, text) = told(s.name, 3);
+        let (_, text) = screen(s.name, 3);
         let lines: Vec<&str> = text.lines().collect();
         // The two longest chains have eleven steps on three hosts.
         let most = if s.name.starts_with("incident") { 54 } else { 36 };
@@ -47,7 +47,7 @@ fn the_first_screen_of_every_story_fits_and_names_only_what_it_shows() {
 
 #[test]
 fn a_step_on_another_host_says_so_and_a_delay_says_what_it_counts_from() {
-    let (report, text) = told("incident", 1);
+    let (report, text) = screen("incident", 1);
     let chain = &report.causes[0].chain;
     let host = |id: &String| report.facts.iter().find(|f| f.id == *id).map(|f| f.host.as_str());
     assert!(chain.iter().any(|e| host(&e.from) != host(&e.to)));
@@ -60,7 +60,7 @@ fn a_step_on_another_host_says_so_and_a_delay_says_what_it_counts_from() {
 
 #[test]
 fn a_split_brain_begins_with_the_loss_of_the_peer_and_not_with_a_condition_hours_before() {
-    let (report, text) = told("split-brain", 1);
+    let (report, text) = screen("split-brain", 1);
     let rule = |id: &String| report.facts.iter().find(|f| f.id == *id).map(|f| f.rule.as_str());
     let into =
         report.causes[0].chain.iter().find(|e| rule(&e.to) == Some("drbd.split-brain")).expect("a step");
@@ -72,7 +72,7 @@ fn a_split_brain_begins_with_the_loss_of_the_peer_and_not_with_a_condition_hours
 
 #[test]
 fn a_torn_crontab_is_on_the_first_screen_with_its_byte_and_its_nuls() {
-    let (_, text) = told("crontab-torn", 1);
+    let (_, text) = screen("crontab-torn", 1);
     for words in ["NUL bytes at offset", "is refused whole by Debian's cron", "restore the crontab"] {
         assert!(text.contains(words), "{words}: {text}");
     }
@@ -80,17 +80,12 @@ fn a_torn_crontab_is_on_the_first_screen_with_its_byte_and_its_nuls() {
 
 #[test]
 fn one_line_is_one_cause_and_advice_is_for_what_failed() {
-    let (report, _) = told("oom-storage", 1);
+    let (report, _) = screen("oom-storage", 1);
     let own = report.causes.iter().filter(|c| c.consequence_of.is_none()).map(|c| c.id.as_str());
     assert_eq!(own.collect::<Vec<_>>(), ["oom-storage-daemon"]);
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(
-        dir.path().join("syslog"),
+    let report = syslog(
         "Mar  3 10:00:01 n1 kernel: [9.1] sd 4:0:0:0: [sdc] tag#0 Sense Key : Medium Error [current]\n",
-    )
-    .expect("written");
-    let report =
-        analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable");
+    );
     let todo: Vec<&str> = report.recommendations.iter().map(|r| r.text.as_str()).collect();
     assert_eq!(todo, ["save the SMART data (smartctl -x DEV), then replace the device"]);
     assert!(report.recommendations.iter().all(|r| !r.facts.is_empty()));
@@ -98,15 +93,10 @@ fn one_line_is_one_cause_and_advice_is_for_what_failed() {
 
 #[test]
 fn details_have_what_supports_and_what_contradicts_each_cause() {
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(
-        dir.path().join("syslog"),
+    let report = syslog(
         "Mar  3 09:59:01 n1 chronyd[4]: System clock was stepped by 31536000.120334 seconds\n\
          Mar  3 10:00:01 n1 containerd[7]: error=\"x509: certificate has expired or is not yet valid\"\n",
-    )
-    .expect("written");
-    let report =
-        analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable");
+    );
     let text = terminal::render(&report, Lang::En, true);
     let details = text.split("== causes").nth(1).expect("details");
     let of = |id: &str| {
@@ -118,11 +108,11 @@ fn details_have_what_supports_and_what_contradicts_each_cause() {
 
 #[test]
 fn without_a_cause_the_screen_says_what_failed_and_where() {
-    let (report, text) = told("insufficient", 3);
+    let (report, text) = screen("insufficient", 3);
     assert!(report.causes.is_empty());
     let after = text.split("what failed\n").nth(1).expect("a list");
     assert!(after.contains("the host stopped without an orderly shutdown") && after.contains(" ["), "{text}");
     // A cause that leaves an impact open says which in words.
-    let (_, text) = told("fencing-stuck", 3);
+    let (_, text) = screen("fencing-stuck", 3);
     assert!(text.contains("no way leads from fencing-failed to these impacts: kvm01 "), "{text}");
 }

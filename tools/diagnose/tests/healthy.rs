@@ -1,19 +1,11 @@
 //! Healthy hosts as distributions install them: nothing on them may be called an incident, and nobody may be accused.
 
+mod common;
+
 use std::path::Path;
 
+use common::{put, read};
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
-
-fn put(folder: &Path, path: &str, text: &str) {
-    let path = folder.join(path);
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("made");
-    std::fs::write(path, text).expect("written");
-}
-
-fn read(folder: &Path) -> Report {
-    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("readable")
-}
 
 /// An init script as Debian's packages write them.
 fn lsb(name: &str) -> String {
@@ -213,14 +205,14 @@ fn rebooted(orderly: bool, userspace: bool) -> Report {
              Mar  3 10:{minute}:30 n1 kernel: [   30.000000] docker0: port 1(veth1) entered disabled state\n"
         )
     };
-    put(dir.path(), "n1/var/log/kern.log", &format!("{}{}", kernel(10), kernel(40)));
+    put(dir.path(), "n1/var/log/kern.log", format!("{}{}", kernel(10), kernel(40)));
     if userspace {
         let marks = if orderly {
             "Mar  3 10:39:00 n1 systemd[1]: Reached target reboot.target - System Reboot.\n"
         } else {
             "Mar  3 10:39:00 n1 systemd[1]: Started Session 4 of User root.\n"
         };
-        put(dir.path(), "n1/var/log/syslog", &format!("{}{marks}{}", kernel(10), kernel(40)));
+        put(dir.path(), "n1/var/log/syslog", format!("{}{marks}{}", kernel(10), kernel(40)));
     }
     read(dir.path())
 }

@@ -1,17 +1,15 @@
 //! Holdfast's own logs and events, as real daemons wrote them: two of three nodes killed while a client writes, with the log as
 //! text and as JSON, and a node that starts on a disk whose superblocks were overwritten.
 
+mod common;
+
 use std::path::Path;
 
+use common::read;
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
-
-fn report(folder: &Path) -> Report {
-    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("readable")
-}
 
 fn real(name: &str) -> Report {
-    report(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/holdfast").join(name))
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/holdfast").join(name))
 }
 
 fn rules_of(report: &Report, host: &str) -> Vec<String> {
@@ -70,7 +68,7 @@ fn a_refused_disk_is_read_from_a_log_as_text_and_as_json() {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("node3")).expect("made");
         std::fs::write(dir.path().join("node3/holdfast.log"), format!("{line}\n")).expect("written");
-        let report = report(dir.path());
+        let report = read(dir.path());
         assert_eq!(report.causes.first().map(|c| c.id.as_str()), Some("holdfast-disk-refused"), "{line}");
         let title = &report.facts.iter().find(|f| f.rule == "holdfast.disk-refused").expect("a fact").title;
         assert!(title.ends_with("both superblocks are damaged"), "{title}");

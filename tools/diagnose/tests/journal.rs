@@ -1,23 +1,13 @@
 //! Journals of systemd: what a rule finds in a syslog line it finds in the same entry of an export and of JSON, whatever the
 //! order of the fields.
 
-use std::path::Path;
+mod common;
 
+use common::report;
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::rules::RuleSet;
 use holdfast_diagnose::scan::scan;
-use holdfast_diagnose::{Options, analyse};
 use holdfast_evidence::Source;
-
-fn report(name: &str, bytes: &[u8]) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join(name), bytes).expect("written");
-    read(dir.path())
-}
-
-fn read(folder: &Path) -> Report {
-    analyse(&[folder.to_owned()], &Options::default(), &Default::default()).expect("the bundle is readable")
-}
 
 fn rules_of(report: &Report) -> Vec<(&str, &str, u64)> {
     let mut found: Vec<_> =
@@ -117,7 +107,7 @@ fn the_fields_of_an_export_may_stand_in_any_order() {
         let body: String = order.iter().map(|i| format!("{}\n", fields[*i])).collect();
         // The last entry has no empty line after it.
         let text = format!("__CURSOR=a\n{body}\n__CURSOR=b\n{body}");
-        let report = report("journal.export", text.as_bytes());
+        let report = report(&[("journal.export", &text)]);
         assert_eq!(rules_of(&report), [("malware.cron-run", "n1", 2)], "{order:?}");
         let evidence = &report.facts[0].evidence;
         assert_eq!(evidence[0].text, "n1 CRON[7]: (root) CMD (/etc/cron.hourly/cron.sh)");
@@ -144,7 +134,7 @@ fn two_hosts_in_one_export_stay_two_and_a_long_binary_field_hides_nothing() {
         out
     };
     let panic = "Kernel panic - not syncing: x";
-    let report = report("journal.export", &[entry("n1", panic), entry("n2", panic)].concat());
+    let report = report(&[("journal.export", [entry("n1", panic), entry("n2", panic)].concat())]);
     assert_eq!(rules_of(&report), [("kernel.panic", "n1", 1), ("kernel.panic", "n2", 1)]);
     let names: Vec<&str> = report.hosts.iter().map(|h| h.name.as_str()).collect();
     assert_eq!(names, ["n1", "n2"]);

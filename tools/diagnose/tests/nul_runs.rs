@@ -1,7 +1,9 @@
 //! Logs as a crash leaves them: a torn line, NULs of any number, and the first line after the boot with no newline between.
 
+mod common;
+
+use common::syslog;
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
 
 const BEFORE: &str = "Mar  3 09:58:00 h app: a\nMar  3 09:59:00 h app: torn li";
 const BOOT: &str = "Mar  3 10:04:00 h kernel: [    0.000000] Linux version 5.10.0 (x@y) #1\n\
@@ -9,10 +11,7 @@ const BOOT: &str = "Mar  3 10:04:00 h kernel: [    0.000000] Linux version 5.10.
                     Mar  3 10:09:00 h kernel: [  300.000001] Kernel panic - not syncing: x\n";
 
 fn report(before: &str, nuls: usize, after: &str) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    let text = [before.as_bytes(), &vec![0; nuls], after.as_bytes()].concat();
-    std::fs::write(dir.path().join("syslog"), text).expect("written");
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+    syslog([before.as_bytes(), &vec![0; nuls], after.as_bytes()].concat())
 }
 
 #[test]

@@ -1,19 +1,9 @@
 //! Bad input: what is said of each, and where a silence begins to count.
 
-use std::path::Path;
+mod common;
 
+use common::{read, syslog};
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
-
-fn of(name: &str, bytes: &[u8]) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join(name), bytes).expect("written");
-    report(dir.path())
-}
-
-fn report(dir: &Path) -> Report {
-    analyse(&[dir.to_owned()], &Options::default(), &Default::default()).expect("readable")
-}
 
 fn remarks(report: &Report) -> Vec<String> {
     report.notices.iter().map(|n| format!("{} [{}] {}", n.path, n.kind, n.detail)).collect()
@@ -21,7 +11,7 @@ fn remarks(report: &Report) -> Vec<String> {
 
 #[test]
 fn nothing_but_nuls_is_a_file_whose_data_never_reached_the_disk() {
-    let report = of("syslog", &[0; 8192]);
+    let report = syslog([0; 8192]);
     assert_eq!(report.facts.len(), 1);
     assert_eq!(
         report.facts[0].title,
@@ -34,21 +24,21 @@ fn a_clock_that_goes_back_is_said_with_the_line() {
     let lines =
         b"Mar  3 10:00:00 h a: x\nMar  3 09:00:00 h a: y\nMar  3 09:00:30 h a: y\nMar  2 10:00:00 h a: z\n";
     let said = "syslog [TimeGoesBack] the time goes back by a minute or more 2 times, first at line 2";
-    assert_eq!(remarks(&of("syslog", lines)), [said]);
+    assert_eq!(remarks(&syslog(lines)), [said]);
     // A relay's file has lines of many hosts, each with its own delay; a second back is nothing.
     for lines in [
         &b"Mar  3 10:00:00 h a: x\nMar  3 09:00:00 g a: y\n"[..],
         b"Mar  3 10:00:01 h a: x\nMar  3 10:00:00 h a: y\n",
         b"Dec 31 23:59:59 h a: x\nJan  1 00:00:01 h a: y\n",
     ] {
-        assert_eq!(remarks(&of("syslog", lines)), Vec::<String>::new());
+        assert_eq!(remarks(&syslog(lines)), Vec::<String>::new());
     }
 }
 
 #[test]
 fn dates_that_are_none_date_nothing_and_hide_no_other_line() {
     let text = "Feb 30 99:99:99 h a: x\n9999-99-99 10:00:00 x\nMar  3 10:00:00 h kernel: [8.1] Kernel panic - not syncing: x\n";
-    let report = of("syslog", text.as_bytes());
+    let report = syslog(text.as_bytes());
     assert_eq!(
         report.facts.iter().map(|f| (f.rule.as_str(), f.evidence[0].line)).collect::<Vec<_>>(),
         [("kernel.panic", 3)]
@@ -60,11 +50,7 @@ fn dates_that_are_none_date_nothing_and_hide_no_other_line() {
 fn lines_of_windows_read_as_their_twins() {
     let text = "Mar  3 10:00:00 h kernel: [8.1] Kernel panic - not syncing: x\nMar  3 10:00:01 h app: No space left on device\n";
     let facts = |text: &str| -> Vec<(String, String)> {
-        of("syslog", text.as_bytes())
-            .facts
-            .into_iter()
-            .map(|f| (f.title, f.evidence[0].text.clone()))
-            .collect()
+        syslog(text.as_bytes()).facts.into_iter().map(|f| (f.title, f.evidence[0].text.clone())).collect()
     };
     assert_eq!(facts(&text.replace('\n', "\r\n")), facts(text));
     assert_eq!(facts(text).len(), 2);
@@ -82,7 +68,7 @@ fn links_among_the_logs_are_named_with_where_they_lead() {
     }
     std::fs::write(log.join("syslog"), "Mar  3 10:00:00 h a: x\n").expect("written");
     assert_eq!(
-        remarks(&report(dir.path())),
+        remarks(&read(dir.path())),
         [
             "h/var/log/a.log [Link] a link to b.log; not followed",
             "h/var/log/again [Link] a link to ../..; not followed",
@@ -100,7 +86,7 @@ fn silent(every: u64, silence: u64) -> Vec<String> {
         at += if n == 300 { silence } else { every };
         text += &format!("Mar  3 {:02}:{:02}:{:02} h app: a\n", at / 3600, at / 60 % 60, at % 60);
     }
-    let report = of("syslog", text.as_bytes());
+    let report = syslog(text.as_bytes());
     report.facts.into_iter().filter(|f| f.rule == "host.silent").map(|f| f.title).collect()
 }
 
@@ -129,14 +115,14 @@ fn what_only_resembles_a_fact_is_none() {
         "kernel: [8.000001] mce: CPU0: Thermal monitoring enabled (TM1)",
     ];
     let text: String = lines.iter().map(|l| format!("Mar  3 10:00:00 h {l}\n")).collect();
-    assert_eq!(of("syslog", text.as_bytes()).facts.len(), 0);
+    assert_eq!(syslog(text.as_bytes()).facts.len(), 0);
     // An uncorrected one is the processor's fault, and no second fact beside it.
     let mce = "Mar  3 10:00:00 h kernel: [8.000001] mce: [Hardware Error]: CPU 1: Machine Check Exception: 4 Bank 0: f600000000010015\n";
-    let facts = of("syslog", mce.as_bytes()).facts;
+    let facts = syslog(mce.as_bytes()).facts;
     assert_eq!(facts.iter().map(|f| f.rule.as_str()).collect::<Vec<_>>(), ["kernel.mce"]);
     // The storage's own processes have a rule of their own.
     let storage =
         "Mar  3 10:00:00 h systemd[1]: lichd.service: Main process exited, code=killed, status=9/KILL\n";
-    let facts = of("syslog", storage.as_bytes()).facts;
+    let facts = syslog(storage.as_bytes()).facts;
     assert_eq!(facts.iter().map(|f| f.rule.as_str()).collect::<Vec<_>>(), ["storage.daemon-exit"]);
 }

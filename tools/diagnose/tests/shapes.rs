@@ -1,16 +1,11 @@
 //! What the rules tell apart that looks alike: each pair of bundles differs in the line that decides.
 
-use std::path::Path;
+mod common;
 
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::{Options, analyse};
 
 fn report(lines: &str) -> Report {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path: &Path = &dir.path().join("n1/var/log");
-    std::fs::create_dir_all(path).expect("made");
-    std::fs::write(path.join("syslog"), lines).expect("written");
-    analyse(&[dir.path().to_owned()], &Options::default(), &Default::default()).expect("readable")
+    common::report(&[("n1/var/log/syslog", lines)])
 }
 
 fn first(lines: &str) -> Option<String> {
