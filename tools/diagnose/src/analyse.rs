@@ -148,37 +148,10 @@ fn settle(rules: &RuleSet, files: &[FileReport]) -> (Settled, Vec<Fact>, Vec<Boo
     let mut all = facts::from_episodes(rules, files, &settled);
     let boots = computed::boots(&all, files, &settled, rules.index("boot.start"));
     all.extend(computed::from_boots(&boots));
-    all.extend(clean_boots(&boots));
     all.extend(computed::from_files(files, &settled, &boots));
     let more = computed::from_facts(&all);
     all.extend(more);
     (settled, all, boots)
-}
-
-/// Boots that were asked for are worth a fact: they explain silences and membership changes.
-fn clean_boots(boots: &[Boot]) -> Vec<Fact> {
-    boots
-        .iter()
-        .filter(|b| b.clean == Some(true))
-        .map(|b| Fact {
-            id: String::new(),
-            rule: "host.rebooted".to_owned(),
-            host: b.host.clone(),
-            start: Some(b.at),
-            end: Some(b.at),
-            count: 1,
-            severity: Severity::Info,
-            role: Role::Impact,
-            standing: false,
-            fields: BTreeMap::new(),
-            title: "the host was rebooted in order".to_owned(),
-            title_zh: "主机正常重启".to_owned(),
-            source: computed::known::of("host.rebooted").map_or(String::new(), |k| k.source.to_owned()),
-            refuted_by: computed::known::of("host.rebooted")
-                .map_or(String::new(), |k| k.refuted_by.to_owned()),
-            evidence: vec![b.proof.clone()],
-        })
-        .collect()
 }
 
 struct Builder<'a> {

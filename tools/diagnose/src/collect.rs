@@ -257,9 +257,17 @@ fn is_login_record(name: &str) -> bool {
 /// A name, a modification time, and what was packed.
 type Leaf = (String, u64, Vec<u8>);
 
+/// What was found in a packed file.
+struct Found {
+    leaves: Vec<Leaf>,
+    left_out: Vec<String>,
+    /// Bytes that further leaves may take.
+    room: usize,
+}
+
 /// What is in a packed file, each leaf without its secrets and packed again as gz.
 fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Leaf> {
-    let found = Mutex::new((Vec::<Leaf>::new(), Vec::new()));
+    let found = Mutex::new(Found { leaves: Vec::new(), left_out: Vec::new(), room: MAX_FILE as usize });
     let pack = |source: Source<'_>| {
         let mut found = found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let name = source.path.rsplit('/').next().unwrap_or_default();
@@ -267,12 +275,11 @@ fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Lea
             return;
         }
         if is_journal(name) || NEVER.iter().any(|n| source.path.contains(n)) {
-            found.1.push(format!("{shown}, {}: may hold secrets", source.path));
+            found.left_out.push(format!("{shown}, {}: may hold secrets", source.path));
             return;
         }
         let mtime = source.mtime.and_then(|m| u64::try_from(m).ok()).unwrap_or(mtime);
-        let taken: usize = found.0.iter().map(|leaf| leaf.2.len()).sum();
-        let into = Bounded { bytes: Vec::new(), room: (MAX_FILE as usize).saturating_sub(taken) };
+        let into = Bounded { bytes: Vec::new(), room: found.room };
         let mut packer = flate2::GzBuilder::new()
             .mtime(u32::try_from(mtime).unwrap_or(0))
             .write(into, flate2::Compression::fast());
@@ -283,23 +290,24 @@ fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Lea
         };
         let packed = packer.finish();
         if let Some(e) = copied.as_ref().err().or(packed.as_ref().err()) {
-            found.1.push(format!("{shown}: {e}"));
+            found.left_out.push(format!("{shown}: {e}"));
         }
         // What came before an error is taken.
         if let Ok(packed) = packed {
-            found.0.push((source.path.to_string(), mtime, packed.bytes));
+            found.room -= packed.bytes.len();
+            found.leaves.push((source.path.to_string(), mtime, packed.bytes));
         }
     };
     // One thread: the order of the leaves is the file's own.
     let limits = Limits { threads: 1, ..Limits::default() };
     let read = read_all(&[path.to_owned()], &limits, &Progress::default(), &pack);
-    let (leaves, words) = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    done.left_out.extend(words);
+    let found = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.left_out.extend(found.left_out);
     match read {
         Ok(notices) => done.left_out.extend(notices.iter().map(|n| format!("{shown}: {}", n.detail))),
         Err(e) => done.left_out.push(format!("{shown}: {e}")),
     }
-    leaves
+    found.leaves
 }
 
 /// Memory for one packed leaf, of what all leaves of a file may take.

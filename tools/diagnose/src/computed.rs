@@ -46,6 +46,7 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn fact(self) -> Fact {
+        let (source, refuted_by) = known::of(self.rule).map_or(("", ""), |k| (k.source, k.refuted_by));
         Fact {
             id: String::new(),
             rule: self.rule.to_owned(),
@@ -59,8 +60,8 @@ impl Draft<'_> {
             fields: self.fields,
             title: self.title,
             title_zh: self.title_zh,
-            source: known::of(self.rule).map_or(String::new(), |k| k.source.to_owned()),
-            refuted_by: known::of(self.rule).map_or(String::new(), |k| k.refuted_by.to_owned()),
+            source: source.to_owned(),
+            refuted_by: refuted_by.to_owned(),
             evidence: self.evidence,
         }
     }
@@ -210,6 +211,23 @@ pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
     }
     out.extend(together(boots));
     out.extend(loops(boots));
+    // Boots that were asked for are worth a fact: they explain silences and membership changes.
+    let asked_for = |b: &Boot| {
+        Draft {
+            rule: "host.rebooted",
+            host: &b.host,
+            start: Some(b.at),
+            end: Some(b.at),
+            severity: Severity::Info,
+            role: Role::Impact,
+            title: "the host was rebooted in order".to_owned(),
+            title_zh: "主机正常重启".to_owned(),
+            evidence: vec![b.proof.clone()],
+            fields: BTreeMap::new(),
+        }
+        .fact()
+    };
+    out.extend(boots.iter().filter(|b| b.clean == Some(true)).map(asked_for));
     out
 }
 

@@ -32,9 +32,8 @@ pub fn for_first(causes: &[Cause], facts: &[Fact]) -> Vec<Missing> {
 }
 
 /// Whether a fact must be explained by something: users felt it, or it is an error.
-fn asks_why(fact: &Fact) -> bool {
-    fact.role != Role::State
-        && (fact.severity >= Severity::Error || fact.role == Role::Impact && fact.severity > Severity::Info)
+pub fn asks_why(severity: Severity, role: Role) -> bool {
+    role != Role::State && (severity >= Severity::Error || role == Role::Impact && severity > Severity::Info)
 }
 
 /// What would say why the unexplained facts came, the worst first.
@@ -86,8 +85,9 @@ fn heads(facts: &[Fact], causes: &[Cause], edges: &[Edge]) -> BTreeSet<usize> {
     let line = |i: usize| facts[i].evidence.first().filter(|p| p.line > 0).map(|p| (p.file.as_str(), p.line));
     let told: BTreeSet<_> = explained.iter().filter_map(|i| line(*i)).collect();
     explained.extend((0..facts.len()).filter(|i| line(*i).is_some_and(|l| told.contains(&l))));
-    let open: BTreeSet<usize> =
-        (0..facts.len()).filter(|i| asks_why(&facts[*i]) && !explained.contains(i)).collect();
+    let open: BTreeSet<usize> = (0..facts.len())
+        .filter(|i| asks_why(facts[*i].severity, facts[*i].role) && !explained.contains(i))
+        .collect();
     let before = spread(open.iter().copied(), &up);
     let is_head = |i: &usize| {
         !up.contains_key(i)

@@ -50,7 +50,8 @@ pub struct CauseRule {
     /// Stable id.
     pub id: String,
     pub(crate) base: f64,
-    pub(crate) title: String,
+    /// One sentence.
+    pub title: String,
     pub(crate) title_zh: String,
     pub(crate) roots: Vec<String>,
     #[serde(default)]
@@ -204,11 +205,6 @@ impl Knowledge {
 }
 
 impl CauseRule {
-    /// One sentence.
-    pub fn title(&self) -> &str {
-        &self.title
-    }
-
     /// All about the cause, for `rules explain`.
     pub fn explain(&self) -> String {
         let mut out = format!("{} (a cause)\n  {}\n  {}\n", self.id, self.title, self.title_zh);

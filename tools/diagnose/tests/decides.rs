@@ -4,10 +4,11 @@
 mod common;
 
 use common::{put, read};
+use holdfast_diagnose::decides::asks_why;
 use holdfast_diagnose::facts::fits;
 use holdfast_diagnose::knowledge::Knowledge;
 use holdfast_diagnose::model::Report;
-use holdfast_diagnose::rules::{Role, RuleSet, Severity};
+use holdfast_diagnose::rules::RuleSet;
 
 fn report(files: &[(&str, &str)]) -> Report {
     let dir = tempfile::tempdir().expect("a folder");
@@ -15,10 +16,6 @@ fn report(files: &[(&str, &str)]) -> Report {
         put(dir.path(), &format!("n1/{path}"), text);
     }
     read(dir.path())
-}
-
-fn asks_why(severity: Severity, role: Role) -> bool {
-    role != Role::State && (severity >= Severity::Error || role == Role::Impact && severity > Severity::Info)
 }
 
 #[test]
