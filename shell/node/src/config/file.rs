@@ -92,15 +92,12 @@ pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
         let reason = format!("address {address} is not one at which other nodes can reach this one");
         return Err(at(file.address.span(), reason));
     }
-    let reads = match &file.reads {
-        None => ReadCheck::Lease,
-        Some(value) => match value.as_ref().as_str() {
-            "lease" => ReadCheck::Lease,
-            "quorum" => ReadCheck::Quorum,
-            other => {
-                return Err(at(value.span(), format!("reads {other:?} is neither \"lease\" nor \"quorum\"")));
-            }
-        },
+    let reads = match file.reads.as_ref().map(|value| (value.as_ref().as_str(), value.span())) {
+        None | Some(("lease", _)) => ReadCheck::Lease,
+        Some(("quorum", _)) => ReadCheck::Quorum,
+        Some((other, span)) => {
+            return Err(at(span, format!("reads {other:?} is neither \"lease\" nor \"quorum\"")));
+        }
     };
     let listen = |key: &str, value: &Option<Spanned<String>>| match value {
         Some(value) => ip(key, value),

@@ -22,18 +22,12 @@ const BEATS: usize = 2;
 /// See the module's text.
 pub struct Heartbeats {
     identity: Identity,
-    log: Arc<Log>,
+    unreachable: Arc<Unreachable>,
     peers: Mutex<BTreeMap<NodeId, (SocketAddr, mpsc::Sender<Bytes>)>>,
     facts: mpsc::Sender<HeartbeatFact>,
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
     /// When each node's last beat came.
     heard: Mutex<BTreeMap<NodeId, Instant>>,
-}
-
-/// Where it is said that a node does not answer as it should.
-struct Log {
-    events: Events,
-    told: Unreachable,
 }
 
 impl Heartbeats {
@@ -42,7 +36,7 @@ impl Heartbeats {
         let (facts, received) = mpsc::channel(FACTS);
         Arc::new(Self {
             identity,
-            log: Arc::new(Log { events, told: Unreachable::default() }),
+            unreachable: Arc::new(Unreachable::new(events)),
             peers: Mutex::default(),
             facts,
             received: tokio::sync::Mutex::new(received),
@@ -73,8 +67,8 @@ impl HeartbeatNetwork for Heartbeats {
         let alive = peers.get(&to).is_some_and(|(a, beats)| *a == address && !beats.is_closed());
         if !alive {
             let (beats, receive) = mpsc::channel(BEATS);
-            let (identity, log, facts) = (self.identity.clone(), self.log.clone(), self.facts.clone());
-            tokio::spawn(beat_to(identity, to, address, receive, facts, log));
+            let (identity, facts) = (self.identity.clone(), self.facts.clone());
+            tokio::spawn(beat_to(identity, to, address, receive, facts, self.unreachable.clone()));
             peers.insert(to, (address, beats));
         }
         if let Some((_, beats)) = peers.get(&to) {
@@ -100,7 +94,7 @@ async fn beat_to(
     address: SocketAddr,
     mut beats: mpsc::Receiver<Bytes>,
     facts: mpsc::Sender<HeartbeatFact>,
-    log: Arc<Log>,
+    unreachable: Arc<Unreachable>,
 ) {
     let stream = match connect(&identity, to, address, Purpose::Heartbeat, ProcessIncarnation(0)).await {
         Ok(stream) => stream,
@@ -109,9 +103,7 @@ async fn beat_to(
             return;
         }
         Err(error) => {
-            if log.told.news(Instant::now(), to, &error) {
-                log.events.not_let_in(to, &error);
-            }
+            unreachable.tell(to, &error);
             return tracing::debug!(node = to.0, %error, "no heartbeat connection");
         }
     };

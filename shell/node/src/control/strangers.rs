@@ -3,6 +3,7 @@
 //! second. What merely is no peer (a port scan, a probe that hangs up) is a number on the page of metrics.
 
 use super::Shared;
+use super::events::Events;
 use holdfast_net::{ConnectError, Refusal, Refused};
 use holdfast_types::NodeId;
 use std::collections::BTreeMap;
@@ -27,9 +28,34 @@ pub async fn report(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
-/// What the event log was told.
+/// When something was last told.
+struct Seldom<K>(BTreeMap<K, Instant>);
+
+// Derived, it would ask for a default of K.
+impl<K> Default for Seldom<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Seldom<K> {
+    /// Whether it may be told now; it is then taken for told.
+    fn is_due(&mut self, now: Instant, what: K) -> bool {
+        let due = self.0.get(&what).is_none_or(|at| now - *at >= AGAIN_AFTER);
+        if due {
+            self.0.insert(what, now);
+        }
+        due
+    }
+}
+
+/// What the event log was told of refused connections.
 #[derive(Default)]
-struct Told(BTreeMap<Refusal, (Instant, u64)>);
+struct Told {
+    when: Seldom<Refusal>,
+    /// How many it knows of.
+    known: BTreeMap<Refusal, u64>,
+}
 
 impl Told {
     /// How many connections the log does not know of, if it is to be told now.
@@ -37,32 +63,35 @@ impl Told {
         if matches!(refusal, Refusal::NotHoldfast | Refusal::TooSlow | Refusal::Closed) {
             return None;
         }
-        let known = match self.0.get(&refusal) {
-            Some((at, known)) if *known == refused.count || now - *at < AGAIN_AFTER => return None,
-            Some((_, known)) => *known,
-            None => 0,
-        };
-        self.0.insert(refusal, (now, refused.count));
-        Some(refused.count - known)
+        let known = self.known.entry(refusal).or_default();
+        let more = refused.count - *known;
+        if more == 0 || !self.when.is_due(now, refusal) {
+            return None;
+        }
+        *known = refused.count;
+        Some(more)
     }
 }
 
-/// When the event log was last told that a node does not answer as it should.
-#[derive(Default)]
-pub struct Unreachable(Mutex<BTreeMap<NodeId, Instant>>);
+/// Tells the event log of nodes that do not let this one in, or are not the nodes that were meant.
+pub struct Unreachable {
+    events: Events,
+    told: Mutex<Seldom<NodeId>>,
+}
 
 impl Unreachable {
-    /// Whether this error is to be told now. That a node is silent is the failure detector's to say.
-    pub fn news(&self, now: Instant, to: NodeId, error: &ConnectError) -> bool {
-        if !matches!(error, ConnectError::NotThePeer { .. } | ConnectError::PeerRefuses { .. }) {
-            return false;
+    /// Nothing was told yet.
+    pub fn new(events: Events) -> Self {
+        Self { events, told: Mutex::default() }
+    }
+
+    /// A connection did not come about. That a node is silent is the failure detector's to say.
+    pub fn tell(&self, to: NodeId, error: &ConnectError) {
+        let refused = matches!(error, ConnectError::NotThePeer { .. } | ConnectError::PeerRefuses { .. });
+        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
+        if refused && told.is_due(Instant::now(), to) {
+            self.events.not_let_in(to, error);
         }
-        let mut told = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let due = told.get(&to).is_none_or(|at| now - *at >= AGAIN_AFTER);
-        if due {
-            told.insert(to, now);
-        }
-        due
     }
 }
 
