@@ -5,7 +5,8 @@ use holdfast_tests::cluster::{Cluster, VOLUME};
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content};
 use holdfast_tests::process::Signal;
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A read that goes on by a lease is answered long before that.
@@ -30,15 +31,11 @@ fn a_read_waits_for_a_write_quorum_although_the_lease_is_fresh() {
     assert_eq!(client.read(0, BLOCK).expect("a read"), content(0, 1));
     let others: Vec<usize> = (1..=3).filter(|n| *n != owner).collect();
     others.iter().for_each(|n| cluster.signal(*n, Signal::Stop));
-    let thaw: Vec<String> = others.iter().map(|n| cluster.pid(*n).to_string()).collect();
-    let waker = std::thread::spawn(move || {
-        std::thread::sleep(WAITS);
-        let pids: Vec<&str> = ["-s", "CONT"].into_iter().chain(thaw.iter().map(String::as_str)).collect();
-        holdfast_tests::succeed("kill", &pids);
-    });
-    let asked = Instant::now();
-    assert_eq!(client.read(0, BLOCK).expect("a read"), content(0, 1));
-    let took = asked.elapsed();
-    waker.join().expect("the others are thawed");
-    assert!(took >= WAITS, "answered after {took:?}, with both others frozen");
+    let (answer, answered) = mpsc::channel();
+    let reader = std::thread::spawn(move || answer.send(client.read(0, BLOCK)));
+    assert!(answered.recv_timeout(WAITS).is_err(), "answered within {WAITS:?}, with both others frozen");
+    others.iter().for_each(|n| cluster.signal(*n, Signal::Cont));
+    let read = answered.recv_timeout(LIMIT).expect("an answer once they go on");
+    assert_eq!(read.expect("a read"), content(0, 1));
+    reader.join().expect("the reader ends").expect("its answer was taken");
 }
