@@ -37,8 +37,6 @@ pub struct Options {
     pub disk_dirs: Vec<PathBuf>,
     /// Environment of the daemons.
     pub environment: Vec<(String, String)>,
-    /// Another daemon than the one under test.
-    pub binary: Option<PathBuf>,
 }
 
 impl Options {
@@ -52,7 +50,6 @@ impl Options {
             copies: None,
             disk_dirs: Vec::new(),
             environment: Vec::new(),
-            binary: None,
         }
     }
 }
@@ -68,7 +65,6 @@ struct Node {
 pub struct Cluster {
     nodes: Vec<Node>,
     environment: Vec<(String, String)>,
-    binary: PathBuf,
     net: String,
     init_token: Option<String>,
     folder: Option<TempDir>,
@@ -93,7 +89,6 @@ impl Cluster {
         let mut cluster = Cluster {
             nodes: Vec::new(),
             environment: options.environment.clone(),
-            binary: options.binary.clone().unwrap_or_else(|| binary().to_owned()),
             net,
             init_token: None,
             folder: Some(folder),
@@ -189,7 +184,7 @@ impl Cluster {
 
     /// Starts a node's daemon.
     pub fn spawn(&mut self, n: usize) {
-        let daemon = Daemon::start(&self.binary, self.dir(n), &self.log(n), &self.environment);
+        let daemon = Daemon::start(self.dir(n), &self.log(n), &self.environment);
         self.nodes[n - 1].daemon = Some(daemon);
     }
 

@@ -60,10 +60,10 @@ pub struct Usage {
 
 impl Daemon {
     /// `holdfast node run` on a data folder, its log appended to a file.
-    pub fn start(binary: &Path, dir: &Path, log: &Path, environment: &[(String, String)]) -> Daemon {
+    pub fn start(dir: &Path, log: &Path, environment: &[(String, String)]) -> Daemon {
         let log = File::options().create(true).append(true).open(log).expect("the log can be opened");
         let errors = log.try_clone().expect("a descriptor is left");
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command.args(["node", "run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
         // The consensus library tells at every lost connection what it will do: too much to read a failure in.
         command.env("HOLDFAST_LOG", "info,openraft=off");

@@ -2,6 +2,7 @@
 //! dead one goes on when it is back, or through another one.
 
 use holdfast_tests::cluster::{Cluster, Options};
+use holdfast_tests::initiator::Protocol;
 use holdfast_tests::pattern::BLOCK;
 use holdfast_tests::qemu_io::QemuIo;
 use holdfast_tests::until;
@@ -15,27 +16,36 @@ const TOLERANCE: u32 = 3;
 const RATE_MIN: f64 = 100.0;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Kills `victim` under a writer through `through`, brings it back, and judges what the writer saw.
+/// Kills `victim` under writers through `through`, over either protocol, brings it back, and judges what they saw.
 fn kill_under_writes(cluster: &mut Cluster, victim: usize, through: usize, role: &str, goal: Duration) {
-    // Each writer has blocks of its own: it knows what they held before, nothing.
-    let mut plan = Plan::through(cluster, through);
-    plan.first = (victim as u64) << 16;
-    let writer = Writer::start(plan);
-    writer.wait_more(2000, LIMIT);
+    let writer = |protocol| {
+        // Each writer has blocks of its own: it knows what they held before, nothing.
+        let mut plan = Plan::through(cluster, through);
+        plan.first = (victim as u64 * 2 + protocol as u64) << 15;
+        plan.protocol = protocol;
+        (protocol, Writer::start(plan))
+    };
+    let writers = [Protocol::Nbd, Protocol::Iscsi].map(writer);
+    let wait_more = |count| writers.iter().for_each(|(_, w)| w.wait_more(count, LIMIT));
+    wait_more(1000);
     let moment = Instant::now();
     cluster.kill(victim);
-    writer.wait_more(2000, LIMIT);
+    wait_more(1000);
     cluster.start_node(victim);
     cluster.wait_healthy();
-    writer.wait_more(500, LIMIT);
-    let report = writer.stop();
-    let (stall, rate) = (report.longest_wait_since(moment), report.rate_otherwise());
-    println!(
-        "SIGKILL of {role}: longest stall {stall:.3?} (goal {goal:?}), {rate:.0} I/Os a second otherwise"
-    );
-    report.assert_kept(cluster, &[1, 2, 3]);
-    assert!(stall <= goal * TOLERANCE, "the loss of {role} stalled writes for {stall:?}");
-    assert!(rate >= RATE_MIN, "only {rate:.0} I/Os a second besides the stall");
+    wait_more(300);
+    for (protocol, report) in writers.map(|(protocol, writer)| (protocol, writer.stop())) {
+        let (stall, rate) = (report.longest_wait_since(moment), report.rate_otherwise());
+        println!(
+            "SIGKILL of {role}, {protocol:?}: longest stall {stall:.3?} (goal {goal:?}), {rate:.0} I/Os a second otherwise"
+        );
+        report.assert_kept(cluster, &[1, 2, 3]);
+        assert!(
+            stall <= goal * TOLERANCE,
+            "the loss of {role} stalled writes over {protocol:?} for {stall:?}"
+        );
+        assert!(rate >= RATE_MIN, "only {rate:.0} I/Os a second over {protocol:?} besides the stall");
+    }
     cluster.assert_copies_equal();
 }
 

@@ -2,7 +2,7 @@
 //! bad input, which is one line and exit code 2.
 
 use holdfast_tests::cluster::take_turn;
-use holdfast_tests::process::target_dir;
+use holdfast_tests::process::{binary, target_dir};
 use std::process::{Command, Output};
 
 const X: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../x");
@@ -67,6 +67,13 @@ fn bad_input_is_one_line_and_exit_code_2() {
         assert_eq!(said.trim_end().lines().count(), 1, "{case:?}: {said}");
         assert!(said.starts_with("x: "), "{case:?}: {said}");
     }
+    let too_large = x(&["up", "--size", "900T", "--dir", &empty]);
+    let said = String::from_utf8_lossy(&too_large.stderr);
+    let wanted = format!("{:.1} GiB", 3.0 * 900.0 * 1024.0);
+    assert!(
+        said.contains(&wanted) && said.matches("GiB").count() >= 2,
+        "what is needed and what is there: {said}"
+    );
     assert!(std::path::Path::new(&*foreign).join("file").exists(), "./x clean removed what is not its own");
     assert!(!std::path::Path::new(&*empty).exists(), "a refused ./x up left a folder behind");
 }
@@ -108,6 +115,34 @@ fn up_use_it_break_it_down_up_again_clean() {
     shell(kept, folder.path());
     drop(cleaned);
     assert!(!std::path::Path::new(&dir).exists(), "./x clean left something in {dir}");
+}
+
+#[test]
+fn up_takes_one_node_and_seven_with_as_many_copies_as_it_says() {
+    let _turn = take_turn();
+    for (nodes, copies, lost) in [(1, 1, None), (7, 3, Some("5"))] {
+        let folder = tempfile::TempDir::with_prefix_in("x", target_dir()).expect("a folder");
+        let dir = folder.path().join("cluster").to_string_lossy().into_owned();
+        let _cleaned = Cleaned(dir.clone());
+        let said = works(&["up", "--detach", "--nodes", &nodes.to_string(), "--size", "512M", "--dir", &dir]);
+        assert!(said.contains(&format!("nbd://127.0.0.{nodes}:10809/demo")), "{said}");
+        assert!(!said.contains(&format!("nbd://127.0.0.{}:10809/demo", nodes + 1)), "{said}");
+        let volume = holdfast(&["volume", "show", "demo", "--json", "--dir", &format!("{dir}/node1")]);
+        assert_eq!(volume["copies"], copies, "{volume}");
+        shell(
+            &format!("qemu-io -f raw -c 'write -P 0x37 1M 64k' nbd://127.0.0.{nodes}:10809/demo"),
+            folder.path(),
+        );
+        if let Some(lost) = lost {
+            works(&["kill", lost, "--dir", &dir]);
+        }
+        shell("qemu-io -f raw -c 'read -P 0x37 1M 64k' nbd://127.0.0.1:10809/demo", folder.path());
+    }
+}
+
+fn holdfast(arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new(binary()).args(arguments).output().expect("the command runs");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"))
 }
 
 /// Runs every client line that `./x up` printed. The line with the pattern comes last, so that it stays.

@@ -7,7 +7,8 @@ use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
 use holdfast_tests::process::{Signal, target_dir};
 use holdfast_tests::writer::{Plan, Report, Writer};
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -125,34 +126,21 @@ fn the_power_is_cut_under_the_thread_pool_and_every_acknowledged_write_is_there(
     power_cut_loses_nothing("threads");
 }
 
-/// A daemon that acknowledges before the flush, from the same source: `$HOLDFAST_LIAR_BIN`, or built here.
-fn liar() -> PathBuf {
-    if let Some(path) = std::env::var_os("HOLDFAST_LIAR_BIN") {
-        return path.into();
-    }
-    let target = target_dir().join("liar");
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut build = std::process::Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "-q",
-        "-p",
-        "holdfast",
-        "--features",
-        "lie-about-flush",
-        "--manifest-path",
-        manifest,
-    ]);
-    let built = build.args(["--features", "lie-about-flush"]).arg("--target-dir").arg(&target).status();
-    assert!(built.is_ok_and(|s| s.success()), "the lying daemon does not build");
-    target.join("debug/holdfast")
+/// What makes a daemon acknowledge before the flush: its environment, with a library built in `folder`.
+fn lies(folder: &Path) -> Vec<(String, String)> {
+    let library = folder.join("flush.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/lies/flush.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    assert!(built.is_ok_and(|s| s.success()), "the library that lies about flushes does not build");
+    let preload = library.to_str().expect("the target folder's name is text").to_owned();
+    [("HOLDFAST_IO", "threads".to_owned()), ("LD_PRELOAD", preload)].map(|(k, v)| (k.to_owned(), v)).into()
 }
 
 #[test]
 fn a_daemon_that_acknowledges_before_the_flush_is_caught_by_the_power_cut() {
     let powered = Powered::new();
     let mut options = powered.options();
-    options.binary = Some(liar());
+    options.environment = lies(powered.folder.path());
     let mut cluster = Cluster::with(options);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     let blocks = 400;

@@ -1,6 +1,7 @@
 //! The node as an operator sees it: a plain value, made on request.
 
 use crate::Engine;
+use crate::route::copies::CopyTimes;
 use crate::route::disks::Phase;
 use crate::route::sessions::SessionStatus;
 use alloc::vec::Vec;
@@ -23,6 +24,8 @@ pub struct EngineStatus {
     pub owned: Vec<(SegmentKey, OwnerStatus)>,
     /// Copies on this node's disks.
     pub replicas: Vec<(SegmentKey, DiskId, ReplicaStatus)>,
+    /// What they counted.
+    pub times: CopyTimes,
     /// Initiators.
     pub sessions: Vec<SessionStatus>,
     /// Requests that wait for an answer at the gateway.
@@ -39,6 +42,7 @@ impl Engine {
             disks: self.disk_usage(),
             owned: self.copies.owners.iter().map(|(key, o)| (*key, o.owner.status())).collect(),
             replicas: self.copies.replicas.iter().map(|((key, disk), r)| (*key, *disk, r.status())).collect(),
+            times: self.copies.times(),
             sessions: self.session_status(),
             waiting: self.gateway.in_flight(),
         }

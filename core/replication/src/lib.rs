@@ -26,6 +26,6 @@ pub use message::{
 };
 pub use owner::{
     CheckDifference, CheckReport, CopyRole, CopyStatus, DifferenceKind, Owner, OwnerOutput, OwnerStatus,
-    ResyncStatus, WriteTimes,
+    RecordTimes, ResyncStatus, WriteTimes,
 };
 pub use replica::{Replica, ReplicaOutput, ReplicaStatus};

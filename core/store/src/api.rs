@@ -293,4 +293,17 @@ pub struct Usage {
     pub dirty_bytes: u64,
     /// Memory of cached pages.
     pub cached_bytes: u64,
+    /// What the journal wrote since the disk was opened.
+    pub journal: JournalTimes,
+}
+
+/// What a journal wrote, and how long the disk took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalTimes {
+    /// Batches, each one write that the disk had to make durable.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// From a batch's order until it was durable, summed over batches.
+    pub flush: Duration,
 }

@@ -6,7 +6,7 @@
 //! The tail moves when what the oldest batches hold is in place or was written again: states and uncommitted
 //! records are copied forward, records that are in place are trimmed.
 
-use crate::api::StoreOutput;
+use crate::api::{JournalTimes, StoreOutput};
 use crate::disk::{Disk, Purpose};
 use crate::format::journal::{
     BATCH_HEADER_BYTES, Entry, MAX_BATCH_BYTES, MAX_ENTRIES_BYTES, SegmentState, encode_batch, encode_entry,
@@ -19,7 +19,7 @@ use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{
     BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody,
-    SegmentKey, StoreOutcome,
+    SegmentKey, StoreOutcome, Time,
 };
 
 /// A ring holds at least so many of its longest batches.
@@ -92,6 +92,7 @@ struct InFlight {
     data_offset: u64,
     records: Vec<InFlightRecord>,
     completions: Vec<Completion>,
+    ordered: Time,
 }
 
 /// What waits for the journal, and what keeps its tail.
@@ -110,6 +111,7 @@ pub(crate) struct Journal {
     relieved_at: u64,
     /// Something happened that may let the tail move.
     pub relief_due: bool,
+    pub times: JournalTimes,
 }
 
 impl Journal {
@@ -198,7 +200,7 @@ impl Disk {
     }
 
     /// Writes the next batch, if none is in flight and something waits.
-    pub(crate) fn write_batch(&mut self, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn write_batch(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         if self.journal.in_flight.is_some() {
             return;
         }
@@ -234,6 +236,7 @@ impl Disk {
             data_offset: place.offset + header.len() as u64,
             records: builder.records,
             completions: builder.completions,
+            ordered: now,
         });
         let mut data = Vec::with_capacity(builder.data.len() + 1);
         data.push(header);
@@ -318,8 +321,12 @@ impl Disk {
     }
 
     /// The batch in flight is durable.
-    pub(crate) fn batch_done(&mut self, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn batch_done(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         let Some(batch) = self.journal.in_flight.take() else { return };
+        let times = &mut self.journal.times;
+        times.batches += 1;
+        times.records += batch.records.len() as u64;
+        times.flush = times.flush + now.since(batch.ordered);
         let over = self.log_memory > self.config.uncommitted_limit_bytes as u64;
         let mut freed = 0;
         for r in batch.records {

@@ -179,14 +179,14 @@ impl Disk {
     }
 
     /// Takes what came of an order to the disk.
-    pub(crate) fn disk_done(&mut self, done: DiskDone, out: &mut Vec<StoreOutput>) {
+    pub(crate) fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
         let Some(purpose) = self.purposes.remove(&done.token) else { return };
         if self.failed {
             return;
         }
         match purpose {
             Purpose::Batch => match done.result {
-                Ok(_) => self.batch_done(out),
+                Ok(_) => self.batch_done(now, out),
                 Err(fault) => self.fail(DiskActivity::Journal, Some(fault), out),
             },
             Purpose::Superblock { hint, page_limit } => match done.result {
@@ -242,7 +242,7 @@ impl Disk {
         self.advance_round(out);
         self.relieve(out);
         self.start_round(now, out);
-        self.write_batch(out);
+        self.write_batch(now, out);
         self.write_superblock(out);
     }
 
@@ -275,6 +275,7 @@ impl Disk {
             journal_used: self.ring.used(),
             dirty_bytes: self.dirty_bytes(),
             cached_bytes: self.cache.bytes(),
+            journal: self.journal.times,
         }
     }
 

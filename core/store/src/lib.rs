@@ -125,7 +125,7 @@ impl Store {
     /// Takes what came of an order to the disk.
     pub fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
         let progress = match &mut self.phase {
-            Phase::Open(disk) => return disk.disk_done(done, out),
+            Phase::Open(disk) => return disk.disk_done(now, done, out),
             Phase::Opening(recovery) => recovery.disk_done(done, out),
             Phase::Refused => return,
         };

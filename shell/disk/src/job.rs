@@ -13,9 +13,6 @@ use std::{os::fd::RawFd, sync::Arc};
 const RETRIES_MAX: u32 = 1000;
 /// More pieces than this are gathered into one: the kernel takes no more (IOV_MAX).
 const PIECES_MAX: usize = 1024;
-/// Answer durable writes before they are on stable storage. The tests build such a daemon, to see that their
-/// power cut catches it.
-const LIES: bool = cfg!(feature = "lie-about-flush");
 
 /// What came of an order.
 pub(crate) type Outcome = Result<Bytes, DiskFault>;
@@ -116,7 +113,7 @@ impl Job {
                 pieces: pieces.as_ptr(),
                 count: pieces.len() as u32,
                 offset: *offset,
-                durable: *durable && !LIES,
+                durable: *durable,
             },
             Work::Read { offset, done, buffer } => {
                 let len = (buffer.len() - *done).min(1 << 30);

@@ -8,7 +8,7 @@ use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use holdfast_cluster::NodeState;
-use holdfast_replication::{Message, Owner, OwnerOutput, Replica, ReplicaOutput};
+use holdfast_replication::{Message, Owner, OwnerOutput, RecordTimes, Replica, ReplicaOutput, WriteTimes};
 use holdfast_types::{
     DiskId, Epoch, GatewayId, GrantReason, NodeId, OrderSource, OrderToken, SegmentCommandResult, SegmentKey,
     SessionId, StoreOrder, StoreOutcome, Time,
@@ -21,6 +21,41 @@ pub struct Copies {
     pub(crate) replicas: BTreeMap<(SegmentKey, DiskId), Replica>,
     /// Owners that were called since the last pump.
     pub(crate) touched: BTreeSet<SegmentKey>,
+    /// What those that are gone counted: counters never fall.
+    past: CopyTimes,
+}
+
+/// What the copies of this node counted since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CopyTimes {
+    /// Where the time of the writes went that this node ordered.
+    pub writes: WriteTimes,
+    /// How long records took to become durable on this node, whoever ordered them.
+    pub records: RecordTimes,
+}
+
+impl Copies {
+    /// Ends the machines of copies.
+    pub(crate) fn end_replicas(&mut self, which: impl Fn(&(SegmentKey, DiskId)) -> bool) {
+        for (_, replica) in self.replicas.extract_if(.., |copy, _| which(copy)) {
+            self.past.records.merge(&replica.times());
+        }
+    }
+
+    /// Ends the machine of an owner.
+    pub(crate) fn end_owner(&mut self, segment: SegmentKey) -> Option<Owned> {
+        let owned = self.owners.remove(&segment)?;
+        self.past.writes.add(&owned.owner.times());
+        Some(owned)
+    }
+
+    /// See [`CopyTimes`].
+    pub(crate) fn times(&self) -> CopyTimes {
+        let mut times = self.past;
+        self.owners.values().for_each(|o| times.writes.add(&o.owner.times()));
+        self.replicas.values().for_each(|r| times.records.merge(&r.times()));
+        times
+    }
 }
 
 /// A segment that this node owns.

@@ -74,7 +74,7 @@ impl Engine {
         let keep: BTreeSet<_> = wanted.iter().map(|(key, r)| (*key, r.disk)).collect();
         let gone: Vec<_> = self.copies.replicas.keys().filter(|k| !keep.contains(k)).copied().collect();
         for copy in gone {
-            self.copies.replicas.remove(&copy);
+            self.copies.end_replicas(|c| *c == copy);
             self.timers.set(Machine::Replica(copy.0, copy.1), None);
         }
         for (key, me) in wanted {
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     fn lose_owner(&mut self, segment: SegmentKey, out: &mut Outputs) {
-        if let Some(owned) = self.copies.owners.remove(&segment) {
+        if let Some(owned) = self.copies.end_owner(segment) {
             out.extend(owned.checks.into_iter().map(|number| Output::Checked { number, report: None }));
             out.extend(owned.fences.into_iter().map(|number| Output::SessionFenced { number, done: false }));
         }

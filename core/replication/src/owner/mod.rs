@@ -51,7 +51,7 @@ use requests::{Fences, Requests};
 use resync::Resync;
 use room::Rooms;
 use status::Counters;
-pub use status::{CopyRole, CopyStatus, OwnerStatus, ResyncStatus, WriteTimes};
+pub use status::{CopyRole, CopyStatus, OwnerStatus, RecordTimes, ResyncStatus, WriteTimes};
 
 /// What an owner orders.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,29 @@ use super::Owner;
 use alloc::vec::Vec;
 use holdfast_types::{Duration, Epoch, Lsn, ReplicaRef, Time};
 
+/// Records, and a time of each, summed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordTimes {
+    /// How many.
+    pub records: u64,
+    /// How long, in all.
+    pub time: Duration,
+}
+
+impl RecordTimes {
+    /// Adds so many records that took `each`.
+    pub fn add(&mut self, records: u64, each: Duration) {
+        self.records += records;
+        self.time = self.time + Duration(each.0.saturating_mul(records));
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &RecordTimes) {
+        self.records += other.records;
+        self.time = self.time + other.time;
+    }
+}
+
 /// Where the time of writes went, summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WriteTimes {
@@ -15,6 +38,8 @@ pub struct WriteTimes {
     pub own_journal: Duration,
     /// From then on, counted from the ordering as well, until a write quorum had it.
     pub quorum: Duration,
+    /// From the ordering until another copy had acknowledged, for each record and copy.
+    pub others: RecordTimes,
 }
 
 impl WriteTimes {
@@ -24,6 +49,7 @@ impl WriteTimes {
         self.queue = self.queue + other.queue;
         self.own_journal = self.own_journal + other.own_journal;
         self.quorum = self.quorum + other.quorum;
+        self.others.merge(&other.others);
     }
 }
 
@@ -89,8 +115,6 @@ pub struct OwnerStatus {
     pub queued: usize,
     /// Every copy.
     pub copies: Vec<CopyStatus>,
-    /// Where the time of writes went.
-    pub times: WriteTimes,
 }
 
 impl Owner {
@@ -113,18 +137,28 @@ impl Owner {
             log_bytes: self.log.bytes(),
             queued: self.requests.len(),
             copies: self.copies.values().map(copy).collect(),
-            times: self.counters.times,
         }
     }
 
-    /// Takes note of when the own copy had records on stable storage.
+    /// Where the time of its writes went.
+    pub fn times(&self) -> WriteTimes {
+        self.counters.times
+    }
+
+    /// Takes note of how long it took until a copy had records on stable storage.
     pub(super) fn note_times(&mut self, now: Time, copy: ReplicaRef, before: Lsn, after: Lsn) {
-        if copy != self.own {
+        if self.copies.get(&copy).is_none_or(|c| !c.counts) {
+            // What a learner catches up with tells nothing of the way that writes take.
             return;
         }
+        let times = &mut self.counters.times;
         for lsn in before.0 + 1..=after.0 {
-            if let Some(entry) = self.log.get(Lsn(lsn)) {
-                self.counters.times.own_journal = self.counters.times.own_journal + now.since(entry.appended);
+            let Some(entry) = self.log.get(Lsn(lsn)) else { continue };
+            let took = now.since(entry.appended);
+            if copy == self.own {
+                times.own_journal = times.own_journal + took;
+            } else {
+                times.others.add(1, took);
             }
         }
     }

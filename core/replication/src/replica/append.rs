@@ -22,7 +22,11 @@ pub(crate) struct LogOrder {
 #[derive(Debug)]
 enum LogOrderKind {
     Seal,
-    Append(Before),
+    Append {
+        before: Before,
+        records: u64,
+        since: Time,
+    },
     /// An append that the refusal of an earlier one has undone already; it is refused, too.
     Undone,
     Reset,
@@ -130,8 +134,9 @@ impl Replica {
         }
         self.index.fold(self.committed);
         let cut_after = cuts.then_some(keep);
+        let kind = LogOrderKind::Append { before, records: new.len() as u64, since: now };
         let order = StoreOrder::Append { cut_after, records: new, sealed: peer.epoch };
-        self.log_order(peer, LogOrderKind::Append(before), order, out);
+        self.log_order(peer, kind, order, out);
         self.heard(peer, matched, commit, now, out);
     }
 
@@ -211,10 +216,14 @@ impl Replica {
             // The store's word, which may be lower than what was committed: what was not in place is gone with the log.
             self.incomplete_since = Some(since);
         }
-        if let LogOrderKind::Complete = order.kind {
-            self.incomplete_since = None;
-            let after = self.log_orders.last_key_value().map_or(0, |(number, _)| *number);
-            self.acks.push_back((after, Ack::Finish { peer: order.peer }));
+        match order.kind {
+            LogOrderKind::Complete => {
+                self.incomplete_since = None;
+                let after = self.log_orders.last_key_value().map_or(0, |(number, _)| *number);
+                self.acks.push_back((after, Ack::Finish { peer: order.peer }));
+            }
+            LogOrderKind::Append { records, since, .. } => self.times.add(records, now.since(since)),
+            LogOrderKind::Seal | LogOrderKind::Undone | LogOrderKind::Reset => {}
         }
         self.release(now, out);
     }
@@ -228,7 +237,7 @@ impl Replica {
         out: &mut Vec<ReplicaOutput>,
     ) {
         match order.kind {
-            LogOrderKind::Append(before) => {
+            LogOrderKind::Append { before, .. } => {
                 match before {
                     Before::End(end) => {
                         self.index.cut_after(end);
@@ -237,7 +246,7 @@ impl Replica {
                     Before::All(index, repeats) => (self.index, self.repeats) = (index, repeats),
                 }
                 for later in self.log_orders.values_mut() {
-                    if let LogOrderKind::Append(_) = later.kind {
+                    if let LogOrderKind::Append { .. } = later.kind {
                         later.kind = LogOrderKind::Undone;
                     }
                 }

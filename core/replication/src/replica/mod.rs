@@ -14,6 +14,7 @@ use crate::config::ReplicaConfig;
 use crate::event::ReplicationEvent;
 use crate::index::LogIndex;
 use crate::message::{Body, Envelope, SealState};
+use crate::owner::RecordTimes;
 use crate::repeats::RepeatTable;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -93,6 +94,7 @@ pub struct Replica {
     acks: VecDeque<(u64, Ack)>,
     services: BTreeMap<u64, Service>,
     halted: bool,
+    times: RecordTimes,
 }
 
 impl Replica {
@@ -121,6 +123,7 @@ impl Replica {
             acks: VecDeque::new(),
             services: BTreeMap::new(),
             halted: false,
+            times: RecordTimes::default(),
         }
     }
 
@@ -178,6 +181,11 @@ impl Replica {
             incomplete_since: self.incomplete_since,
             halted: self.halted,
         }
+    }
+
+    /// How long its records took to become durable.
+    pub fn times(&self) -> RecordTimes {
+        self.times
     }
 
     /// The copy that this is.

@@ -11,8 +11,8 @@ fn digest(extent: ExtentIndex, sum: u32) -> Vec<BlockDigest> {
     vec![BlockDigest { block, lsn: Lsn(1), content: BlockContent::Good(sum) }]
 }
 
-/// A learner on node 3 that was asked where it stands, was told to learn, and whose missing extents were listed.
-fn listed(incomplete_since: Option<Lsn>) -> Script {
+/// A learner on node 3 that was asked where it stands and told to learn, and whose missing extents are listed.
+fn learning(incomplete_since: Option<Lsn>) -> Script {
     let mut setting = Setting::new(&[1, 2], &[1, 2]);
     setting.members.push(3);
     setting.fake(3).silent = true;
@@ -26,7 +26,18 @@ fn listed(incomplete_since: Option<Lsn>) -> Script {
     script
 }
 
-/// It does what it was last told, and the own store lists what it misses.
+/// The same, when they are.
+fn listed(incomplete_since: Option<Lsn>) -> Script {
+    let mut script = learning(incomplete_since);
+    list(&mut script);
+    script
+}
+
+fn list(script: &mut Script) {
+    script.store(StoreOutcome::Changed { extents: EXTENTS.to_vec() });
+}
+
+/// It does what it was last told, and the own store is asked what it misses.
 fn learns(script: &mut Script, since: Lsn) {
     let base = script.fakes[&3].told.iter().rev().find_map(|b| match b {
         Body::Learn { base } => Some(*base),
@@ -36,7 +47,6 @@ fn learns(script: &mut Script, since: Lsn) {
     script.say(3, Body::LearnReply { base, since });
     script.pass(milliseconds(500));
     assert_eq!(script.orders.first().map(|(_, o)| o), Some(&StoreOrder::Changed { since }));
-    script.store(StoreOutcome::Changed { extents: EXTENTS.to_vec() });
 }
 
 /// The images that the own store was asked for, and not yet answered.
@@ -91,8 +101,49 @@ fn a_copy_whose_answers_are_late_goes_on_from_what_it_has() {
     script.orders.clear();
     script.pass(milliseconds(3000));
     learns(&mut script, Lsn(1));
+    list(&mut script);
     assert_eq!(read(&script), [], "it may have installed what it did not acknowledge");
     assert_eq!(compare(&mut script, &[]), EXTENTS);
     let told = &script.fakes[&3].told;
     assert!(matches!(told.last(), Some(Body::Finish { .. })), "{told:?}");
+}
+
+/// A write that the copy on node 2 acknowledges only after `latency`.
+fn slow_write(script: &mut Script, seq: u64, latency: Duration) {
+    script.request(write(seq, 7));
+    script.pass(latency);
+    let (matched, committed) = (script.owner.status().last, Lsn(0));
+    script.say(2, Body::Appended { matched, committed });
+    assert!(script.done(seq), "write {seq} is committed");
+}
+
+/// How long after an image that moved nothing the next one is asked for, while clients write that slowly.
+fn pause_at(latency: Duration) -> Duration {
+    let mut script = learning(None);
+    script.fakes.get_mut(&2).expect("a copy").silent = true;
+    (2..60).for_each(|seq| slow_write(&mut script, seq, latency));
+    list(&mut script);
+    assert_eq!(read(&script), EXTENTS[..1], "one image at a time while clients write");
+    let (at, began) = (script.owner.status().commit, script.now);
+    script.store(StoreOutcome::Image { at, blocks: Vec::new() });
+    while read(&script).is_empty() {
+        script.pass(Duration::from_micros(100));
+        assert!(
+            script.now.since(began) < milliseconds(100),
+            "the resync goes on, however slow the disks are"
+        );
+    }
+    script.now.since(began)
+}
+
+#[test]
+fn a_resync_gives_way_to_clients_by_their_latency_and_within_a_bound() {
+    let idle = listed(None);
+    assert_eq!(read(&idle), EXTENTS, "nobody writes: all at once");
+    let around = |pause: Duration, wanted: u64| {
+        (wanted * 9 / 10..=wanted * 11 / 10 + 100).contains(&pause.as_micros())
+    };
+    let [quick, slow, stuck] = [1, 5, 40].map(|ms| pause_at(milliseconds(ms)));
+    assert!(around(quick, 2_000) && around(slow, 10_000), "twice what a write takes: {quick:?}, {slow:?}");
+    assert!(around(stuck, 20_000), "a disk that is slow for itself does not stop a resync: {stuck:?}");
 }

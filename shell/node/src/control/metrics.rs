@@ -3,7 +3,7 @@
 
 use super::Shared;
 use holdfast_api::{Metrics, metrics::Refresh};
-use holdfast_engine::{route::disks::Phase, status::EngineStatus};
+use holdfast_engine::{route::copies::CopyTimes, route::disks::Phase, status::EngineStatus};
 use holdfast_net::{Refusal, Refusals};
 use holdfast_replication::{CopyRole, OwnerStatus};
 use prometheus_client::collector::Collector;
@@ -136,15 +136,31 @@ impl Collector for NodeMetrics {
         gauge(e, "journal_used", "Journal that is in use", Some(&Unit::Bytes), sum(|u| u.journal_used))?;
         let help = "Committed data in memory that is not in its extents yet";
         gauge(e, "dirty", help, Some(&Unit::Bytes), sum(|u| u.dirty_bytes))?;
-        let times = status.owned.iter().map(|(_, o)| &o.times);
-        let mut total = holdfast_replication::WriteTimes::default();
-        times.for_each(|t| total.add(t));
-        counter(e, "writes", "Records that owners on this node committed", total.writes)?;
-        let help = "Time that records waited at the owner before they were sent and journalled";
-        seconds(e, "write_queue", help, total.queue.as_secs_f64())?;
-        let help = "Time from there until the own copy had the record on stable storage";
-        seconds(e, "write_own_journal", help, total.own_journal.as_secs_f64())?;
-        let help = "Time from there until a write quorum had it on stable storage";
-        seconds(e, "write_quorum", help, total.quorum.as_secs_f64())
+        encode_times(e, status)
     }
+}
+
+/// The way of a write in numbers: all counters, so that what passed between two readings is their difference.
+fn encode_times(e: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Result {
+    let CopyTimes { writes, records } = status.times;
+    counter(e, "writes", "Records that owners on this node committed", writes.writes)?;
+    let help = "Time that records waited at the owner before they were sent and journalled";
+    seconds(e, "write_queue", help, writes.queue.as_secs_f64())?;
+    let help = "Time from there until the own copy had the record on stable storage";
+    seconds(e, "write_own_journal", help, writes.own_journal.as_secs_f64())?;
+    let help = "Time from there until a write quorum had it on stable storage";
+    seconds(e, "write_quorum", help, writes.quorum.as_secs_f64())?;
+    let help = "Acknowledgements of records by the other copies that owners on this node write to";
+    counter(e, "write_acknowledgements", help, writes.others.records)?;
+    let help = "Time until these came: the network there and back, and the other copy's journal";
+    seconds(e, "write_acknowledgement", help, writes.others.time.as_secs_f64())?;
+    let help = "Records that copies on this node made durable, whichever node ordered them";
+    counter(e, "records", help, records.records)?;
+    let help = "Time from a record's arrival at its copy until it was durable: the wait for the batch before it, and the flush";
+    seconds(e, "record_journal", help, records.time.as_secs_f64())?;
+    let journals = || status.disks.iter().map(|(_, _, usage)| usage.journal);
+    let help = "Batches that the journals of this node wrote, each one flush";
+    counter(e, "journal_batches", help, journals().map(|j| j.batches).sum())?;
+    let help = "Time that the disks took for them";
+    seconds(e, "journal_flush", help, journals().map(|j| j.flush.as_secs_f64()).sum())
 }
