@@ -46,6 +46,7 @@ fn bad_input_is_one_line_and_exit_code_2() {
         &["up", "--size", "6X"],
         &["up", "--size", "0"],
         &["up", "--size", "1M"],
+        &["up", "--size", "1023M"],
         &["up", "--size", "900T", "--dir", &empty],
         &["up", "--nonsense"],
         &["up", "surplus"],
@@ -124,7 +125,7 @@ fn up_takes_one_node_and_seven_with_as_many_copies_as_it_says() {
         let folder = tempfile::TempDir::with_prefix_in("x", target_dir()).expect("a folder");
         let dir = folder.path().join("cluster").to_string_lossy().into_owned();
         let _cleaned = Cleaned(dir.clone());
-        let said = works(&["up", "--detach", "--nodes", &nodes.to_string(), "--size", "512M", "--dir", &dir]);
+        let said = works(&["up", "--detach", "--nodes", &nodes.to_string(), "--size", "1G", "--dir", &dir]);
         assert!(said.contains(&format!("nbd://127.0.0.{nodes}:10809/demo")), "{said}");
         assert!(!said.contains(&format!("nbd://127.0.0.{}:10809/demo", nodes + 1)), "{said}");
         let volume = holdfast(&["volume", "show", "demo", "--json", "--dir", &format!("{dir}/node1")]);

@@ -115,6 +115,11 @@ fn a_node_with_the_certificate_of_another_cluster_cannot_join_read_or_write() {
         let status = cluster.json(1, &["status"]);
         status["nodes"].as_array().is_some_and(|n| n.iter().any(|n| n["id"] == 3 && n["state"] == "down"))
     });
+    let refused =
+        |line: &str| line.contains("_refused_total{reason=\"other-cluster\"}") && !line.ends_with(" 0");
+    holdfast_tests::until("node 3 dialled and was refused", LIMIT, || {
+        [1, 2].iter().any(|n| cluster.metrics_page(*n).lines().any(refused))
+    });
     assert!(!cluster.is_healthy());
     served(&cluster, 3);
 }

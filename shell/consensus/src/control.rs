@@ -9,6 +9,7 @@ use crate::wire::{
     Fault, MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, Request, Response, SNAPSHOT_CHUNK_BYTES,
 };
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{ClusterMap, Command, CommandError, CommandResult};
 use holdfast_types::NodeId;
 use openraft::error::{InitializeError, InstallSnapshotError, RaftError};
@@ -135,31 +136,42 @@ pub struct Control {
 
 impl Control {
     /// Opens the database and takes part. A node without a log waits to be bootstrapped or added.
-    pub async fn start(config: ControlConfig, transport: Arc<dyn Transport>) -> Result<Self, StartError> {
-        let ControlConfig { node, dir, timings } = config;
-        let (writer, mut loaded) = Writer::open(&dir, node)?;
-        let snapshot = loaded.snapshot.take();
-        let (machine, map) = Machine::new(writer.clone(), snapshot)
-            .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
-        let peers = Peers { transport, map, removed: Arc::new(watch::Sender::new(false)) };
-        let log = LogStore::new(writer, loaded);
-        let raft_config = Arc::new(raft_config(&timings).validate()?);
-        let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
-        Ok(Self { node, raft, peers, timings })
+    pub fn start(
+        config: ControlConfig,
+        transport: Arc<dyn Transport>,
+    ) -> BoxFuture<'static, Result<Self, StartError>> {
+        async move {
+            let ControlConfig { node, dir, timings } = config;
+            let (writer, mut loaded) = Writer::open(&dir, node)?;
+            let snapshot = loaded.snapshot.take();
+            let (machine, map) = Machine::new(writer.clone(), snapshot)
+                .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
+            let peers = Peers { transport, map, removed: Arc::new(watch::Sender::new(false)) };
+            let log = LogStore::new(writer, loaded);
+            let raft_config = Arc::new(raft_config(&timings).validate()?);
+            let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
+            Ok(Self { node, raft, peers, timings })
+        }
+        .boxed()
     }
 
     /// Makes this node a cluster of one and proposes `command`. Safe to repeat.
-    pub async fn bootstrap(&self, command: Command) -> Result<CommandResult, ProposeError> {
-        let address = match &command {
-            Command::Bootstrap { address, .. } => address.clone(),
-            _ => String::new(),
-        };
-        let members = BTreeMap::from([(raft_id(self.node), BasicNode::new(address))]);
-        match self.raft.initialize(members).await {
-            // It was done before.
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => self.propose(command).await,
-            Err(_) => Err(ProposeError::Unavailable),
+    pub fn bootstrap(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ProposeError>> {
+        async move {
+            let address = match &command {
+                Command::Bootstrap { address, .. } => address.clone(),
+                _ => String::new(),
+            };
+            let members = BTreeMap::from([(raft_id(self.node), BasicNode::new(address))]);
+            match self.raft.initialize(members).await {
+                // It was done before.
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                    self.propose(command).await
+                }
+                Err(_) => Err(ProposeError::Unavailable),
+            }
         }
+        .boxed()
     }
 
     /// The map as this node has it: every change, in order, a little late.
@@ -184,9 +196,12 @@ impl Control {
     }
 
     /// Whether this node was ever let into a group: whether it has a log.
-    pub async fn has_joined(&self) -> bool {
-        // A group that has stopped had one.
-        self.raft.is_initialized().await.unwrap_or(true)
+    pub fn has_joined(&self) -> BoxFuture<'_, bool> {
+        async move {
+            // A group that has stopped had one.
+            self.raft.is_initialized().await.unwrap_or(true)
+        }
+        .boxed()
     }
 
     /// The terms.
@@ -218,48 +233,63 @@ impl Control {
     }
 
     /// Stops taking part. What was answered is on disk already.
-    pub async fn stop(&self) {
-        // It fails only when it stopped before.
-        let _ = self.raft.shutdown().await;
+    pub fn stop(&self) -> BoxFuture<'_, ()> {
+        async move {
+            // It fails only when it stopped before.
+            let _ = self.raft.shutdown().await;
+        }
+        .boxed()
     }
 
     /// Proposes a command and waits until it is applied here or at the leader. Tried over leader changes while
     /// a repeat can do no harm.
-    pub async fn propose(&self, command: Command) -> Result<CommandResult, ProposeError> {
-        let bytes = codec::encode(&command).map_or(0, |b| b.len());
-        if bytes > MAX_COMMAND_BYTES {
-            return Err(ProposeError::TooLong { bytes, max: MAX_COMMAND_BYTES });
+    pub fn propose(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ProposeError>> {
+        async move {
+            let bytes = codec::encode(&command).map_or(0, |b| b.len());
+            if bytes > MAX_COMMAND_BYTES {
+                return Err(ProposeError::TooLong { bytes, max: MAX_COMMAND_BYTES });
+            }
+            let repeatable = command.is_repeatable();
+            let mut maybe_done = false;
+            let answer =
+                self.with_leader(
+                    self.timings.propose,
+                    Request::Propose(command),
+                    |response| match response {
+                        Some(Response::Proposed(result)) => {
+                            Verdict::Answer(result.map_err(ProposeError::Rejected))
+                        }
+                        Some(Response::NotLeader | Response::Fault(_)) => Verdict::Again,
+                        _ if repeatable => {
+                            maybe_done = true;
+                            Verdict::Again
+                        }
+                        _ => Verdict::Answer(Err(ProposeError::Unknown)),
+                    },
+                );
+            let answer = answer.await;
+            answer.unwrap_or(Err(if maybe_done { ProposeError::Unknown } else { ProposeError::Unavailable }))
         }
-        let repeatable = command.is_repeatable();
-        let mut maybe_done = false;
-        let answer =
-            self.with_leader(self.timings.propose, Request::Propose(command), |response| match response {
-                Some(Response::Proposed(result)) => Verdict::Answer(result.map_err(ProposeError::Rejected)),
-                Some(Response::NotLeader | Response::Fault(_)) => Verdict::Again,
-                _ if repeatable => {
-                    maybe_done = true;
-                    Verdict::Again
-                }
-                _ => Verdict::Answer(Err(ProposeError::Unknown)),
-            });
-        let answer = answer.await;
-        answer.unwrap_or(Err(if maybe_done { ProposeError::Unknown } else { ProposeError::Unavailable }))
+        .boxed()
     }
 
     /// The map with everything in it that was answered before this was called. None when the leader cannot be
     /// reached, or cannot reach a majority.
-    pub async fn linearizable_map(&self) -> Option<Arc<ClusterMap>> {
-        let wait = self.timings.propose;
-        let index = self.with_leader(wait, Request::ReadIndex, |response| match response {
-            Some(Response::ReadIndex(index)) => Verdict::Answer(index),
-            _ => Verdict::Again,
-        });
-        let index = index.await?;
-        if let Some(index) = index {
-            let applied = self.raft.wait(Some(wait)).applied_index_at_least(Some(index), "read").await;
-            applied.ok()?;
+    pub fn linearizable_map(&self) -> BoxFuture<'_, Option<Arc<ClusterMap>>> {
+        async move {
+            let wait = self.timings.propose;
+            let index = self.with_leader(wait, Request::ReadIndex, |response| match response {
+                Some(Response::ReadIndex(index)) => Verdict::Answer(index),
+                _ => Verdict::Again,
+            });
+            let index = index.await?;
+            if let Some(index) = index {
+                let applied = self.raft.wait(Some(wait)).applied_index_at_least(Some(index), "read").await;
+                applied.ok()?;
+            }
+            Some(self.peers.map.borrow().clone())
         }
-        Some(self.peers.map.borrow().clone())
+        .boxed()
     }
 
     /// Gives a request to the leader, wherever it is, until `judge` is content or the time is over. `judge`
@@ -319,14 +349,17 @@ impl Control {
     }
 
     /// Answers a peer. `from` is its verified identity.
-    pub async fn serve(&self, from: NodeId, request: Bytes) -> Bytes {
-        let readable = request.len() <= MAX_MESSAGE_BYTES;
-        let response = match readable.then(|| codec::decode::<Request>(&request)) {
-            Some(Ok(request)) => self.answer(from, request).await,
-            Some(Err(_)) | None => Response::Fault(Fault::Malformed),
-        };
-        // An answer is made of what was read or of the map's own types: it can be written.
-        codec::encode(&response).unwrap_or_default().into()
+    pub fn serve(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+        async move {
+            let readable = request.len() <= MAX_MESSAGE_BYTES;
+            let response = match readable.then(|| codec::decode::<Request>(&request)) {
+                Some(Ok(request)) => self.answer(from, request).await,
+                Some(Err(_)) | None => Response::Fault(Fault::Malformed),
+            };
+            // An answer is made of what was read or of the map's own types: it can be written.
+            codec::encode(&response).unwrap_or_default().into()
+        }
+        .boxed()
     }
 
     async fn answer(&self, from: NodeId, request: Request) -> Response {

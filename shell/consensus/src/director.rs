@@ -172,30 +172,33 @@ impl Director {
     }
 
     /// Runs until it is dropped, or control is.
-    pub async fn run(mut self) {
-        let interval = Duration::from_nanos(self.config.detector.interval.0);
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let network = Arc::clone(&self.network);
-        self.watch_nodes();
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => self.tick().await,
-                fact = network.receive() => self.fact(fact),
-                changed = self.map.changed() => {
-                    if changed.is_err() {
-                        return;
+    pub fn run(mut self) -> BoxFuture<'static, ()> {
+        async move {
+            let interval = Duration::from_nanos(self.config.detector.interval.0);
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let network = Arc::clone(&self.network);
+            self.watch_nodes();
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => self.tick().await,
+                    fact = network.receive() => self.fact(fact),
+                    changed = self.map.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        self.watch_nodes();
+                        self.dirty = true;
                     }
-                    self.watch_nodes();
-                    self.dirty = true;
+                    (directive, took, result) = pending(&mut self.proposal) => {
+                        self.proposal = None;
+                        self.proposed(directive, took, result);
+                    }
                 }
-                (directive, took, result) = pending(&mut self.proposal) => {
-                    self.proposal = None;
-                    self.proposed(directive, took, result);
-                }
+                self.direct();
             }
-            self.direct();
         }
+        .boxed()
     }
 
     fn say(&self, event: DirectorEvent) {

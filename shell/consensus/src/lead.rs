@@ -7,6 +7,7 @@
 use crate::Control;
 use crate::raft_types::node_id;
 use crate::wire::Request;
+use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::NodeState;
 use holdfast_types::NodeId;
 use openraft::ServerState;
@@ -22,15 +23,18 @@ const MARGIN: Duration = Duration::from_millis(20);
 
 impl Control {
     /// Hands the lead to another voter, if this node leads and there is one. Whether another node leads now.
-    pub async fn hand_over_lead(&self) -> bool {
-        if !self.is_leader() || self.successor().is_none() {
-            return false;
+    pub fn hand_over_lead(&self) -> BoxFuture<'_, bool> {
+        async move {
+            if !self.is_leader() || self.successor().is_none() {
+                return false;
+            }
+            self.raft.runtime_config().heartbeat(false);
+            let handed = self.quiet().await && self.succeeded().await;
+            // Who goes on to lead has to say so.
+            self.raft.runtime_config().heartbeat(true);
+            handed
         }
-        self.raft.runtime_config().heartbeat(false);
-        let handed = self.quiet().await && self.succeeded().await;
-        // Who goes on to lead has to say so.
-        self.raft.runtime_config().heartbeat(true);
-        handed
+        .boxed()
     }
 
     /// Waits until nothing was appended for the length of a lease. False: that does not come about in time.

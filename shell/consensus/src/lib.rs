@@ -7,7 +7,8 @@
 //! Promise: a command that was answered is on stable storage on a majority, and every node applies the same
 //! commands in the same order. It does not: decide what a command means (holdfast-cluster), nor reach other
 //! nodes itself (the caller gives a [`Transport`] and a [`HeartbeatNetwork`]). [`Control::map`] may be stale on
-//! any node; whatever matters is a compare-and-set.
+//! any node; whatever matters is a compare-and-set. What takes time comes as a boxed future: a plain one is compiled
+//! by the crate that awaits it, and the consensus library is large.
 
 mod codec;
 mod control;

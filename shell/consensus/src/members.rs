@@ -5,6 +5,7 @@ use crate::Control;
 use crate::control::{MAX_VOTERS, Verdict, stopped};
 use crate::raft_types::raft_id;
 use crate::wire::{Fault, Request, Response};
+use futures::future::{BoxFuture, FutureExt};
 use holdfast_types::NodeId;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
@@ -34,13 +35,14 @@ pub enum MembershipError {
 impl Control {
     /// Makes a started node a member of the group: it catches up as a learner first, then votes if there are
     /// fewer than seven voters. Safe to repeat.
-    pub async fn add_voter(&self, node: NodeId, address: String) -> Result<(), MembershipError> {
-        self.change_members(node, Request::AddMember { node: raft_id(node), address }).await
+    pub fn add_voter(&self, node: NodeId, address: String) -> BoxFuture<'_, Result<(), MembershipError>> {
+        async move { self.change_members(node, Request::AddMember { node: raft_id(node), address }).await }
+            .boxed()
     }
 
     /// Takes a node out of the group. Safe to repeat.
-    pub async fn remove_voter(&self, node: NodeId) -> Result<(), MembershipError> {
-        self.change_members(node, Request::RemoveMember { node: raft_id(node) }).await
+    pub fn remove_voter(&self, node: NodeId) -> BoxFuture<'_, Result<(), MembershipError>> {
+        async move { self.change_members(node, Request::RemoveMember { node: raft_id(node) }).await }.boxed()
     }
 
     async fn change_members(&self, node: NodeId, request: Request) -> Result<(), MembershipError> {
@@ -68,25 +70,31 @@ impl Control {
 
     /// Asks another member whether this node is one still; `turn` chooses whom. Nobody sends anything to a node that
     /// was removed, and one that only follows would never ask of itself.
-    pub async fn ask_whether_removed(&self, turn: usize) {
-        let metrics = self.metrics();
-        let others: Vec<NodeId> =
-            metrics.voters.into_iter().chain(metrics.learners).filter(|n| *n != self.node()).collect();
-        if others.is_empty() {
-            return;
+    pub fn ask_whether_removed(&self, turn: usize) -> BoxFuture<'_, ()> {
+        async move {
+            let metrics = self.metrics();
+            let others: Vec<NodeId> =
+                metrics.voters.into_iter().chain(metrics.learners).filter(|n| *n != self.node()).collect();
+            if others.is_empty() {
+                return;
+            }
+            let to = others[turn % others.len()];
+            let address = self.peers.address(to, &self.listed_address(to));
+            // The answer that matters is noted where it arrives.
+            let _ = self.peers.call(to, address, &Request::ReadIndex, self.timings().propose).await;
         }
-        let to = others[turn % others.len()];
-        let address = self.peers.address(to, &self.listed_address(to));
-        // The answer that matters is noted where it arrives.
-        let _ = self.peers.call(to, address, &Request::ReadIndex, self.timings().propose).await;
+        .boxed()
     }
 
     /// Waits until the node is no member of the group as this node knows it. False: it still is.
-    pub async fn has_left(&self, node: NodeId, wait: Duration) -> bool {
-        let id = raft_id(node);
-        let mut metrics = self.raft.metrics();
-        let gone = metrics.wait_for(|m| m.membership_config.membership().get_node(&id).is_none());
-        timeout(wait, gone).await.is_ok_and(|known| known.is_ok())
+    pub fn has_left(&self, node: NodeId, wait: Duration) -> BoxFuture<'_, bool> {
+        async move {
+            let id = raft_id(node);
+            let mut metrics = self.raft.metrics();
+            let gone = metrics.wait_for(|m| m.membership_config.membership().get_node(&id).is_none());
+            timeout(wait, gone).await.is_ok_and(|known| known.is_ok())
+        }
+        .boxed()
     }
 
     pub(crate) async fn lead_add_member(&self, node: u64, address: String) -> Response {

@@ -33,8 +33,8 @@ impl Owner {
                 self.counters.times.writes += 1;
                 self.counters.times.quorum = self.counters.times.quorum + took;
                 // A moving average over about eight writes.
-                self.write_latency.0 += took.0 / 8;
                 self.write_latency.0 -= self.write_latency.0 / 8;
+                self.write_latency.0 += took.0 / 8;
             }
         }
         self.commit = lsn;
