@@ -131,6 +131,30 @@ fn every_command_answers_as_json_and_every_node_answers_for_the_cluster() {
 }
 
 #[test]
+fn with_a_copy_of_the_token_every_node_is_asked_from_afar_over_tls_and_with_another_one_none() {
+    // The token of another cluster, whole and well formed.
+    let folder = tempfile::tempdir().expect("a folder");
+    let foreign = folder.path().join("admin.token");
+    std::fs::copy(Cluster::start(1).dir(1).join("admin.token"), &foreign).expect("a copy");
+    let cluster = Cluster::start(3);
+    let token = cluster.dir(1).join("admin.token");
+    let file = token.to_string_lossy();
+    let from_afar = |node: usize, rest: &[&str]| {
+        let words = [rest, &["--node", cluster.address(node), "--token-file", &file, "--json"]].concat();
+        let output = output_of(&binary().to_string_lossy(), &words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("it is JSON")
+    };
+    for node in 1..=3 {
+        assert_eq!(from_afar(node, &["status"])["nodes"].as_array().map(Vec::len), Some(3));
+        let name = format!("afar{node}");
+        from_afar(node, &["volume", "create", &name, "--size", "64M"]);
+        assert_eq!(cluster.json(node % 3 + 1, &["volume", "show", &name])["size"], 64 << 20);
+    }
+    refused(&["status", "--node", cluster.address(1), "--token-file", &foreign.to_string_lossy()]);
+}
+
+#[test]
 fn one_two_and_five_nodes_make_a_cluster() {
     for nodes in [1, 2, 5] {
         let cluster = Cluster::start(nodes);
