@@ -4,7 +4,7 @@ use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::disk_image::DiskImage;
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
-use holdfast_tests::{until, wait_for};
+use holdfast_tests::{succeed, until, wait_for};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -188,6 +188,25 @@ fn three_full_disks_lose_nothing_when_all_nodes_are_killed() {
     client.trim(0, 64 << 20).expect("a discard needs no room");
     let data = content(written / BLOCK as u64, 1);
     until("writes go on", LIMIT, || client.write(written, &data).is_ok());
+    // Space is added, disk by disk, under a volume that stays in use.
+    for n in 1..=3 {
+        cluster.kill(n);
+        let disk = cluster.dir(n).join("disk.img");
+        succeed("fallocate", &["-l", "2G", &disk.to_string_lossy()]);
+        cluster.start_node(n);
+        cluster.wait_healthy();
+        let grown = |e: &serde_json::Value| e["what"].as_str().is_some_and(|what| what.contains("has grown"));
+        assert!(cluster.events("disk-opened").iter().any(grown), "node {n} says that its disk has grown");
+    }
+    let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
+    let more = written + (512 << 20);
+    for offset in (written..more).step_by(1 << 20) {
+        let data: Vec<u8> = (0..256).flat_map(|b| content(offset / BLOCK as u64 + b, 1)).collect();
+        until("there is room", LIMIT, || client.write(offset, &data).is_ok());
+    }
+    for block in (written / BLOCK as u64..more / BLOCK as u64).step_by(97) {
+        assert_eq!(version_of(block, &client.read(block * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
+    }
     cluster.assert_copies_equal();
 }
 

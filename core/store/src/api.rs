@@ -96,6 +96,8 @@ pub struct OpenReport {
     pub torn_tail_cut: bool,
     /// The segments with a copy here.
     pub segments: Vec<SegmentKey>,
+    /// The device has grown: how much of it was used before, in bytes.
+    pub grown_from: Option<u64>,
 }
 
 /// Whose disk is to be found at a place, and which.

@@ -1,5 +1,6 @@
 //! Where things lie on a disk: superblocks, journal ring, extent pages, extents, in that order. The ranges are
-//! computed once, when the disk is formatted, and kept in the superblock.
+//! computed once, when the disk is formatted, and kept in the superblock. A device that was found larger than that
+//! gets further pages and extents behind what it has, as a piece: nothing that is there moves.
 
 use crate::api::StoreConfig;
 use alloc::{vec, vec::Vec};
@@ -23,6 +24,20 @@ pub(crate) const PAGE_BYTES: u64 = 2 * BLOCK;
 /// Pages beyond one for each extent on the disk, for tombstones of extents that hold no space.
 const SPARE_PAGES_MIN: u64 = 64;
 
+/// A device that is larger by less is left as it is.
+pub const GROWTH_MIN_BYTES: u64 = 64 << 20;
+/// So often a device can grow.
+pub const GROWTHS_MAX: usize = 32;
+
+/// What a larger device added: pages, then the extents that they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Extent pages, numbered on from those before.
+    pub metadata: Range<u64>,
+    /// Extents, numbered on from those before.
+    pub extents: Range<u64>,
+}
+
 /// Where things lie, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -34,6 +49,8 @@ pub struct Layout {
     pub metadata: Range<u64>,
     /// The extents.
     pub extents: Range<u64>,
+    /// What was added since, at most [`GROWTHS_MAX`].
+    pub grown: Vec<Piece>,
 }
 
 /// Why a disk cannot be formatted.
@@ -66,13 +83,39 @@ pub enum FormatError {
 }
 
 impl Layout {
+    fn metadata_parts(&self) -> impl Iterator<Item = &Range<u64>> {
+        core::iter::once(&self.metadata).chain(self.grown.iter().map(|p| &p.metadata))
+    }
+    fn extent_parts(&self) -> impl Iterator<Item = &Range<u64>> {
+        core::iter::once(&self.extents).chain(self.grown.iter().map(|p| &p.extents))
+    }
     /// How many pages there are.
     pub fn pages(&self) -> u32 {
-        ((self.metadata.end - self.metadata.start) / PAGE_BYTES) as u32
+        self.metadata_parts().map(|part| (part.end - part.start) / PAGE_BYTES).sum::<u64>() as u32
     }
     /// How many extents there are.
     pub fn extent_count(&self) -> u32 {
-        ((self.extents.end - self.extents.start) / EXTENT) as u32
+        self.extent_parts().map(|part| (part.end - part.start) / EXTENT).sum::<u64>() as u32
+    }
+    /// Takes the rest of a device that has grown to `size`. Whether anything was added.
+    pub fn grow(&mut self, size: u64) -> bool {
+        let size = size.min(MOST) / BLOCK * BLOCK;
+        if size < self.size + GROWTH_MIN_BYTES || self.grown.len() == GROWTHS_MAX {
+            return false;
+        }
+        let begin = self.extent_parts().last().map_or(0, |part| part.end);
+        let mut extents = (size - begin) / (EXTENT + PAGE_BYTES);
+        let piece = |extents: u64| {
+            let pages_end = begin + (extents + extents / 8) * PAGE_BYTES;
+            let first = pages_end.next_multiple_of(EXTENT);
+            Piece { metadata: begin..pages_end, extents: first..first + extents * EXTENT }
+        };
+        while piece(extents).extents.end > size {
+            extents -= 1;
+        }
+        self.grown.push(piece(extents));
+        self.size = size;
+        true
     }
     /// What a shell writes once, with anything, when it makes a file for the disk: a write to it later then
     /// changes no metadata of the file system's.
@@ -92,20 +135,54 @@ impl Layout {
             && bounds.iter().all(|b| b.is_multiple_of(BLOCK))
             && self.extents.start.is_multiple_of(EXTENT)
             && self.extents.end <= 1 << 52
+            && self.grown.len() <= GROWTHS_MAX
+            && self.pieces_are_sound()
+    }
+    fn pieces_are_sound(&self) -> bool {
+        let mut end = self.extents.end;
+        self.grown.iter().all(|Piece { metadata, extents }| {
+            let bounds = [end, metadata.start, metadata.end, extents.start, extents.end, self.size];
+            end = extents.end;
+            bounds.is_sorted()
+                && metadata.start.is_multiple_of(BLOCK)
+                && (metadata.end - metadata.start).is_multiple_of(PAGE_BYTES)
+                && extents.start.is_multiple_of(EXTENT)
+                && (extents.end - extents.start).is_multiple_of(EXTENT)
+        })
     }
     /// Where slot `slot` of page `page` lies.
     pub(crate) fn page_offset(&self, page: u32, slot: bool) -> u64 {
-        self.metadata.start + u64::from(page) * PAGE_BYTES + if slot { BLOCK } else { 0 }
+        self.page_place(page).0 + if slot { BLOCK } else { 0 }
+    }
+    /// Where a page lies, and how many pages from it on follow each other without a gap.
+    pub(crate) fn page_place(&self, page: u32) -> (u64, u64) {
+        place(self.metadata_parts(), PAGE_BYTES, page).unwrap_or((self.size, 0))
     }
     /// Where extent `location` starts.
     pub(crate) fn extent_offset(&self, location: u32) -> u64 {
-        self.extents.start + u64::from(location) * EXTENT
+        place(self.extent_parts(), EXTENT, location).map_or(self.size, |(offset, _)| offset)
     }
 }
 
+/// Where a thing of `bytes` lies, by its number throughout the parts, and how many there are from it to its part's end.
+/// One that is in no part lies behind the device's end for its callers, where the disk refuses every order.
+fn place<'a>(parts: impl Iterator<Item = &'a Range<u64>>, bytes: u64, number: u32) -> Option<(u64, u64)> {
+    let mut number = u64::from(number);
+    for part in parts {
+        let count = (part.end - part.start) / bytes;
+        if number < count {
+            return Some((part.start + number * bytes, count - number));
+        }
+        number -= count;
+    }
+    None
+}
+
+/// The largest device that is used throughout.
+const MOST: u64 = 1 << 51;
+
 /// Divides a device of `size` bytes.
 pub fn layout(size: u64, config: &StoreConfig) -> Result<Layout, FormatError> {
-    const MOST: u64 = 1 << 51;
     if size > MOST {
         return Err(FormatError::TooLarge { size, most: MOST });
     }
@@ -137,6 +214,7 @@ pub fn layout(size: u64, config: &StoreConfig) -> Result<Layout, FormatError> {
         journal: HEADER_BYTES..metadata_start,
         metadata: metadata_start..metadata_end,
         extents: start..end,
+        grown: Vec::new(),
     })
 }
 
@@ -158,6 +236,31 @@ mod tests {
             assert!(u64::from(l.pages()) > u64::from(l.extent_count()));
             assert!(size - l.extents.end < 3 * EXTENT + l.metadata.end / 8, "space is wasted");
         }
+    }
+
+    #[test]
+    fn a_device_that_grows_gets_pages_and_extents_behind_those_that_it_has() {
+        let mut l = layout(1 << 30, &StoreConfig::default()).expect("fits");
+        let before = l.clone();
+        assert!(!l.grow((1 << 30) + GROWTH_MIN_BYTES - 1) && l == before, "a little is left alone");
+        for (n, size) in [2 << 30, (2 << 30) + GROWTH_MIN_BYTES, 900 << 30].into_iter().enumerate() {
+            let (pages, extents) = (l.pages(), l.extent_count());
+            assert!(l.grow(size) && l.is_sound() && l.grown.len() == n + 1);
+            assert!(l.pages() - pages >= l.extent_count() - extents, "a page for each extent");
+            let last = l.extent_offset(l.extent_count() - 1) + EXTENT;
+            assert!(last <= size && size - last < 2 * EXTENT, "space is wasted");
+            // What was there lies where it lay, and what is new lies behind it.
+            assert_eq!(
+                l.extent_offset(before.extent_count() - 1),
+                before.extent_offset(before.extent_count() - 1)
+            );
+            assert_eq!(l.page_offset(before.pages() - 1, true), before.page_offset(before.pages() - 1, true));
+            assert!(l.page_offset(pages, false) >= l.extent_offset(extents - 1) + EXTENT);
+            assert_eq!(l.page_place(pages - 1).1, 1, "reading pages stops at the end of a part");
+        }
+        assert_eq!((l.page_offset(l.pages(), false), l.extent_offset(l.extent_count())), (l.size, l.size));
+        (0..GROWTHS_MAX as u64).for_each(|n| _ = l.grow((1000 << 30) + n * GROWTH_MIN_BYTES));
+        assert!(l.grown.len() == GROWTHS_MAX && !l.grow(2000 << 30) && l.is_sound());
     }
 
     #[test]

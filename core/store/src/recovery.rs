@@ -79,6 +79,8 @@ pub(crate) struct Recovery {
     batches: Vec<(Place, u64, Entries)>,
     tail: u64,
     found: Vec<Found>,
+    /// The device has grown: how much of it was used before.
+    grown_from: Option<u64>,
 }
 
 impl Recovery {
@@ -137,6 +139,7 @@ impl Recovery {
             batches: Vec::new(),
             tail: 0,
             found: Vec::new(),
+            grown_from: None,
         }
     }
 
@@ -172,7 +175,7 @@ impl Recovery {
             Stage::Prove { at } => self.prove(at, &data, out),
             Stage::Pages { next } => self.pages_read(next, &data, out),
             Stage::Batch => {
-                self.write_superblock(u32::from(self.expect.is_none()), out);
+                self.write_superblocks(out);
                 Ok(())
             }
             Stage::Superblock { left: 0 } => return self.finish(),
@@ -194,7 +197,7 @@ impl Recovery {
         };
         let both = [Superblock::decode(a), Superblock::decode(b)];
         let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
-        let Some(superblock) = best else {
+        let Some(mut superblock) = best else {
             let version = both.iter().find_map(|s| match s {
                 Err(SuperblockError::Version(v)) => Some(*v),
                 _ => None,
@@ -221,6 +224,9 @@ impl Recovery {
         if self.size < superblock.layout.size {
             return Err(OpenError::Truncated { expected: superblock.layout.size, found: self.size });
         }
+        // What is new is used only once both superblocks tell of it: from here to there nothing is placed.
+        let used = superblock.layout.size;
+        self.grown_from = superblock.layout.grow(self.size).then_some(used);
         self.expected = superblock.tail;
         self.ring = Some(Ring::new(superblock.layout.journal.clone(), superblock.tail));
         self.previous_boot_nonce = found.boot_nonce;
@@ -326,8 +332,8 @@ impl Recovery {
             self.write_batch(out);
             return Ok(());
         }
-        let count = (CHUNK / PAGE_BYTES).min(u64::from(superblock.page_limit - next));
-        let offset = superblock.layout.page_offset(next, false);
+        let (offset, run) = superblock.layout.page_place(next);
+        let count = (CHUNK / PAGE_BYTES).min(u64::from(superblock.page_limit - next)).min(run);
         self.stage = Stage::Pages { next };
         self.read(offset, count * PAGE_BYTES, out);
         Ok(())
@@ -359,7 +365,7 @@ impl Recovery {
         ring.advance_tail(self.tail);
         let Some(place) = ring.place(BLOCK) else {
             // A ring without room for a block has none for what a torn batch could have left.
-            return self.write_superblock(0, out);
+            return self.write_superblocks(out);
         };
         let tail = if self.batches.is_empty() { place } else { ring.tail() };
         let batch = encode_batch(superblock.format_nonce, place, tail, &[], 0, 0);
@@ -367,6 +373,12 @@ impl Recovery {
         let kind =
             DiskOrderKind::Write { offset: place.offset, data: vec![Bytes::from(batch)], durable: true };
         self.order(kind, out);
+    }
+
+    /// Both when the layout is new: were one lost later, the other must know it too.
+    fn write_superblocks(&mut self, out: &mut Vec<StoreOutput>) {
+        let both = self.expect.is_none() || self.grown_from.is_some();
+        self.write_superblock(u32::from(both), out);
     }
 
     fn write_superblock(&mut self, left: u32, out: &mut Vec<StoreOutput>) {
@@ -403,6 +415,7 @@ impl Recovery {
             records_replayed,
             torn_tail_cut: self.torn,
             segments: disk.segments.keys().copied().collect(),
+            grown_from: self.grown_from,
         };
         Progress::Open(alloc::boxed::Box::new(disk), report)
     }

@@ -5,6 +5,7 @@ mod common;
 
 use common::*;
 use holdfast_store::StoreConfig;
+use holdfast_store::layout::GROWTH_MIN_BYTES;
 use holdfast_store::testing::{Cut, Rig, Rng};
 use holdfast_types::*;
 use std::collections::BTreeMap;
@@ -206,6 +207,17 @@ impl Run {
 
     fn power_cut(&mut self) {
         let cut = [Cut::LoseAll, Cut::Torn, Cut::KeepAll][self.rng.below(3) as usize];
+        // The device may be a larger one when the host is back, and the power may go again before that is written down.
+        if self.rng.one_in(8) {
+            self.rig.disk.resize(self.rig.disk.size() + GROWTH_MIN_BYTES);
+        }
+        if self.rng.one_in(3) {
+            self.rig.disk.power_cut(cut);
+            self.rig.begin_opening();
+            for _ in 0..self.rng.below(20) {
+                self.rig.step();
+            }
+        }
         self.rig.restart(cut);
         match &self.rig.opened {
             Some(Ok(_)) => {}

@@ -3,6 +3,7 @@
 mod common;
 
 use common::*;
+use holdfast_store::layout::GROWTH_MIN_BYTES;
 use holdfast_store::testing::{Cut, RIG_DISK};
 use holdfast_store::{DiskActivity, DiskExpected, OpenError, StoreEvent, Usage};
 use holdfast_types::*;
@@ -423,9 +424,49 @@ fn a_disk_that_is_not_ours_is_refused_by_name() {
 }
 
 #[test]
+fn a_full_disk_takes_new_data_once_its_device_has_grown() {
+    let mut rig = rig();
+    let (mut lsn, mut extent, before) = (0, 0, rig.disk.size());
+    for round in 0..3u64 {
+        let size = before + round * GROWTH_MIN_BYTES;
+        if round > 0 {
+            rig.disk.resize(size);
+            rig.restart(Cut::LoseAll);
+            let report = rig.opened.clone().expect("it was opened").expect("it is ours");
+            assert_eq!(report.grown_from, Some(size - GROWTH_MIN_BYTES));
+        }
+        for _ in extent..rig.store.usage().extents_total as u32 {
+            lsn += 1;
+            put(&mut rig, write(1, lsn, extent * EXTENT_BLOCKS, 3));
+            extent += 1;
+        }
+        let full = StoreOutcome::Refused(StoreRefusal::Full);
+        assert_eq!(rig.run(key(0), append(vec![write(1, lsn + 1, extent * EXTENT_BLOCKS, 1)])), full);
+        rig.idle();
+    }
+    assert!(u64::from(extent) > 2 * GROWTH_MIN_BYTES / EXTENT_BYTES as u64);
+    // What lies in each part is found by one who knows the disk from its superblocks only, whichever of them is left.
+    for lost in 0..2 {
+        let mut disk = rig.disk.clone();
+        disk.flip_bit(lost * BLOCK_BYTES as u64 + 40, 1);
+        core::mem::swap(&mut rig.disk, &mut disk);
+        rig.reopen();
+        for e in 0..extent {
+            let block = e * EXTENT_BLOCKS;
+            assert_eq!(
+                joined(rig.run(key(0), read(block, 3))),
+                content(block, 3, u64::from(e) + 1),
+                "extent {e}"
+            );
+        }
+        rig.disk = disk;
+    }
+}
+
+#[test]
 fn a_shorter_device_is_refused_with_the_numbers() {
     let mut rig = rig();
-    rig.disk.truncate(16 * MIB);
+    rig.disk.resize(16 * MIB);
     rig.reopen();
     assert_eq!(rig.opened, Some(Err(OpenError::Truncated { expected: 48 * MIB, found: 16 * MIB })));
 }

@@ -4,12 +4,14 @@
 
 use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
 use crate::api::DiskIdentity;
-use crate::layout::Layout;
+use crate::layout::{GROWTHS_MAX, Layout, Piece};
 use crate::ring::Place;
 use alloc::vec::Vec;
 use holdfast_types::{BLOCK_BYTES, ClusterId, DiskId, DiskIncarnation, NodeId};
 
 const MAGIC: &[u8; 8] = b"HOLDFAST";
+/// A superblock that lists pieces. One without is of the first version, as ever.
+const GROWN_VERSION: u16 = FORMAT_VERSION + 1;
 
 /// A superblock's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Superblock {
         let mut b = Vec::with_capacity(BLOCK_BYTES);
         b.bytes(MAGIC);
         b.u32(0);
-        b.u16(FORMAT_VERSION);
+        b.u16(if self.layout.grown.is_empty() { FORMAT_VERSION } else { GROWN_VERSION });
         b.u16(self.identity.node.0);
         b.u64(self.generation);
         b.u128(self.identity.cluster.0);
@@ -61,6 +63,13 @@ impl Superblock {
         }
         b.u64(self.tail.sequence);
         b.u64(self.tail.offset);
+        if !self.layout.grown.is_empty() {
+            b.u64(self.layout.grown.len() as u64);
+        }
+        for range in self.layout.grown.iter().flat_map(|p| [&p.metadata, &p.extents]) {
+            b.u64(range.start);
+            b.u64(range.end);
+        }
         b.resize(BLOCK_BYTES, 0);
         seal(&mut b);
         b
@@ -76,13 +85,13 @@ impl Superblock {
         }
         let mut r = Reader::new(&block[12..]);
         let version = r.u16().ok_or(SuperblockError::Damaged)?;
-        if version != FORMAT_VERSION {
+        if ![FORMAT_VERSION, GROWN_VERSION].contains(&version) {
             return Err(SuperblockError::Version(version));
         }
-        Self::fields(&mut r).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
+        Self::fields(&mut r, version == GROWN_VERSION).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
     }
 
-    fn fields(r: &mut Reader<'_>) -> Option<Self> {
+    fn fields(r: &mut Reader<'_>, has_grown: bool) -> Option<Self> {
         let node = NodeId(r.u16()?);
         let generation = r.u64()?;
         let cluster = ClusterId(r.u128()?);
@@ -95,13 +104,19 @@ impl Superblock {
         let journal = r.u64()?..r.u64()?;
         let metadata = r.u64()?..r.u64()?;
         let extents = r.u64()?..r.u64()?;
+        let tail = Place { sequence: r.u64()?, offset: r.u64()? };
+        let mut grown = Vec::new();
+        let pieces = if has_grown { r.u64()? } else { 0 };
+        for _ in 0..pieces.min(GROWTHS_MAX as u64 + 1) {
+            grown.push(Piece { metadata: r.u64()?..r.u64()?, extents: r.u64()?..r.u64()? });
+        }
         Some(Self {
             generation,
             identity: DiskIdentity { cluster, node, disk, incarnation, boot_nonce },
             format_nonce,
-            layout: Layout { size, journal, metadata, extents },
+            layout: Layout { size, journal, metadata, extents, grown },
             page_limit,
-            tail: Place { sequence: r.u64()?, offset: r.u64()? },
+            tail,
         })
     }
 
@@ -163,8 +178,28 @@ mod tests {
         assert_eq!(Superblock::decode(&[0; BLOCK_BYTES]), Err(SuperblockError::Blank));
         assert_eq!(Superblock::decode(&[1; BLOCK_BYTES]), Err(SuperblockError::Damaged));
         let mut newer = known().encode();
-        newer[12] = 2;
+        newer[12] = 3;
         seal(&mut newer);
-        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(2)));
+        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(3)));
+    }
+
+    #[test]
+    fn a_disk_that_has_grown_is_of_a_version_of_its_own_and_lists_its_pieces() {
+        let mut grown = known();
+        (1..=GROWTHS_MAX as u64).for_each(|n| assert!(grown.layout.grow((128 << 20) + (n << 30))));
+        let bytes = grown.encode();
+        assert_eq!((bytes.len(), bytes[12], bytes[152]), (BLOCK_BYTES, 2, GROWTHS_MAX as u8));
+        assert_eq!(bytes[160..168], grown.layout.grown[0].metadata.start.to_le_bytes());
+        assert_eq!(Superblock::decode(&bytes), Ok(grown.clone()));
+        // One that lists more, or none where it should, or pieces that lie on each other, is damaged.
+        for (at, byte) in [(152, GROWTHS_MAX as u8 + 1), (152, 0xff), (160, 1), (160 + 32, 0)] {
+            let mut bad = bytes.clone();
+            bad[at] = byte;
+            if at > 160 {
+                bad[at..at + 8].fill(0);
+            }
+            seal(&mut bad);
+            assert_eq!(Superblock::decode(&bad), Err(SuperblockError::Damaged), "byte {at}");
+        }
     }
 }

@@ -148,6 +148,12 @@ impl Rig {
 
     /// Opens the disk again as it is.
     pub fn reopen(&mut self) {
+        self.begin_opening();
+        self.settle();
+    }
+
+    /// Begins to open it: step by step from here.
+    pub fn begin_opening(&mut self) {
         let (size, config, nonce) = (self.disk.size(), self.config, self.now.0 + 1000);
         let mut out = Vec::new();
         self.outcomes.clear();
@@ -155,6 +161,5 @@ impl Rig {
         let expect = DiskExpected { cluster: ClusterId(7), node: NodeId(1), disk: RIG_DISK };
         self.store = Store::open(self.now, size, expect, nonce, config, &mut out);
         self.take(out);
-        self.settle();
     }
 }

@@ -56,7 +56,7 @@ const SECTORS: usize = BLOCK_BYTES / SECTOR_BYTES;
 type Block = [u8; BLOCK_BYTES];
 
 /// The disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SimDisk {
     size: u64,
     /// What survives a power cut.
@@ -234,8 +234,8 @@ impl SimDisk {
         self.current.get(&block).copied().unwrap_or([0; BLOCK_BYTES])
     }
 
-    /// Makes the device shorter.
-    pub fn truncate(&mut self, size: u64) {
+    /// Makes the device shorter or larger.
+    pub fn resize(&mut self, size: u64) {
         self.size = size;
         let keep = |n: &u64| *n < size / BLOCK_BYTES as u64;
         self.current.retain(|n, _| keep(n));

@@ -89,6 +89,9 @@ impl Events {
         if report.torn_tail_cut {
             what += ", a torn write at the journal's end cut off";
         }
+        if let Some(before) = report.grown_from {
+            what += &format!(", its device has grown: {} MiB of it were used before", before >> 20);
+        }
         if regressed {
             let why = "it is an older copy of itself; its copies are rebuilt from the others".into();
             return self.append(EventLevel::Error, "disk", "disk-regressed", what, why);
