@@ -99,6 +99,7 @@ struct Scanner<'r> {
     per_rule: HashMap<usize, usize>,
     last_match: Option<usize>,
     export: Option<journal::Export>,
+    pretty: Option<journal::Pretty>,
     kept: Vec<u8>,
     binary: bool,
     /// How often the time went back by more than a relay's delay, and the first line at which it did.
@@ -151,6 +152,7 @@ impl<'r> Scanner<'r> {
             per_rule: HashMap::new(),
             last_match: None,
             export: None,
+            pretty: None,
             kept: Vec::new(),
             binary: false,
             went_back: None,
@@ -191,12 +193,8 @@ impl<'r> Scanner<'r> {
         const MOST: usize = 200;
         let note = String::from_utf8_lossy(note);
         let mut lacks = collect::lacks(&self.report.path, &note);
-        for lack in lacks.by_ref().take(MOST) {
-            let refused = ["enied", "not permitted", "exit status", "stopped after"];
-            let kind = match refused.iter().any(|word| lack.contains(word)) {
-                true => NoticeKind::Unreadable,
-                false => NoticeKind::LeftOut,
-            };
+        for (refused, lack) in lacks.by_ref().take(MOST) {
+            let kind = if refused { NoticeKind::Unreadable } else { NoticeKind::LeftOut };
             self.report
                 .notices
                 .push((kind, format!("not in the bundle: {}", printable(lack.as_bytes(), MAX_TEXT))));
@@ -291,7 +289,7 @@ impl<'r> Scanner<'r> {
         }
     }
 
-    /// Looks at the first block: whether it is no text, and whether it is a journal export.
+    /// Looks at the first block: whether it is no text, and whether it is a journal export or a pretty journal.
     fn is_binary(&mut self, first: &[u8], elf: &mut bool) -> bool {
         *elf = first.starts_with(b"\x7fELF");
         self.report.fingerprint = hash(&first[..first.len().min(4096)]);
@@ -301,6 +299,8 @@ impl<'r> Scanner<'r> {
         }
         if first.split(|b| *b == b'\n').take(64).any(JournalExport::is_start) {
             self.export = Some(journal::Export::default());
+        } else if first.split(|b| *b == b'\n').take(64).any(JournalEntry::is_pretty) {
+            self.pretty = Some(journal::Pretty::default());
         }
         false
     }
@@ -373,6 +373,9 @@ impl<'r> Scanner<'r> {
     }
 
     fn line(&mut self, line: &[u8], (number, offset): (u64, u64), hits: &[usize], repeat: bool) {
+        if let Some(pretty) = self.pretty.take() {
+            return self.pretty_line(pretty, line, (number, offset));
+        }
         if line.first() == Some(&b'{')
             && let Some(entry) = JournalEntry::from_json(line)
         {
