@@ -5,10 +5,16 @@
 # usage: bench.sh TARGET_DIR [MIB]   files of MIB mebibytes (1024) are made below TARGET_DIR and removed again
 #
 # Up to 2048 MiB: one log, plain and as gz. Above: a bundle of five hosts with four rotated gz files each, which is never on the
-# disk unpacked (10240 MiB take about 1 GiB), and the resident memory must stay below LIMIT_MIB.
+# disk unpacked (10240 MiB take about 1 GiB).
+#
+# Each figure that has a goal is printed with it, and a missed goal ends the run with 1. What else runs on the machine only makes a
+# figure worse, so one that misses is measured twice more and the best of the three counts. Lines are counted by processor
+# seconds, which others' work changes least; what one waits for (the week) by the clock.
 set -euo pipefail
 target=$1 mib=${2:-1024}
-readonly LARGEST_PLAIN=2048 LARGEST=20480 HOSTS=5 ROTATED=4 LIMIT_MIB=200
+readonly LARGEST_PLAIN=2048 LARGEST=20480 HOSTS=5 ROTATED=4
+readonly GOAL_PLAIN=1000000 GOAL_GZ=600000 GOAL_ZGREP=2 GOAL_WEEK_S=10 GOAL_MIB=200
+missed=0
 [[ $mib =~ ^[0-9]{1,5}$ ]] && [ "$mib" -ge 16 ] && [ "$mib" -le $LARGEST ] ||
     { echo "bench diagnose: MIB is 16 to $LARGEST, not $mib" >&2; exit 2; }
 tool=$target/release/holdfast-diagnose
@@ -35,6 +41,29 @@ measure() {
     wait $shell || [ $? = 1 ] # 1: nothing found, or nothing conclusive
     awk -v kb="$peak" '{ printf "%.3f %.3f %.0f\n", $1, $2 + $3, kb / 1024 }' "$dir/times"
 }
+
+# Measures up to three times, until a field (1: seconds, 2: processor seconds) is below a limit; prints the best.
+tries() { # field, limit, command
+    local field=$1 limit=$2 best="" now
+    shift 2
+    for _ in 1 2 3; do
+        now=$(measure "$@")
+        best=$(awk -v f="$field" -v a="$now" -v b="$best" 'BEGIN { split(a, x); split(b, y); print b == "" || x[f] < y[f] ? a : b }')
+        awk -v f="$field" -v a="$best" -v limit="$limit" 'BEGIN { split(a, x); exit !(x[f] < limit) }' && break
+    done
+    echo "$best"
+}
+goal() { # what, figure, at-least or below, limit
+    if awk -v v="$2" -v how="$3" -v limit="$4" 'BEGIN { exit !(how == "below" ? v < limit : v >= limit) }'; then
+        echo "    goal: $1 $3 $4; measured $2: reached"
+    else
+        echo "    goal: $1 $3 $4; measured $2: MISSED"
+        missed=1
+    fi
+}
+field() { awk -v f="$1" -v a="$2" 'BEGIN { split(a, x); print x[f] }'; }
+rate() { awk -v lines="$1" -v a="$2" 'BEGIN { split(a, x); printf "%.0f\n", lines / x[2] }'; }
+of() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f\n", a / b }'; }
 
 # Lines a processor second say what a core does, whoever else uses the machine; lines a second say what one waits for.
 row() { # name, lines, seconds, processor seconds, MiB
@@ -76,7 +105,7 @@ load() { cut -d' ' -f1 /proc/loadavg; }
 pattern='Connection refused'
 
 one_log() {
-    local lines gz_one zgrep_one
+    local lines plain_one
     echo "Making a log of $mib MiB and its gz"
     make_log cvk1 $((mib << 20)) 0 "" "$dir/lines" >"$dir/syslog"
     gzip -1 -c "$dir/syslog" >"$dir/syslog.1.gz"
@@ -84,31 +113,40 @@ one_log() {
     echo "$lines lines; plain $(say_size "$dir/syslog") MiB, gz $(say_size "$dir/syslog.1.gz") MiB; $cores cores; load $(load)"
     cat "$dir/syslog" "$dir/syslog.1.gz" >/dev/null # both in the page cache, so that the disk is not measured
 
-    row "diagnose, plain, one core" "$lines" $(measure taskset -c 0 "$tool" "$dir/syslog" --brief)
+    plain_one=$(tries 2 "$(of "$lines" $GOAL_PLAIN)" taskset -c 0 "$tool" "$dir/syslog" --brief)
+    row "diagnose, plain, one core" "$lines" $plain_one
+    goal "lines a processor second, plain" "$(rate "$lines" "$plain_one")" at-least $GOAL_PLAIN
     row "diagnose, plain, $cores cores" "$lines" $(measure "$tool" "$dir/syslog" --brief)
     row "grep -c, plain, one core" "$lines" $(measure taskset -c 0 grep -c "$pattern" "$dir/syslog")
-    gz_one=$(measure taskset -c 0 "$tool" "$dir/syslog.1.gz" --brief)
-    row "diagnose, gz, one core" "$lines" $gz_one
-    row "diagnose, gz, $cores cores" "$lines" $(measure "$tool" "$dir/syslog.1.gz" --brief)
-    zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir/syslog.1.gz")
-    row "zgrep -c, gz, one core" "$lines" $zgrep_one
+    gz "$lines" "$dir/syslog.1.gz" "$dir/syslog.1.gz"
     if command -v lnav >/dev/null; then
         row "lnav -n (index, count), plain" "$lines" $(measure lnav -n -c ';SELECT count(*) FROM all_logs' "$dir/syslog")
     else
         echo "lnav is not installed: not measured"
     fi
-    beside_zgrep "$gz_one" "$zgrep_one"
     rm -f "$dir/syslog" "$dir/syslog.1.gz"
 }
 
-# The ratio is of processor time, which other work on the machine changes least.
-beside_zgrep() {
-    awk -v a="$1" -v b="$2" 'BEGIN { split(a, x); split(b, y)
-        printf "diagnose on gz takes %.2f times the processor time of zgrep -c\n", x[2] / y[2] }'
+# A bundle of gz on one core and on all, beside zgrep on its files.
+gz() { # lines, bundle, files
+    local lines=$1 bundle=$2 one all zgrep_one limit
+    shift 2
+    zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$@")
+    row "zgrep -c, gz, one core" "$lines" $zgrep_one
+    limit=$(awk -v a="$(of "$lines" $GOAL_GZ)" -v z="$(field 2 "$zgrep_one")" -v n=$GOAL_ZGREP 'BEGIN { print a < n * z ? a : n * z }')
+    one=$(tries 2 "$limit" taskset -c 0 "$tool" "$bundle" --brief)
+    row "diagnose, gz, one core" "$lines" $one
+    goal "lines a processor second, gz" "$(rate "$lines" "$one")" at-least $GOAL_GZ
+    goal "processor time of diagnose, of that of zgrep -c," "$(of "$(field 2 "$one")" "$(field 2 "$zgrep_one")")" below $GOAL_ZGREP
+    all=$(measure "$tool" "$bundle" --brief)
+    row "diagnose, gz, $cores cores" "$lines" $all
+    sed -n 's/^read: /diagnose read /p' "$dir/out"
+    goal "MiB resident, one core" "$(field 3 "$one")" below $GOAL_MIB
+    goal "MiB resident, $cores cores" "$(field 3 "$all")" below $GOAL_MIB
 }
 
 large_bundle() {
-    local lines host folder one all zgrep_one status
+    local lines host folder status
     echo "Making a bundle of $HOSTS hosts, $ROTATED rotated gz each, $mib MiB unpacked"
     for host in $(seq $HOSTS); do
         folder=$dir/bundle/cvk$host/var/log
@@ -125,22 +163,12 @@ large_bundle() {
     lines=$(cat "$dir"/lines.* | awk '{ sum += $1 } END { printf "%d", sum }')
     find "$dir/bundle" -type f -exec cat {} + >/dev/null
     echo "$lines lines; gz $(say_size "$dir/bundle") MiB; $cores cores; load $(load)"
-    one=$(measure taskset -c 0 "$tool" "$dir/bundle" --brief)
-    row "diagnose, gz, one core" "$lines" $one
-    all=$(measure "$tool" "$dir/bundle" --brief)
-    row "diagnose, gz, $cores cores" "$lines" $all
-    sed -n 's/^read: /diagnose read /p' "$dir/out"
-    zgrep_one=$(measure taskset -c 0 zgrep -c "$pattern" "$dir"/bundle/*/var/log/*.gz)
-    row "zgrep -c, gz, one core" "$lines" $zgrep_one
-    beside_zgrep "$one" "$zgrep_one"
+    gz "$lines" "$dir/bundle" "$dir"/bundle/*/var/log/*.gz
     rm -rf "$dir/bundle"
-    awk -v one="$one" -v all="$all" -v limit=$LIMIT_MIB 'BEGIN { split(one, x); split(all, y); peak = x[3] > y[3] ? x[3] : y[3]
-        printf "peak resident memory %d MiB, limit %d MiB\n", peak, limit; exit peak >= limit }' ||
-        { echo "bench diagnose: too much memory" >&2; exit 1; }
 }
 
 five_hosts_and_a_week() {
-    local seed=1 week zipped
+    local seed=1 week zipped took
     echo "Making five hosts and a week"
     while :; do
         rm -rf "$dir/week"
@@ -153,7 +181,9 @@ five_hosts_and_a_week() {
     week=$(find "$dir/week" -type f -not -name '*.gz' -exec cat {} + | wc -l)
     zipped=$(find "$dir/week" -name '*.gz' -exec zcat {} + | wc -l)
     find "$dir/week" -type f -exec cat {} + >/dev/null
-    row "diagnose, five hosts and a week, $cores cores" $((week + zipped)) $(measure "$tool" "$dir/week" --brief)
+    took=$(tries 1 $GOAL_WEEK_S "$tool" "$dir/week" --brief)
+    row "diagnose, five hosts and a week, $cores cores" $((week + zipped)) $took
+    goal "seconds for five hosts and a week" "$(field 1 "$took")" below $GOAL_WEEK_S
 }
 
 if [ "$mib" -gt $LARGEST_PLAIN ]; then
@@ -162,3 +192,4 @@ else
     one_log
     five_hosts_and_a_week
 fi
+[ $missed = 0 ] || { echo "bench diagnose: a goal is missed" >&2; exit 1; }

@@ -248,8 +248,8 @@ pub fn run_collect(matches: &ArgMatches) -> ExitCode {
                 done.taken,
                 done.bytes
             ));
-            for line in &done.left_out {
-                print(&format!("left out: {line}\n"));
+            for (word, lines) in [("not read", &done.refused), ("left out", &done.left_out)] {
+                lines.iter().for_each(|line| print(&format!("{word}: {line}\n")));
             }
             ExitCode::SUCCESS
         }
@@ -315,11 +315,11 @@ impl Live {
         std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let live = Live { folder };
         let done = collect::collect(Path::new("/"), None, &live.folder.join(Live::BUNDLE)).map_err(failed)?;
-        if let Some(first) = done.left_out.first() {
+        if let Some(first) = done.refused.iter().chain(&done.left_out).next() {
             let _ = writeln!(
                 std::io::stderr(),
-                "holdfast: {} things of this host were left out or cut, which the report names; the first: {first}",
-                done.left_out.len()
+                "holdfast: {} things of this host could not be read or were left out, which the report names; the first: {first}",
+                done.lacks()
             );
         }
         Ok(live)

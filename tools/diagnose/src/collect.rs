@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use holdfast_evidence::read::{Limits, Progress, Source, is_packed, read_all};
+use holdfast_evidence::read::{Limits, NoticeKind, Progress, Source, is_packed, read_all};
 
 use redact::redact;
 
@@ -86,18 +86,35 @@ pub struct Collected {
     pub taken: u64,
     /// Bytes before compression.
     pub bytes: u64,
-    /// What was left out, and why.
+    /// What the system refused or a command failed at, and why.
+    pub refused: Vec<String>,
+    /// What was left out or cut on purpose, and why.
     pub left_out: Vec<String>,
 }
 
-/// The file that says what a bundle lacks, and the line after which it says so.
+impl Collected {
+    /// How many things the bundle lacks.
+    pub fn lacks(&self) -> usize {
+        self.refused.len() + self.left_out.len()
+    }
+}
+
+/// The file that says what a bundle lacks, and the lines below which it says so.
 const NOTE: &str = "COLLECT.txt";
+const REFUSED: &str = "could not be read:";
 const LEFT_OUT: &str = "left out or cut:";
 
-/// What the note of a bundle says that was left out or cut, for whoever reads it elsewhere.
-pub fn lacks<'a>(path: &str, note: &'a str) -> impl Iterator<Item = &'a str> {
+/// What the note of a bundle says that it lacks, for whoever reads it elsewhere; with it, whether the host refused it.
+pub fn lacks<'a>(path: &str, note: &'a str) -> impl Iterator<Item = (bool, &'a str)> {
     let is_note = path.rsplit('/').next() == Some(NOTE);
-    note.lines().skip_while(|l| *l != LEFT_OUT).filter_map(|l| l.strip_prefix("  ")).filter(move |_| is_note)
+    let below = |head: &mut &'a str, line: &'a str| {
+        let lack = line.strip_prefix("  ");
+        if lack.is_none() {
+            *head = line;
+        }
+        Some(lack.filter(|_| [REFUSED, LEFT_OUT].contains(head)).map(|lack| (*head == REFUSED, lack)))
+    };
+    note.lines().scan("", below).flatten().filter(move |_| is_note)
 }
 
 /// Writes a bundle of the host whose tree is at `root` to `out` (a tar.gz), with the events of the node whose data folder is
@@ -117,12 +134,12 @@ pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Colle
         take(&mut tar, root, &root.join(tree), host, &target, 0, &mut done)?;
     }
     let usual = root.join(DATA_DIR);
-    let (folder, before) = (data.unwrap_or(&usual), (done.taken, done.left_out.len()));
+    let (folder, before) = (data.unwrap_or(&usual), (done.taken, done.lacks()));
     let below = format!("{host}/{DATA_DIR}");
     for part in DATA {
         take(&mut tar, folder, &folder.join(part), &below, &target, 0, &mut done)?;
     }
-    if data.is_some() && before == (done.taken, done.left_out.len()) {
+    if data.is_some() && before == (done.taken, done.lacks()) {
         done.left_out
             .push(format!("{}: no events of a node in it; is it a node's data folder?", folder.display()));
     }
@@ -131,20 +148,23 @@ pub fn collect(root: &Path, data: Option<&Path>, out: &Path) -> io::Result<Colle
             let said = command.join(" ");
             match answer::ask(command, MAX_ANSWER, COMMAND_TIME) {
                 Ok(answer) => {
-                    done.left_out.extend(answer.lacks.iter().map(|why| format!("{said}: {why}")));
+                    done.refused.extend(answer.failed.iter().map(|why| format!("{said}: {why}")));
+                    done.left_out.extend(answer.cut.iter().map(|why| format!("{said}: {why}")));
                     let clean =
                         if name == JOURNAL { redact::journal(&answer.bytes) } else { redact(&answer.bytes) };
-                    if !clean.is_empty() || answer.lacks.is_empty() {
+                    if !clean.is_empty() || answer.failed.is_none() && answer.cut.is_none() {
                         append(&mut tar, &format!("{host}/commands/{name}"), &clean, 0, &mut done)?;
                     }
                 }
-                Err(e) => done.left_out.push(format!("{said}: {e}")),
+                Err(e) => done.refused.push(format!("{said}: {e}")),
             }
         }
     }
-    let mut note = format!("files {}\nbytes {}\n{LEFT_OUT}\n", done.taken, done.bytes);
-    for line in &done.left_out {
-        note.push_str(&format!("  {line}\n"));
+    let mut note = format!("files {}\nbytes {}\n", done.taken, done.bytes);
+    for (head, lines) in [(REFUSED, &done.refused), (LEFT_OUT, &done.left_out)] {
+        note.push_str(&format!("{head}\n"));
+        // One line each: a name may hold a newline, and must not make a heading.
+        lines.iter().for_each(|line| note.push_str(&format!("  {}\n", line.replace('\n', " "))));
     }
     append(&mut tar, &format!("{host}/{NOTE}"), note.as_bytes(), 0, &mut done)?;
     tar.into_inner()?.finish()?.sync_all()?;
@@ -165,7 +185,7 @@ fn take<W: Write>(
         Ok(meta) => meta,
         Err(e) => {
             if e.kind() != io::ErrorKind::NotFound {
-                done.left_out.push(format!("{}: {e}", path.display()));
+                done.refused.push(format!("{}: {e}", path.display()));
             }
             return Ok(());
         }
@@ -184,7 +204,7 @@ fn take<W: Write>(
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
             Err(e) => {
-                done.left_out.push(format!("{shown}: {e}"));
+                done.refused.push(format!("{shown}: {e}"));
                 return Ok(());
             }
         };
@@ -240,7 +260,7 @@ fn take<W: Write>(
             append(tar, &inside, &bytes, mtime, done)
         }
         Err(e) => {
-            done.left_out.push(format!("{shown}: {e}"));
+            done.refused.push(format!("{shown}: {e}"));
             Ok(())
         }
     }
@@ -304,8 +324,14 @@ fn unpack(path: &Path, mtime: u64, shown: &str, done: &mut Collected) -> Vec<Lea
     let found = found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     done.left_out.extend(found.left_out);
     match read {
-        Ok(notices) => done.left_out.extend(notices.iter().map(|n| format!("{shown}: {}", n.detail))),
-        Err(e) => done.left_out.push(format!("{shown}: {e}")),
+        Ok(notices) => {
+            for n in &notices {
+                let refused = n.kind == NoticeKind::Unreadable;
+                let list = if refused { &mut done.refused } else { &mut done.left_out };
+                list.push(format!("{shown}: {}", n.detail));
+            }
+        }
+        Err(e) => done.refused.push(format!("{shown}: {e}")),
     }
     found.leaves
 }
@@ -399,6 +425,17 @@ mod tests {
             collect(&root, None, &dir.path().join("n7.tar.gz")).is_err(),
             "an existing file is not overwritten"
         );
+    }
+
+    #[test]
+    fn what_a_bundle_lacks_is_sorted_by_the_heading_it_stands_below_and_by_no_word_of_it() {
+        let note = "files 1\nbytes 2\ncould not be read:\n  a: Permission denied\nleft out or cut:\n  b: access denied by policy\nmore:\n  c\n";
+        let of = |path| lacks(path, note).collect::<Vec<_>>();
+        assert_eq!(
+            of("n7/COLLECT.txt"),
+            [(true, "a: Permission denied"), (false, "b: access denied by policy")]
+        );
+        assert_eq!(of("n7/NOTES.txt"), []);
     }
 
     /// A data folder as a daemon leaves it that was killed: its last event torn, its socket and lock still there.

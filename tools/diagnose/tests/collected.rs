@@ -170,7 +170,7 @@ fn what_could_not_be_read_is_said_by_collect_and_by_whoever_reads_the_bundle() {
     let output = command.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let refused = "var/log/kern.log: Permission denied (os error 13)";
-    assert!(said.ends_with(&format!("left out: {refused}\n")), "{said} {output:?}");
+    assert!(said.ends_with(&format!("not read: {refused}\n")), "{said} {output:?}");
     let report = analyse(&[dir.path().join("b.tar.gz")], &Options::default(), &Default::default());
     let remarks: Vec<String> = report
         .expect("readable")
@@ -226,7 +226,10 @@ fn a_look_at_this_host_takes_the_newest_of_the_journal_says_what_failed_and_leav
     ] {
         assert!(remarks.contains(said), "{said}: {remarks}");
     }
-    assert!(String::from_utf8_lossy(&output.stderr).contains("things of this host were left out or cut"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("things of this host could not be read or were left out")
+    );
 
     // --live asks no node, so it takes no word about one.
     assert_eq!(live(&["--live", "--dir", "/nonexistent"], dir.path()).status.code(), Some(2));

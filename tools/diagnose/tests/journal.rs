@@ -54,8 +54,42 @@ fn forms(at: &str, host: &str, program: &str, pid: Option<u32>, message: &str, b
     [text, export, (serde_json::Value::Object(json).to_string() + "\n").into_bytes()]
 }
 
+/// The same as `journalctl -o json-pretty` writes it (systemd, src/libsystemd/sd-json/sd-json.c): a field a line, behind a tab.
+fn pretty(json: &[u8]) -> Vec<u8> {
+    let fields: std::collections::BTreeMap<String, String> = serde_json::from_slice(json).expect("JSON");
+    let text = |s: &String| serde_json::to_string(s).expect("text");
+    let lines: Vec<String> = fields.iter().map(|(n, v)| format!("\t{} : {}", text(n), text(v))).collect();
+    format!("{{\n{}\n}}\n", lines.join(",\n")).into_bytes()
+}
+
 #[test]
-fn every_rule_finds_its_example_in_all_three_forms() {
+fn entries_of_a_pretty_journal_are_cited_where_their_messages_stand_and_bytes_are_read() {
+    let entry = |message: &str| {
+        format!(
+            "{{\n\t\"__CURSOR\" : \"s=1\",\n\t\"__REALTIME_TIMESTAMP\" : \"1452161591000000\",\n\t\"MESSAGE\" : {message},\n\t\"SYSLOG_IDENTIFIER\" : \"kernel\",\n\t\"_HOSTNAME\" : \"n1\"\n}}\n"
+        )
+    };
+    let panic = "Kernel panic - not syncing: x";
+    let bytes: Vec<String> = panic.bytes().map(|b| format!("\t\t{b}")).collect();
+    let text = [
+        entry("\"a \\\"quoted\\\" }\""),
+        entry(&format!("\"{panic}\"")),
+        entry(&format!("[\n{}\n\t]", bytes.join(",\n"))),
+        // Cut in its middle.
+        entry(&format!("\"{panic}\""))[..60].to_owned(),
+    ]
+    .concat();
+    let report = report(&[("journal.json", &text)]);
+    assert_eq!(rules_of(&report), [("kernel.panic", "n1", 2)]);
+    let evidence = &report.facts[0].evidence[0];
+    let place = text.find(&format!("\t\"MESSAGE\" : \"{panic}")).expect("it is there");
+    assert_eq!(evidence.offset as usize, place);
+    assert_eq!(evidence.line as usize, 1 + text[..place].matches('\n').count());
+    assert_eq!(evidence.text, "n1 kernel: Kernel panic - not syncing: x");
+}
+
+#[test]
+fn every_rule_finds_its_example_in_all_forms() {
     let rules = RuleSet::builtin().expect("the shipped rules compile");
     let mut compared = 0;
     for rule in rules.rules.iter().filter(|r| r.path.is_none()) {
@@ -84,6 +118,7 @@ fn every_rule_finds_its_example_in_all_three_forms() {
         assert!(text.iter().any(|(id, _)| *id == rule.id), "{}: {}", rule.id, rule.example);
         assert_eq!(text, found("j.export", &export), "{}: export", rule.id);
         assert_eq!(text, found("j.json", &json), "{}: JSON", rule.id);
+        assert_eq!(text, found("j.pretty", &pretty(&json)), "{}: pretty JSON", rule.id);
         compared += 1;
     }
     assert!(compared > 60, "{compared}");

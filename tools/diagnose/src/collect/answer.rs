@@ -15,8 +15,10 @@ use holdfast_evidence::text::printable;
 pub(super) struct Answer {
     /// The first bytes of its output.
     pub(super) bytes: Vec<u8>,
-    /// Why that is not all that was asked for.
-    pub(super) lacks: Vec<String>,
+    /// Why it could not say all.
+    pub(super) failed: Option<String>,
+    /// Why that is not all that it said.
+    pub(super) cut: Option<String>,
 }
 
 /// Runs a command for at most `time` and takes at most `most` bytes of its output.
@@ -50,13 +52,14 @@ pub(super) fn ask(command: &[&str], most: u64, time: Duration) -> io::Result<Ans
     let late = wait.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout);
     if late {
         child.kill()?;
-        answer.lacks.push(format!("stopped after {} s; what it had said by then was taken", time.as_secs()));
+        answer.failed =
+            Some(format!("stopped after {} s; what it had said by then was taken", time.as_secs()));
     }
     answer.bytes = output.join().map_err(|_| failed())??;
     let cut = answer.bytes.len() as u64 > most;
     if cut {
         answer.bytes.truncate(most as usize);
-        answer.lacks.push(format!("longer than {most} bytes; the rest was cut"));
+        answer.cut = Some(format!("longer than {most} bytes; the rest was cut"));
         child.kill()?;
     }
     let status = child.wait()?;
@@ -64,7 +67,7 @@ pub(super) fn ask(command: &[&str], most: u64, time: Duration) -> io::Result<Ans
     if !late && !cut && !status.success() {
         let word = complaint.split(|b| *b == b'\n').find(|l| !l.trim_ascii().is_empty()).unwrap_or_default();
         let word = printable(word.trim_ascii(), 200);
-        answer.lacks.push(if word.is_empty() { status.to_string() } else { format!("{status}: {word}") });
+        answer.failed = Some(if word.is_empty() { status.to_string() } else { format!("{status}: {word}") });
     }
     Ok(answer)
 }
@@ -75,7 +78,7 @@ mod tests {
 
     fn of(script: &str, most: u64, time: Duration) -> (String, Vec<String>) {
         let answer = ask(&["sh", "-c", script], most, time).unwrap();
-        (String::from_utf8(answer.bytes).unwrap(), answer.lacks)
+        (String::from_utf8(answer.bytes).unwrap(), answer.failed.into_iter().chain(answer.cut).collect())
     }
 
     #[test]

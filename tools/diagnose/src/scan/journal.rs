@@ -1,6 +1,6 @@
-//! Entries of a systemd journal, from an export or from JSON, walked like lines.
+//! Entries of a systemd journal, from an export or from JSON (one line each, or pretty), walked like lines.
 //!
-//! Promise: the same entry gives the same facts in both forms, and the same as the line that syslog writes of it. It stands where
+//! Promise: the same entry gives the same facts in all forms, and the same as the line that syslog writes of it. It stands where
 //! its message stands in the file.
 
 use holdfast_evidence::format::{JournalEntry, JournalExport, JournalPart};
@@ -20,7 +20,38 @@ pub(super) struct Export {
     entries: u64,
 }
 
+/// Longest entry of `journalctl -o json-pretty` that is read; its fields are not that long, but their bytes may stand one a line.
+const MAX_PRETTY: usize = 1 << 20;
+
+/// The entry of a pretty journal that is being read.
+#[derive(Default)]
+pub(super) struct Pretty {
+    text: Vec<u8>,
+    /// Line and offset of the entry's message.
+    place: (u64, u64),
+}
+
 impl Scanner<'_> {
+    /// Takes a line of a pretty journal: an entry stands from a line `{` to a line `}`.
+    pub(super) fn pretty_line(&mut self, mut pretty: Pretty, line: &[u8], place: (u64, u64)) {
+        if line == b"{" {
+            pretty = Pretty { text: Vec::new(), place };
+        }
+        if line.starts_with(b"\t\"MESSAGE\"") {
+            pretty.place = place;
+        }
+        if pretty.text.len() + line.len() < MAX_PRETTY {
+            pretty.text.extend_from_slice(line);
+            pretty.text.push(b'\n');
+        }
+        if line == b"}"
+            && let Some(entry) = JournalEntry::from_json(&pretty.text)
+        {
+            self.journal_entry(&entry, pretty.place);
+        }
+        self.pretty = Some(pretty);
+    }
+
     pub(super) fn export_block(&mut self, block: Block<'_>) {
         let Some(mut export) = self.export.take() else { return };
         let Export { reader, entry, place, entries } = &mut export;

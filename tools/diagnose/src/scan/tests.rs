@@ -221,3 +221,103 @@ fn a_long_file_gives_the_same_on_one_core_and_on_several() {
     assert_eq!(one, run(2));
     assert_eq!(one, run(9));
 }
+
+/// A long log with what makes a walk hard: bursts and lone lines, a rotation's new year, kernel seconds with a reboot, repeats,
+/// runs of NULs inside and between lines, CRLF, GBK, a line over two blocks and one longer than a block, and hosts that alternate.
+fn long_log() -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut seed = 7u64;
+    let mut below = |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % n
+    };
+    let (mut at, mut line) = (0u64, 0u64);
+    while text.len() < 6 << 20 {
+        let (day, month) = (1 + at / 86_400 % 28, ["Nov", "Dec", "Jan"][(at / 86_400 / 28 % 3) as usize]);
+        let host = if below(400) == 0 { "n2" } else { "n1" };
+        let mut head =
+            format!("{month} {day:2} {:02}:{:02}:{:02} {host} ", at / 3600 % 24, at / 60 % 60, at % 60);
+        let kind = below(3000);
+        let body: Vec<u8> = match kind {
+            0 => b"iscsid: connect to 127.0.0.1:3260 failed (Connection refused)".to_vec(),
+            1 => b"last message repeated 3 times".to_vec(),
+            2 => {
+                text.extend_from_slice(&[0; 300]);
+                b"kernel: [    0.000000] Linux version 5.10.0 (x@y) #1".to_vec()
+            }
+            3 => [&b"sshd[9]: torn"[..], &[0; 70], b" away\r"].concat(),
+            4 => b"cups[4]: \xd6\xd0\xce\xc4\xb4\xed\xce\xf3".to_vec(),
+            5 => {
+                head.clear();
+                b"    a continuation without a stamp".to_vec()
+            }
+            6 => vec![b'x'; 9000],
+            7 => b"IPv4: duplicate address 10.0.0.2".to_vec(),
+            8..=30 => format!(
+                "kernel: [{:5}.000001] device vnet{} entered promiscuous mode",
+                at % 70_000,
+                line % 40
+            )
+            .into_bytes(),
+            31..=500 => b"CRON[77]: (root) CMD (true)\r".to_vec(),
+            _ => format!("snmpd[650]: Connection from UDP: [10.0.9.5]:{}", below(60_000)).into_bytes(),
+        };
+        text.extend_from_slice(head.as_bytes());
+        text.extend_from_slice(&body);
+        text.push(b'\n');
+        if line == 20_000 {
+            text.extend(vec![b'y'; 700_000]);
+            text.push(b'\n');
+        }
+        line += 1;
+        // Bursts, and now and then a step of hours or back.
+        at = match below(40) {
+            0..=3 => at + below(30),
+            4 if below(200) == 0 => at + 40_000,
+            5 if below(400) == 0 => at.saturating_sub(500),
+            _ => at,
+        };
+    }
+    text
+}
+
+#[test]
+fn what_is_counted_on_other_cores_changes_no_byte_of_what_is_found() {
+    let text = long_log();
+    let rules = RuleSet::builtin().unwrap();
+    // The order in which a hash map lists its shapes is none of the result.
+    let of = |threads| {
+        let mut body = &text[..];
+        let source = Source { path: "n1/var/log/syslog".into(), mtime: Some(1), link: None, body: &mut body };
+        let mut report = scan(&rules, source, threads);
+        let shapes: BTreeMap<u64, Shape> = std::mem::take(&mut report.shapes).into_iter().collect();
+        format!("{report:#?}\n{shapes:#?}")
+    };
+    let one = of(1);
+    for what in ["Connection refused", "duplicate address", "were longer than 256 KiB", "len: 300"] {
+        assert!(one.contains(what), "{what}");
+    }
+    for threads in [2, 3, 5] {
+        let several = of(threads);
+        let differs = one.lines().zip(several.lines()).find(|(a, b)| a != b);
+        assert_eq!(differs, None, "with {threads} threads");
+        assert!(one == several, "with {threads} threads");
+    }
+}
+
+#[test]
+fn runs_take_most_of_a_busy_log_and_none_of_its_hits() {
+    let text = long_log();
+    let rules = RuleSet::builtin().unwrap();
+    let (mut lines, mut in_runs) = (0, 0);
+    for_each_block(&mut &text[..], |block| {
+        let candidates: Vec<Candidate> = rules.candidates(block.bytes).collect();
+        let runs = runs::runs(&block, &candidates);
+        assert!(runs.iter().all(|r| candidates.iter().all(|c| !r.range.contains(&c.at))));
+        assert!(runs.is_sorted_by(|a, b| a.range.end <= b.range.start));
+        lines += memchr::memchr_iter(b'\n', block.bytes).count() as u64;
+        in_runs += runs.iter().map(|r| r.lines).sum::<u64>();
+        ControlFlow::Continue(())
+    });
+    assert!(in_runs * 4 > lines, "{in_runs} of {lines}");
+}

@@ -1,8 +1,8 @@
 //! Generated incidents: bundles whose true cause is known, made from one seed.
 //!
 //! Promise: the same story and seed give the same bytes; lines are worded as the programs print them (their sources are named
-//! in the stories), never copied from the rules. A world has hosts with zones, skews, noise, resets that lose the last
-//! seconds, rotated logs, decoys and missing files.
+//! in the stories), never copied from the rules. A world has hosts with skews, noise, resets that lose the last seconds, rotated
+//! logs and decoys. Of four seeds one has hosts in several zones, and one lacks the files that name a host and its zone.
 
 mod heldback;
 mod stories;
@@ -99,6 +99,21 @@ mod tests {
             }
         }
         assert!(compared > 10);
+    }
+
+    #[test]
+    fn of_four_seeds_one_has_several_zones_and_one_lacks_what_names_a_host() {
+        let mut kinds = Vec::new();
+        for seed in 20..24 {
+            let dir = tempfile::tempdir().unwrap();
+            write(story("healthy").unwrap(), seed, dir.path()).unwrap();
+            let hosts = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+            let zones: Vec<Option<String>> =
+                hosts.map(|h| std::fs::read_to_string(h.join("etc/timezone")).ok()).collect();
+            let said: std::collections::BTreeSet<_> = zones.iter().flatten().collect();
+            kinds.push((said.len() > 1, zones.iter().filter(|z| z.is_none()).count()));
+        }
+        assert_eq!(kinds, [(false, 0), (true, 0), (false, 0), (false, 1)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::{Story, World, heldback};
 
 /// All stories.
-pub const STORIES: [Story; 22] = [
+pub const STORIES: [Story; 26] = [
     Story {
         name: "incident",
         cause: Some("malware-xorddos"),
@@ -131,6 +131,30 @@ pub const STORIES: [Story; 22] = [
         cause: Some("fencing-failed"),
         about: "a host dies and its fence device does not answer",
         tell: heldback::fencing_stuck,
+    },
+    Story {
+        name: "raid-dies",
+        cause: Some("disk-failure"),
+        about: "one half of a RAID 1 is thrown out; hours later the other cannot be read",
+        tell: heldback::raid_dies,
+    },
+    Story {
+        name: "card-hangs",
+        cause: Some("nic-hang"),
+        about: "a network card hangs with its link up; the peers fence its host",
+        tell: heldback::card_hangs,
+    },
+    Story {
+        name: "ha-link-lost",
+        cause: Some("link-flap"),
+        about: "the cluster link of a Proxmox host goes down; its watchdog ends it",
+        tell: heldback::ha_link_lost,
+    },
+    Story {
+        name: "target-crashes",
+        cause: Some("storage-daemon-death"),
+        about: "an iSCSI target crashes until its supervisor gives up",
+        tell: heldback::target_crashes,
     },
 ];
 

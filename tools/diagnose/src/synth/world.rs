@@ -13,6 +13,8 @@ use holdfast_evidence::civil::{MICROS, days_from_civil, month_name};
 const HISTORY_HOURS: i64 = 8;
 /// Mean seconds between two ordinary lines of a host, likewise.
 const EVERY_SECONDS: u64 = 28;
+/// Zones, in seconds east of UTC.
+const ZONES: [i64; 5] = [0, 8 * 3600, 8 * 3600, 3600, -5 * 3600];
 /// Hours after it.
 const AFTER_HOURS: i64 = 2;
 
@@ -49,7 +51,10 @@ pub struct World {
     pub hosts: Vec<String>,
     /// Instant of the incident, epoch seconds.
     pub t0: i64,
-    zone: i64,
+    /// Zone of each host, in seconds east of UTC; one for all but in a mixed world.
+    zones: Vec<i64>,
+    /// A host of which the bundle lacks the files that name it and its zone.
+    unnamed: Option<usize>,
     skew: Vec<i64>,
     born: Vec<i64>,
     events: Vec<Event>,
@@ -68,7 +73,8 @@ impl World {
             every_seconds: EVERY_SECONDS,
             hosts: Vec::new(),
             t0: 0,
-            zone: 0,
+            zones: Vec::new(),
+            unnamed: None,
             skew: Vec::new(),
             born: Vec::new(),
             events: Vec::new(),
@@ -79,11 +85,18 @@ impl World {
         let prefix = ["cvk", "pve", "node-", "kvm0", "hci"][world.below(5) as usize];
         let count = 3 + world.below(3) as usize;
         world.hosts = (1..=count).map(|i| format!("{prefix}{i}")).collect();
-        world.zone = [0, 8, 8, 1, -5][world.below(5) as usize] * 3600;
+        let zone = ZONES[world.below(5) as usize];
+        world.zones = vec![zone; count];
         let day = days_from_civil(2014, 1, 1) + world.below(4000) as i64;
         world.t0 = day * 86_400 + world.below(86_400) as i64;
         world.skew = (0..count).map(|_| world.below(3) as i64 - 1).collect();
         world.born = (0..count).map(|_| world.t0 - 86_400 * (3 + world.below(200) as i64)).collect();
+        // Every fourth world is one of several sites, every fourth lacks what names a host and its zone.
+        match seed % 4 {
+            1 => world.zones = (0..count).map(|h| ZONES[(seed as usize / 4 + 2 * h) % 5]).collect(),
+            3 => world.unnamed = Some(seed as usize / 4 % count),
+            _ => {}
+        }
         world
     }
 
@@ -248,9 +261,12 @@ impl World {
                 }
                 fs::write(target, bytes)?;
             }
+            if self.unnamed == Some(host) {
+                continue;
+            }
             fs::create_dir_all(root.join("etc"))?;
             fs::write(root.join("etc/hostname"), format!("{}\n", self.hosts[host]))?;
-            let zone = match self.zone / 3600 {
+            let zone = match self.zones[host] / 3600 {
                 8 => "Asia/Shanghai",
                 1 => "Africa/Lagos",
                 -5 => "America/Panama",
@@ -275,12 +291,17 @@ impl World {
                 boot = boot.max(outage.up);
             }
         }
-        let local = event.at + (self.zone + self.skew[event.host]) * MICROS;
+        let local = event.at + (self.zones[event.host] + self.skew[event.host]) * MICROS;
         let civil = Civil::from_micros(local);
         let uptime = event.at - boot * MICROS;
         Some(match event.file {
             "lich" => {
-                format!("{}[{}] {}", civil.display(false), local.div_euclid(MICROS) - self.zone, event.body)
+                format!(
+                    "{}[{}] {}",
+                    civil.display(false),
+                    local.div_euclid(MICROS) - self.zones[event.host],
+                    event.body
+                )
             }
             "ceph" => format!("{}+0000 {}", utc(event.at + self.skew[event.host] * MICROS), event.body),
             _ => {

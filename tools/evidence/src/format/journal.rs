@@ -1,4 +1,4 @@
-//! Journals of systemd as `journalctl -o export` and `-o json` write them.
+//! Journals of systemd as `journalctl -o export`, `-o json` and `-o json-pretty` write them.
 //!
 //! Promise: an entry is whole before it is judged, whatever the order of its fields (a journal sorts them by their place on the
 //! disk); binary fields are read by their length; each value is bounded. Escapes of JSON are undone, so a message reads as it
@@ -41,7 +41,13 @@ impl JournalEntry {
         }
     }
 
-    /// One line of `journalctl -o json`; `None` for any other line.
+    /// Whether a line is a field that only `journalctl -o json-pretty` writes so; used to recognise the file.
+    pub fn is_pretty(line: &[u8]) -> bool {
+        let field = line.strip_prefix(b"\t\"__").unwrap_or_default();
+        field.starts_with(b"CURSOR\" : \"") || field.starts_with(b"REALTIME_TIMESTAMP\" : \"")
+    }
+
+    /// One line of `journalctl -o json`, or the lines of one entry of `-o json-pretty`; `None` for any other text.
     pub fn from_json(line: &[u8]) -> Option<JournalEntry> {
         memchr::memmem::find(line, b"\"__REALTIME_TIMESTAMP\"")?;
         let fields: JsonFields = serde_json::from_slice(line).ok()?;
