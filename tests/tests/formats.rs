@@ -85,7 +85,7 @@ fn superblock() -> Superblock {
         incarnation: DiskIncarnation(0),
         boot_nonce: 0,
     };
-    let layout = Layout { size: 0, journal: 0..0, metadata: 0..0, extents: 0..0 };
+    let layout = Layout { size: 0, journal: 0..0, metadata: 0..0, extents: 0..0, grown: Vec::new() };
     let tail = Place { sequence: 0, offset: 0 };
     Superblock { generation: 0, identity, format_nonce: 0, layout, page_limit: 0, tail }
 }

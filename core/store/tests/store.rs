@@ -435,7 +435,7 @@ fn a_full_disk_takes_new_data_once_its_device_has_grown() {
             let report = rig.opened.clone().expect("it was opened").expect("it is ours");
             assert_eq!(report.grown_from, Some(size - GROWTH_MIN_BYTES));
         }
-        for _ in extent..rig.store.usage().extents_total as u32 {
+        while extent < rig.store.usage().extents_total as u32 {
             lsn += 1;
             put(&mut rig, write(1, lsn, extent * EXTENT_BLOCKS, 3));
             extent += 1;
