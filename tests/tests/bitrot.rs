@@ -191,8 +191,7 @@ fn three_full_disks_lose_nothing_when_all_nodes_are_killed() {
     // Space is added, disk by disk, under a volume that stays in use.
     for n in 1..=3 {
         cluster.kill(n);
-        let disk = cluster.dir(n).join("disk.img");
-        succeed("fallocate", &["-l", "2G", &disk.to_string_lossy()]);
+        succeed("fallocate", &["-l", "2G", &cluster.disk(n).to_string_lossy()]);
         cluster.start_node(n);
         cluster.wait_healthy();
         let grown = |e: &serde_json::Value| e["what"].as_str().is_some_and(|what| what.contains("has grown"));
