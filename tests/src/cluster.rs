@@ -258,16 +258,12 @@ impl Cluster {
 
     /// Runs `holdfast --json` against a node, if it succeeds.
     pub fn try_json(&self, n: usize, arguments: &[&str]) -> Option<Value> {
-        let text = self.try_cli(n, &[arguments, &["--json"]].concat()).ok()?;
-        Some(
-            serde_json::from_str(&text)
-                .unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}")),
-        )
+        command::try_json(&[arguments, &["--dir", &self.dir(n).to_string_lossy()]].concat()).ok()
     }
 
     /// Runs `holdfast --json` against a node; it must succeed.
     pub fn json(&self, n: usize, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.cli(n, &[arguments, &["--json"]].concat())).expect("--json prints JSON")
+        command::json(&[arguments, &["--dir", &self.dir(n).to_string_lossy()]].concat())
     }
 
     /// The first node that answers a question.
@@ -332,6 +328,17 @@ impl Cluster {
         let living = (1..=self.size()).filter(|n| self.node(*n).daemon.is_some());
         let all = living.filter_map(|n| self.try_json(n, &["events", "--last", "1000"]));
         all.flat_map(|v| v.as_array().cloned().unwrap_or_default()).filter(|e| e["kind"] == kind).collect()
+    }
+
+    /// Waits until the event log tells of such an event: these words in what happened, and those in why.
+    pub fn wait_event(&self, kind: &str, what: &str, why: &str) {
+        until(&format!("an event {kind}: {what}: {why}"), READY, || {
+            self.events(kind).iter().any(|e| {
+                let says =
+                    |field: &str, words: &str| e[field].as_str().is_some_and(|said| said.contains(words));
+                says("what", what) && says("why", why)
+            })
+        });
     }
 
     /// Events of replication whose text holds these words, as any node kept them.

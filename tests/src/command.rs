@@ -1,6 +1,8 @@
 //! The programs of others, each with a limit of time. A program that is not installed is a failure that names
 //! its package: nothing is skipped in silence.
 
+use crate::process::binary;
+use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 
 /// The package of each program that the tests call.
@@ -46,4 +48,16 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
 /// Runs a program that must exit with 0; its standard output.
 pub fn succeed(program: &str, arguments: &[&str]) -> String {
     run(program, arguments).unwrap_or_else(|said| panic!("{said}"))
+}
+
+/// What the command under test prints with `--json`, or what it said otherwise.
+pub fn try_json(arguments: &[&str]) -> Result<Value, String> {
+    let text = run(&binary().to_string_lossy(), &[arguments, &["--json"]].concat())?;
+    Ok(serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}")))
+}
+
+/// What the command under test prints with `--json`; it must succeed.
+pub fn json(arguments: &[&str]) -> Value {
+    try_json(arguments).unwrap_or_else(|said| panic!("{said}"))
 }

@@ -5,6 +5,7 @@ use holdfast_tests::disk_image::DiskImage;
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
 use holdfast_tests::{succeed, until, wait_for};
+use std::ops::Range;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -133,9 +134,9 @@ fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
     until("`disk ls` says that it is full", LIMIT, || state().as_deref() == Some("full"));
     assert!(cluster.cli(1, &["status"]).contains("is full: writes of new data fail"));
     assert_eq!(cluster.events("disk-full").len(), 1);
+    let freed: u32 = 128 << 20;
     // What was acknowledged is there, also while writes wait; and room that is given back is used.
-    verify(&cluster, written);
-    let freed = 128 << 20;
+    verify(&cluster, freed.into()..written);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     client.trim(0, freed).expect("a discard needs no space");
     until("writes go on", LIMIT, || {
@@ -144,8 +145,13 @@ fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
         tried.is_ok_and(|mut c| c.write(written, &data).is_ok())
     });
     assert_eq!(version_of(0, &client.read(0, BLOCK).expect("a read")), Ok(0));
-    verify(&cluster, written);
+    verify(&cluster, freed.into()..written);
     until("`disk ls` says that it has room", LIMIT, || state().as_deref() == Some("ok"));
+}
+
+/// What the tests here write at an offset: 256 blocks.
+fn mebibyte(offset: u64) -> Vec<u8> {
+    (0..256).flat_map(|b| content(offset / BLOCK as u64 + b, 1)).collect()
 }
 
 /// Writes until it is refused or not answered; how much was acknowledged, and what ended it.
@@ -153,8 +159,7 @@ fn fill(client: &mut Client) -> (u64, std::io::Error) {
     let (mut written, step) = (0, 256 * BLOCK as u64);
     // Either the write is refused as "no space" or it waits; both end here with what was acknowledged known.
     let full = loop {
-        let data: Vec<u8> = (0..256).flat_map(|b| content(written / BLOCK as u64 + b, 1)).collect();
-        match client.write(written, &data) {
+        match client.write(written, &mebibyte(written)) {
             Ok(()) => written += step,
             Err(error) => break error,
         }
@@ -204,19 +209,17 @@ fn three_full_disks_lose_nothing_when_all_nodes_are_killed() {
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     let more = written + (512 << 20);
     for offset in (written..more).step_by(1 << 20) {
-        let data: Vec<u8> = (0..256).flat_map(|b| content(offset / BLOCK as u64 + b, 1)).collect();
+        let data = mebibyte(offset);
         until("there is room", LIMIT, || client.write(offset, &data).is_ok());
     }
-    for block in (written / BLOCK as u64..more / BLOCK as u64).step_by(97) {
-        assert_eq!(version_of(block, &client.read(block * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
-    }
+    verify(&cluster, written..more);
     cluster.assert_copies_equal();
 }
 
-/// Blocks spread over what was written and not discarded.
-fn verify(cluster: &Cluster, written: u64) {
+/// Blocks spread over what was written and not discarded, from one byte to another.
+fn verify(cluster: &Cluster, bytes: Range<u64>) {
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
-    for block in ((128 << 20) / BLOCK as u64..written / BLOCK as u64).step_by(97) {
+    for block in (bytes.start / BLOCK as u64..bytes.end / BLOCK as u64).step_by(97) {
         assert_eq!(version_of(block, &client.read(block * BLOCK as u64, BLOCK).expect("a read")), Ok(1));
     }
 }

@@ -1,6 +1,7 @@
 //! Bad input to every command: one line that says what is wrong and what next, exit code 1 or 2, no panic.
 
 use holdfast_tests::cluster::Cluster;
+use holdfast_tests::command::json;
 use holdfast_tests::output_of;
 use holdfast_tests::process::binary;
 
@@ -140,10 +141,7 @@ fn with_a_copy_of_the_token_every_node_is_asked_from_afar_over_tls_and_with_anot
     let token = cluster.dir(1).join("admin.token");
     let file = token.to_string_lossy();
     let from_afar = |node: usize, rest: &[&str]| {
-        let words = [rest, &["--node", cluster.address(node), "--token-file", &file, "--json"]].concat();
-        let output = output_of(&binary().to_string_lossy(), &words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("it is JSON")
+        json(&[rest, &["--node", cluster.address(node), "--token-file", &file]].concat())
     };
     for node in 1..=3 {
         assert_eq!(from_afar(node, &["status"])["nodes"].as_array().map(Vec::len), Some(3));

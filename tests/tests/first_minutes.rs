@@ -2,7 +2,8 @@
 //! bad input, which is one line and exit code 2.
 
 use holdfast_tests::cluster::take_turn;
-use holdfast_tests::process::{binary, target_dir};
+use holdfast_tests::command::json;
+use holdfast_tests::process::target_dir;
 use std::process::{Command, Output};
 
 const X: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../x");
@@ -128,7 +129,7 @@ fn up_takes_one_node_and_seven_with_as_many_copies_as_it_says() {
         let said = works(&["up", "--detach", "--nodes", &nodes.to_string(), "--size", "1G", "--dir", &dir]);
         assert!(said.contains(&format!("nbd://127.0.0.{nodes}:10809/demo")), "{said}");
         assert!(!said.contains(&format!("nbd://127.0.0.{}:10809/demo", nodes + 1)), "{said}");
-        let volume = holdfast(&["volume", "show", "demo", "--json", "--dir", &format!("{dir}/node1")]);
+        let volume = json(&["volume", "show", "demo", "--dir", &format!("{dir}/node1")]);
         assert_eq!(volume["copies"], copies, "{volume}");
         shell(
             &format!("qemu-io -f raw -c 'write -P 0x37 1M 64k' nbd://127.0.0.{nodes}:10809/demo"),
@@ -139,11 +140,6 @@ fn up_takes_one_node_and_seven_with_as_many_copies_as_it_says() {
         }
         shell("qemu-io -f raw -c 'read -P 0x37 1M 64k' nbd://127.0.0.1:10809/demo", folder.path());
     }
-}
-
-fn holdfast(arguments: &[&str]) -> serde_json::Value {
-    let output = Command::new(binary()).args(arguments).output().expect("the command runs");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"))
 }
 
 /// Runs every client line that `./x up` printed. The line with the pattern comes last, so that it stays.

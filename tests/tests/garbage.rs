@@ -117,12 +117,7 @@ fn a_node_with_the_certificate_of_another_cluster_cannot_join_read_or_write() {
         status["nodes"].as_array().is_some_and(|n| n.iter().any(|n| n["id"] == 3 && n["state"] == "down"))
     });
     // It runs, and it is its certificate that they do not accept.
-    holdfast_tests::until("the others say why they do not speak to node 3", LIMIT, || {
-        cluster.events("no-connection").iter().any(|e| {
-            let says = |field: &str, words: &str| e[field].as_str().is_some_and(|said| said.contains(words));
-            says("what", "node 3") && says("why", "not of this cluster")
-        })
-    });
+    cluster.wait_event("no-connection", "node 3", "not of this cluster");
     assert!(!cluster.is_healthy());
     served(&cluster, 3);
 }

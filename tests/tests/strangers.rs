@@ -6,7 +6,6 @@ use holdfast_net::{Authority, Identity, NodeKey};
 use holdfast_tests::cluster::{Cluster, VOLUME, metric_in};
 use holdfast_tests::command::output_of;
 use holdfast_tests::nbd::Client;
-use holdfast_tests::until;
 use holdfast_types::NodeId;
 use std::path::Path;
 use std::time::Duration;
@@ -52,16 +51,6 @@ fn refused(cluster: &Cluster, reason: &str) -> f64 {
     metric_in(lines[0], "holdfast_connections_refused_total")
 }
 
-/// The event says that much, and what to do.
-fn told(cluster: &Cluster, what: &str, why: &str) {
-    until(&format!("the event log says: {what}"), LIMIT, || {
-        cluster.events("connection-refused").iter().any(|e| {
-            let says = |field: &str, words: &str| e[field].as_str().is_some_and(|said| said.contains(words));
-            says("what", what) && says("why", why)
-        })
-    });
-}
-
 #[test]
 fn a_stranger_with_an_expired_or_foreign_certificate_is_refused_counted_and_reported() {
     let cluster = Cluster::start(1);
@@ -72,7 +61,7 @@ fn a_stranger_with_an_expired_or_foreign_certificate_is_refused_counted_and_repo
         assert!(said.contains("alert certificate expired"), "port {port}: {said}");
     }
     assert_eq!(refused(&cluster, "expired"), 2.0);
-    told(&cluster, "its certificate has expired", "clocks");
+    cluster.wait_event("connection-refused", "its certificate has expired", "clocks");
     let foreign = Authority::create(holdfast_types::ClusterId(7)).expect("another cluster");
     let key = NodeKey::generate().expect("a key");
     let pem = foreign.issue(NodeId(1), key.public()).expect("a certificate");
@@ -81,7 +70,7 @@ fn a_stranger_with_an_expired_or_foreign_certificate_is_refused_counted_and_repo
         assert!(said.contains("alert unknown ca"), "port {port}: {said}");
     }
     assert_eq!(refused(&cluster, "other-cluster"), 2.0);
-    told(&cluster, "its certificate is of another cluster", "another cluster");
+    cluster.wait_event("connection-refused", "its certificate is of another cluster", "another cluster");
     // One event for each reason, however often it dials.
     assert_eq!(cluster.events("connection-refused").len(), 2);
 }
@@ -118,7 +107,7 @@ fn beyond_this_host_nobody_logs_in_without_the_chap_secret_and_the_operator_hear
     };
     let (passed, said) = size("");
     assert!(!passed && said.to_lowercase().contains("authorization failure"), "{said}");
-    told(&cluster, "no secret is set", "holdfast chap set");
+    cluster.wait_event("connection-refused", "no secret is set", "holdfast chap set");
     let secret = cluster.folder().join("secret");
     std::fs::write(&secret, "correct-horse-1").expect("written");
     cluster.cli(1, &["chap", "set", "--user", "vmhost", "--secret-file", &secret.to_string_lossy()]);
@@ -126,7 +115,7 @@ fn beyond_this_host_nobody_logs_in_without_the_chap_secret_and_the_operator_hear
         let (passed, said) = size(wrong);
         assert!(!passed, "{wrong} was let in: {said}");
     }
-    told(&cluster, "did not prove", "secret");
+    cluster.wait_event("connection-refused", "did not prove", "secret");
     let (passed, said) = size("vmhost%correct-horse-1@");
     assert!(passed, "{said}");
     let all = cluster.json(1, &["events", "--last", "1000"]).to_string();

@@ -29,13 +29,31 @@ pub const GROWTH_MIN_BYTES: u64 = 64 << 20;
 /// So often a device can grow.
 pub const GROWTHS_MAX: usize = 32;
 
-/// What a larger device added: pages, then the extents that they are for.
+/// Pages, then the extents that they are for: what a larger device added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Extent pages, numbered on from those before.
     pub metadata: Range<u64>,
     /// Extents, numbered on from those before.
     pub extents: Range<u64>,
+}
+
+impl Piece {
+    /// So many extents from `begin` on. There is a page for each, an eighth more, and `spare`.
+    fn of(begin: u64, extents: u64, spare: u64) -> Piece {
+        let pages_end = begin + (extents + extents / 8 + spare) * PAGE_BYTES;
+        let first = pages_end.next_multiple_of(EXTENT);
+        Piece { metadata: begin..pages_end, extents: first..first + extents * EXTENT }
+    }
+
+    /// As many as fit before `end`, where one does.
+    fn filling(begin: u64, end: u64, spare: u64) -> Piece {
+        let mut extents = ((end - begin) / (EXTENT + PAGE_BYTES)).max(1);
+        while Piece::of(begin, extents, spare).extents.end > end {
+            extents -= 1;
+        }
+        Piece::of(begin, extents, spare)
+    }
 }
 
 /// Where things lie, in bytes.
@@ -104,16 +122,7 @@ impl Layout {
             return false;
         }
         let begin = self.extent_parts().last().map_or(0, |part| part.end);
-        let mut extents = (size - begin) / (EXTENT + PAGE_BYTES);
-        let piece = |extents: u64| {
-            let pages_end = begin + (extents + extents / 8) * PAGE_BYTES;
-            let first = pages_end.next_multiple_of(EXTENT);
-            Piece { metadata: begin..pages_end, extents: first..first + extents * EXTENT }
-        };
-        while piece(extents).extents.end > size {
-            extents -= 1;
-        }
-        self.grown.push(piece(extents));
+        self.grown.push(Piece::filling(begin, size, 0));
         self.size = size;
         true
     }
@@ -195,31 +204,12 @@ pub fn layout(size: u64, config: &StoreConfig) -> Result<Layout, FormatError> {
         None => (usable / 16).clamp(DEFAULT_JOURNAL_MIN, DEFAULT_JOURNAL_MAX) / BLOCK * BLOCK,
     };
     let metadata_start = HEADER_BYTES + journal;
-    let fit = |extents: u64| {
-        let metadata_end = metadata_start + pages_for(extents) * PAGE_BYTES;
-        let start = metadata_end.next_multiple_of(EXTENT);
-        (metadata_end, start, start + extents * EXTENT)
-    };
-    let needed = fit(1).2;
+    let needed = Piece::of(metadata_start, 1, SPARE_PAGES_MIN).extents.end;
     if usable < needed {
         return Err(FormatError::TooSmall { size, needed });
     }
-    let mut extents = ((usable - metadata_start) / (EXTENT + PAGE_BYTES)).max(1);
-    while fit(extents).2 > usable {
-        extents -= 1;
-    }
-    let (metadata_end, start, end) = fit(extents);
-    Ok(Layout {
-        size: usable,
-        journal: HEADER_BYTES..metadata_start,
-        metadata: metadata_start..metadata_end,
-        extents: start..end,
-        grown: Vec::new(),
-    })
-}
-
-fn pages_for(extents: u64) -> u64 {
-    extents + extents / 8 + SPARE_PAGES_MIN
+    let Piece { metadata, extents } = Piece::filling(metadata_start, usable, SPARE_PAGES_MIN);
+    Ok(Layout { size: usable, journal: HEADER_BYTES..metadata_start, metadata, extents, grown: Vec::new() })
 }
 
 #[cfg(test)]

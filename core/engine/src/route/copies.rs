@@ -35,11 +35,17 @@ pub struct CopyTimes {
 }
 
 impl Copies {
-    /// Ends the machines of copies.
-    pub(crate) fn end_replicas(&mut self, which: impl Fn(&(SegmentKey, DiskId)) -> bool) {
-        for (_, replica) in self.replicas.extract_if(.., |copy, _| which(copy)) {
-            self.past.records.merge(&replica.times());
-        }
+    /// Ends the machines of copies; which these were.
+    pub(crate) fn end_replicas(
+        &mut self,
+        which: impl Fn(&(SegmentKey, DiskId)) -> bool,
+    ) -> Vec<(SegmentKey, DiskId)> {
+        let ended = self.replicas.extract_if(.., |copy, _| which(copy));
+        let note = |(copy, replica): (_, Replica)| {
+            self.past.records.add(&replica.times());
+            copy
+        };
+        ended.map(note).collect()
     }
 
     /// Ends the machine of an owner.
@@ -53,7 +59,7 @@ impl Copies {
     pub(crate) fn times(&self) -> CopyTimes {
         let mut times = self.past;
         self.owners.values().for_each(|o| times.writes.add(&o.owner.times()));
-        self.replicas.values().for_each(|r| times.records.merge(&r.times()));
+        self.replicas.values().for_each(|r| times.records.add(&r.times()));
         times
     }
 }

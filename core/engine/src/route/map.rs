@@ -72,9 +72,7 @@ impl Engine {
         let wanted: Vec<(SegmentKey, ReplicaRef)> =
             members.filter(|(_, r)| self.disk_in_use(r.disk) == Some(r.incarnation)).collect();
         let keep: BTreeSet<_> = wanted.iter().map(|(key, r)| (*key, r.disk)).collect();
-        let gone: Vec<_> = self.copies.replicas.keys().filter(|k| !keep.contains(k)).copied().collect();
-        for copy in gone {
-            self.copies.end_replicas(|c| *c == copy);
+        for copy in self.copies.end_replicas(|copy| !keep.contains(copy)) {
             self.timers.set(Machine::Replica(copy.0, copy.1), None);
         }
         for (key, me) in wanted {

@@ -15,13 +15,13 @@ pub struct RecordTimes {
 
 impl RecordTimes {
     /// Adds so many records that took `each`.
-    pub fn add(&mut self, records: u64, each: Duration) {
+    pub fn note(&mut self, records: u64, each: Duration) {
         self.records += records;
         self.time = self.time + Duration(each.0.saturating_mul(records));
     }
 
     /// Adds another's.
-    pub fn merge(&mut self, other: &RecordTimes) {
+    pub fn add(&mut self, other: &RecordTimes) {
         self.records += other.records;
         self.time = self.time + other.time;
     }
@@ -49,7 +49,7 @@ impl WriteTimes {
         self.queue = self.queue + other.queue;
         self.own_journal = self.own_journal + other.own_journal;
         self.quorum = self.quorum + other.quorum;
-        self.others.merge(&other.others);
+        self.others.add(&other.others);
     }
 }
 
@@ -158,7 +158,7 @@ impl Owner {
             if copy == self.own {
                 times.own_journal = times.own_journal + took;
             } else {
-                times.others.add(1, took);
+                times.others.note(1, took);
             }
         }
     }

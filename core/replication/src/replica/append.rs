@@ -222,7 +222,7 @@ impl Replica {
                 let after = self.log_orders.last_key_value().map_or(0, |(number, _)| *number);
                 self.acks.push_back((after, Ack::Finish { peer: order.peer }));
             }
-            LogOrderKind::Append { records, since, .. } => self.times.add(records, now.since(since)),
+            LogOrderKind::Append { records, since, .. } => self.times.note(records, now.since(since)),
             LogOrderKind::Seal | LogOrderKind::Undone | LogOrderKind::Reset => {}
         }
         self.release(now, out);

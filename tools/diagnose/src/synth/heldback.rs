@@ -9,13 +9,15 @@
 
 use super::World;
 
-fn others(w: &World, host: usize) -> Vec<usize> {
-    (0..w.hosts.len()).filter(|h| *h != host).collect()
+/// An ext4 whose journal cannot be written gives up.
+fn ext4_aborts(w: &mut World, host: usize, at: i64, device: &str) {
+    w.kernel(host, at, &format!("Aborting journal on device {device}-8."), "fs.aborted");
+    w.kernel(host, at, &format!("EXT4-fs ({device}): Remounting filesystem read-only"), "fs.aborted");
 }
 
 /// The peers see a member leave and form a new membership.
 fn member_left(w: &mut World, host: usize, at: i64) {
-    for p in others(w, host) {
+    for p in w.peers(host) {
         w.log(p, at, "corosync[1388]:   [TOTEM ] A processor failed, forming new configuration: token timed out (3650ms), waiting 4380ms for consensus.", "corosync.token-lost");
         let left = host + 1;
         w.log(
@@ -67,7 +69,7 @@ pub(super) fn memory_dies(w: &mut World) {
         w.kernel(h, boot + delay, text, "kernel.mce");
     }
     member_left(w, h, 4);
-    let peers = others(w, h);
+    let peers = w.peers(h);
     let (victim, dc) = (w.hosts[h].clone(), peers[0]);
     let leader = w.hosts[dc].clone();
     w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
@@ -166,8 +168,7 @@ pub(super) fn thin_pool_full(w: &mut World) {
     }
     w.kernel(h, 62, "EXT4-fs (dm-7): Delayed block allocation failed for inode 12 at logical offset 0 with max blocks 2048 with error 28", "");
     w.kernel(h, 62, "EXT4-fs (dm-7): This should not happen!! Data will be lost", "");
-    w.kernel(h, 64, "Aborting journal on device dm-7-8.", "fs.aborted");
-    w.kernel(h, 64, "EXT4-fs (dm-7): Remounting filesystem read-only", "fs.aborted");
+    ext4_aborts(w, h, 64, "dm-7");
     w.log(h, 70, "libvirtd[801]: domain vm12 is paused due to ioerror", "vm.crashed");
 }
 
@@ -176,7 +177,7 @@ pub(super) fn fencing_stuck(w: &mut World) {
     let h = w.below(w.hosts.len() as u64) as usize;
     let victim = w.hosts[h].clone();
     member_left(w, h, 4);
-    let dc = others(w, h)[0];
+    let dc = w.peers(h)[0];
     let leader = w.hosts[dc].clone();
     w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
     for round in 0..6 {
@@ -248,8 +249,7 @@ pub(super) fn raid_dies(w: &mut World) {
         );
     }
     w.kernel(h, 13, "EXT4-fs error (device dm-2): ext4_find_entry:1463: inode #1048577: comm qemu-img: reading directory lblock 0", "");
-    w.kernel(h, 14, "Aborting journal on device dm-2-8.", "fs.aborted");
-    w.kernel(h, 14, "EXT4-fs (dm-2): Remounting filesystem read-only", "fs.aborted");
+    ext4_aborts(w, h, 14, "dm-2");
 }
 
 /// A sector that a SATA disk cannot read, as the layers of the kernel tell it.
@@ -310,7 +310,7 @@ pub(super) fn card_hangs(w: &mut World) {
         }
     }
     alone(w, h, 2);
-    let dc = others(w, h)[0];
+    let dc = w.peers(h)[0];
     let (victim, leader) = (w.hosts[h].clone(), w.hosts[dc].clone());
     w.log(dc, 12, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
     w.reset(h, 24, 150);
@@ -319,7 +319,7 @@ pub(super) fn card_hangs(w: &mut World) {
 
 /// A host cut off from its cluster, seen from both sides.
 fn alone(w: &mut World, host: usize, at: i64) {
-    for p in others(w, host) {
+    for p in w.peers(host) {
         let (me, them) = (host + 1, p + 1);
         for (h, peer) in [(host, them), (p, me)] {
             w.log(
@@ -343,7 +343,7 @@ fn alone(w: &mut World, host: usize, at: i64) {
         "corosync[1388]:   [TOTEM ] Token has not been received in 2737 ms ",
         "corosync.token-lost",
     );
-    let left: String = others(w, host).iter().map(|p| format!(" {}", p + 1)).collect();
+    let left: String = w.peers(host).iter().map(|p| format!(" {}", p + 1)).collect();
     w.log(
         host,
         at + 6,
@@ -393,7 +393,7 @@ pub(super) fn ha_link_lost(w: &mut World) {
     w.kernel(h, 67, "watchdog: watchdog0: watchdog did not stop!", "watchdog.left-armed");
     w.reset(h, 76, 160);
     w.kernel(h, 300, "tg3 0000:02:00.0 eno1: Link is up at 1000 Mbps, full duplex", "net.link-up");
-    let (master, target) = (others(w, h)[0], others(w, h)[1]);
+    let (master, target) = (w.peers(h)[0], w.peers(h)[1]);
     let target = w.hosts[target].clone();
     for (s, text, rule) in [
         (20, format!("node '{victim}': state changed from 'online' => 'unknown'"), ""),
@@ -442,7 +442,7 @@ pub(super) fn target_crashes(w: &mut World) {
         w.log(t, 8, &format!("systemd[1]: {text}"), "");
     }
     w.log(t, 300, "systemd[1]: Started (i)SCSI target daemon.", "");
-    for h in others(w, t) {
+    for h in w.peers(t) {
         w.kernel(h, 0, " connection1:0: detected conn error (1020)", "iscsi.conn-closed");
         w.log(h, 1, "iscsid: Kernel reported iSCSI connection 1:0 error (1020 - ISCSI_ERR_TCP_CONN_CLOSE: TCP connection closed) state (3)", "iscsi.conn-closed");
         for s in (4..300).step_by(6) {
@@ -456,8 +456,7 @@ pub(super) fn target_crashes(w: &mut World) {
         w.kernel(h, 120, " session1: session recovery timed out after 120 secs", "iscsi.session-recovery");
         w.kernel(h, 121, "sd 3:0:0:1: rejecting I/O to offline device", "scsi.offline");
         w.kernel(h, 121, "blk_update_request: I/O error, dev sdc, sector 2312 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 0", "disk.io-error");
-        w.kernel(h, 122, "Aborting journal on device sdc1-8.", "fs.aborted");
-        w.kernel(h, 122, "EXT4-fs (sdc1): Remounting filesystem read-only", "fs.aborted");
+        ext4_aborts(w, h, 122, "sdc1");
         w.log(h, 304, "iscsid: connection1:0 is operational after recovery (51 attempts)", "iscsi.recovered");
         w.fact("storage.port-closed", h);
     }

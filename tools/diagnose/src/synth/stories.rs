@@ -158,10 +158,6 @@ pub const STORIES: [Story; 26] = [
     },
 ];
 
-fn peers(w: &World, host: usize) -> Vec<usize> {
-    (0..w.hosts.len()).filter(|h| *h != host).collect()
-}
-
 fn incident(w: &mut World, malware: bool) {
     let all = w.hosts.len();
     let crontab = "# /etc/crontab: system-wide crontab\nSHELL=/bin/sh\nPATH=/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin\n\n17 *\t* * *\troot    cd / && run-parts --report /etc/cron.hourly\n25 6\t* * *\troot\ttest -x /usr/sbin/anacron\n*/10 * * * * root /opt/fusionstack/lich/sbin/lich.node --recover\n";
@@ -203,7 +199,7 @@ fn incident(w: &mut World, malware: bool) {
         "net.ovs-loop",
     );
     for h in 0..all {
-        for p in peers(w, h) {
+        for p in w.peers(h) {
             let peer = w.hosts[p].clone();
             w.daemon(h, 40 + h as i64, "lich", &format!("/sysy/yfs/lich/net/heartbeat.c:212 __hb_check [2994] [17] WARNING: heartbeat timeout to {peer}"), "lich.hb-loss");
         }
@@ -330,7 +326,7 @@ fn clock_step(w: &mut World) {
     let h = 1;
     w.log(h, 0, "chronyd[700]: System clock was stepped by 3600.120334 seconds", "clock.step");
     w.log(h, 1, "systemd[1]: Time has been changed", "clock.jump-seen");
-    for p in peers(w, h) {
+    for p in w.peers(h) {
         w.daemon(p, 60, "ceph", "mon.a (mon.0) 812 : cluster [WRN] Health check failed: clock skew detected on mon.b (MON_CLOCK_SKEW)", "ceph.clock-skew");
     }
     w.log(
@@ -392,7 +388,7 @@ fn ceph_flap(w: &mut World) {
         let at = round * 240;
         w.kernel(h, at, "mlx5_core 0000:3b:00.0 ens2f0: Link down, NIC Link is Down", "net.link-down");
         w.kernel(h, at + 30, "ens2f0: NIC Link is Up", "net.link-up");
-        for p in peers(w, h) {
+        for p in w.peers(h) {
             w.daemon(p, at + 22, "ceph", &format!("7f0b4c7f8700 -1 osd.{p} 812 heartbeat_check: no reply from 10.0.0.2:6804 osd.5 since back 2026"), "ceph.osd-no-reply");
         }
         w.daemon(0, at + 25, "ceph", "mon.a (mon.0) 812 : cluster [INF] osd.5 failed (root=default,host=x) (2 reporters from different host after 21.3 >= grace 20.0)", "ceph.osd-down");

@@ -140,6 +140,11 @@ impl World {
         }
     }
 
+    /// Every host but one.
+    pub fn peers(&self, host: usize) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|h| *h != host).collect()
+    }
+
     /// A kernel line.
     pub fn kernel(&mut self, host: usize, after: i64, text: &str, rule: &str) {
         self.event(host, after, "syslog", text, true);
