@@ -6,7 +6,6 @@
 mod ahead;
 mod found;
 mod journal;
-mod runs;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +24,6 @@ pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 use crate::collect;
 use crate::rules::{Candidate, RuleSet};
 use ahead::Ahead;
-use runs::{Run, shape_of};
 
 /// Longest line text kept as evidence.
 const MAX_TEXT: usize = 400;
@@ -249,15 +247,15 @@ impl<'r> Scanner<'r> {
                 if threads > 1 && block.offset >= ahead::FROM_BYTES {
                     let ahead = ahead.get_or_insert_with(|| Ahead::start(scope, rules, threads - 1));
                     if let Some(searched) = ahead.push(block) {
-                        self.block(searched.block(), searched.candidates(), searched.runs());
+                        self.block(searched.block(), searched.candidates());
                     }
                 } else {
-                    self.block(block, rules.candidates(block.bytes), &[]);
+                    self.block(block, rules.candidates(block.bytes));
                 }
                 ControlFlow::Continue(())
             });
             while let Some(searched) = ahead.as_mut().and_then(Ahead::next) {
-                self.block(searched.block(), searched.candidates(), searched.runs());
+                self.block(searched.block(), searched.candidates());
             }
             end
         });
@@ -305,22 +303,13 @@ impl<'r> Scanner<'r> {
         false
     }
 
-    fn block(&mut self, block: Block<'_>, candidates: impl Iterator<Item = Candidate>, runs: &[Run]) {
+    fn block(&mut self, block: Block<'_>, candidates: impl Iterator<Item = Candidate>) {
         let rules = self.rules;
         let mut candidates = candidates.peekable();
-        let mut runs = runs.iter().peekable();
         let mut hits: Vec<usize> = Vec::new();
         let (mut start, mut number) = (0usize, block.first_line);
         let any_nul = memchr::memchr(0, block.bytes).is_some();
         while start < block.bytes.len() {
-            if let Some(run) = runs.next_if(|run| run.range.start <= start)
-                && run.range.start == start
-                && run.head(block.bytes) == self.head
-            {
-                self.run(run, &block, number);
-                (start, number) = (run.range.end, number + run.lines);
-                continue;
-            }
             let newline =
                 memchr::memchr(b'\n', &block.bytes[start..]).map_or(block.bytes.len(), |n| start + n);
             // A line that a crash tore, NULs, and the first line after the boot are two lines, though no newline parts them.
@@ -352,24 +341,6 @@ impl<'r> Scanner<'r> {
             }
         }
         self.report.lines = number - 1;
-    }
-
-    /// What [`Scanner::line`] does with each of the run's lines, done once.
-    fn run(&mut self, run: &Run, block: &Block<'_>, number: u64) {
-        if let Some(n) = self.report.hosts.get_mut(&self.host) {
-            *n += run.lines;
-        }
-        self.last_match = None;
-        if self.report.kind == FileKind::Log && self.now != At::None {
-            for (shape, count, first, at) in &run.shapes {
-                let place = (number + at, block.offset + first.start as u64);
-                self.shape(*shape, *count, &block.bytes[first.clone()], place);
-            }
-        }
-        let first_kept = number + run.lines - run.last.len() as u64;
-        for (line, number) in run.last.iter().zip(first_kept..) {
-            self.remember(&block.bytes[line.clone()], number, block.offset + line.start as u64);
-        }
     }
 
     fn line(&mut self, line: &[u8], (number, offset): (u64, u64), hits: &[usize], repeat: bool) {
@@ -418,8 +389,7 @@ impl<'r> Scanner<'r> {
         if !matched {
             self.last_match = None;
             if self.report.kind == FileKind::Log && self.now != At::None {
-                let shape = shape_of(&line[message_from.min(line.len())..]);
-                self.shape(shape, 1, line, (number, offset));
+                self.shape(&line[message_from.min(line.len())..], line, number, offset);
             }
         }
         self.remember(line, number, offset);
@@ -513,14 +483,20 @@ impl<'r> Scanner<'r> {
         Some(Line { place: place.clone(), at: *at, text: printable(text, MAX_TEXT) })
     }
 
-    /// Counts lines of one shape that no rule knows; `line` is the first of them.
-    fn shape(&mut self, shape: u64, count: u64, line: &[u8], (number, offset): (u64, u64)) {
-        if let Some(known) = self.report.shapes.get_mut(&shape) {
-            known.count += count;
+    /// Counts the shape of an unknown line: its letters, without digits.
+    fn shape(&mut self, message: &[u8], line: &[u8], number: u64, offset: u64) {
+        let mut state = 0xcbf2_9ce4_8422_2325u64;
+        for byte in &message[..message.len().min(96)] {
+            if !byte.is_ascii_digit() {
+                state = (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        if let Some(shape) = self.report.shapes.get_mut(&state) {
+            shape.count += 1;
         } else if self.report.shapes.len() < MAX_SHAPES {
             let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
             let first = Line { place, at: self.now, text: printable(line, 200) };
-            self.report.shapes.insert(shape, Shape { count, first });
+            self.report.shapes.insert(state, Shape { count: 1, first });
         }
     }
 

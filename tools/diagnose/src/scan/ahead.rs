@@ -1,16 +1,14 @@
-//! Literals of a long file searched, and runs of lines that hold none counted, on other cores, ahead of the walk over its lines.
+//! Literals of a long file searched on other cores, ahead of the walk over its lines.
 //!
 //! Promise: blocks come back in the order in which they were given, with exactly the candidates that a search in place would
 //! find, so the result does not depend on the number of cores. A few blocks are in flight at most. The walk itself stays on
-//! one core: it carries the time, the host and the open episodes from line to line. It meets each line that a rule may know and
-//! each that starts otherwise than the one before; what lies between are runs.
+//! one core: it carries the time, the host and the open episodes from line to line.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 use holdfast_evidence::read::Block;
 
-use super::runs::{Run, runs};
 use crate::rules::{Candidate, RuleSet};
 
 /// A file is worth a second core from here on.
@@ -26,7 +24,6 @@ pub(super) struct Searched {
     offset: u64,
     first_line: u64,
     candidates: Vec<Candidate>,
-    runs: Vec<Run>,
 }
 
 impl Searched {
@@ -36,10 +33,6 @@ impl Searched {
 
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
         self.candidates.iter().copied()
-    }
-
-    pub(super) fn runs(&self) -> &[Run] {
-        &self.runs
     }
 }
 
@@ -63,7 +56,6 @@ impl Ahead {
             scope.spawn(move || {
                 for mut searched in work {
                     searched.candidates = rules.candidates(&searched.bytes).collect();
-                    searched.runs = runs(&searched.block(), &searched.candidates);
                     if done.send(searched).is_err() {
                         return;
                     }
@@ -81,7 +73,6 @@ impl Ahead {
             offset: block.offset,
             first_line: block.first_line,
             candidates: Vec::new(),
-            runs: Vec::new(),
         };
         let oldest = if self.given - self.taken >= IN_FLIGHT * self.lanes.len() { self.next() } else { None };
         let lane = self.given % self.lanes.len();
