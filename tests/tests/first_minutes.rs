@@ -91,7 +91,7 @@ impl Drop for Cleaned {
 
 #[test]
 fn up_use_it_break_it_down_up_again_clean() {
-    let _turn = take_turn();
+    let _turn = take_turn(true);
     let folder = tempfile::TempDir::with_prefix_in("x", target_dir()).expect("a folder");
     let dir = folder.path().join("cluster").to_string_lossy().into_owned();
     let cleaned = Cleaned(dir.clone());
@@ -121,7 +121,7 @@ fn up_use_it_break_it_down_up_again_clean() {
 
 #[test]
 fn up_takes_one_node_and_seven_with_as_many_copies_as_it_says() {
-    let _turn = take_turn();
+    let _turn = take_turn(true);
     for (nodes, copies, lost) in [(1, 1, None), (7, 3, Some("5"))] {
         let folder = tempfile::TempDir::with_prefix_in("x", target_dir()).expect("a folder");
         let dir = folder.path().join("cluster").to_string_lossy().into_owned();
