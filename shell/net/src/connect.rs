@@ -3,7 +3,7 @@
 //! is a fact about a process while "no answer" is not.
 
 use crate::hello::{ANSWER_BYTES, Answer, Hello, Purpose};
-use crate::stream::configure;
+use crate::stream::{Socket, between_nodes};
 use crate::{Identity, NodeStream, name};
 use holdfast_types::{NodeId, ProcessIncarnation};
 use rustls::{AlertDescription, CertificateError};
@@ -136,7 +136,7 @@ pub async fn connect(
         .await
         .map_err(|_| attempt.timed_out(Stage::Connect))?
         .map_err(|e| attempt.network(e))?;
-    configure(&socket).map_err(|e| attempt.network(e))?;
+    let socket = between_nodes(socket).map_err(|e| attempt.network(e))?;
     let hello = Hello { purpose, node: identity.node(), incarnation };
     timeout(CONNECT_TIMEOUT, attempt.handshake(identity, socket, hello))
         .await
@@ -154,7 +154,7 @@ impl Attempt {
     async fn handshake(
         self,
         identity: &Identity,
-        socket: TcpStream,
+        socket: Socket,
         hello: Hello,
     ) -> Result<NodeStream, ConnectError> {
         let name = name::server_name(name::node_name(identity.cluster(), self.node));

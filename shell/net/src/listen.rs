@@ -6,7 +6,7 @@ use crate::ca::dns_names;
 use crate::connect::{PeerMismatch, mismatch, tls_error};
 use crate::hello::{Answer, BadHello, HELLO_BYTES, Hello, Purpose};
 use crate::refusals::{Refusal, Refusals};
-use crate::stream::configure;
+use crate::stream::between_nodes;
 use crate::{Identity, NodeStream, name};
 use holdfast_types::{NodeId, ProcessIncarnation};
 use std::collections::VecDeque;
@@ -146,7 +146,7 @@ async fn accept_loop(
 }
 
 async fn handshake(socket: TcpStream, identity: &Identity) -> Result<Accepted, Refusal> {
-    configure(&socket).map_err(|_| Refusal::Closed)?;
+    let socket = between_nodes(socket).map_err(|_| Refusal::Closed)?;
     let acceptor = TlsAcceptor::from(identity.acceptor());
     let mut stream = acceptor.accept(socket).await.map_err(|e| refusal(&e))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first().cloned());

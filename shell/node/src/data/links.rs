@@ -138,13 +138,16 @@ impl Links {
         queue.frames.borrow_mut().push_back(frame);
     }
 
-    /// Wakes the writers of what was queued in this burst.
-    pub fn flush(&self) {
+    /// Wakes the writers of what was queued in this burst; says whether there is any.
+    pub fn flush(&self) -> bool {
+        let mut any = false;
         for queue in self.peers.values().flat_map(|p| &p.lanes) {
             if !queue.frames.borrow().is_empty() {
                 queue.wake.notify_one();
+                any = true;
             }
         }
+        any
     }
 }
 

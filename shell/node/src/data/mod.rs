@@ -277,8 +277,12 @@ impl DataThread {
             for output in outputs.drain(..) {
                 self.carry_out(output);
             }
+            // What goes to other nodes leaves first: it has the longer way to go. A copy that has only its journal to
+            // write does that at once.
+            if self.links.flush() {
+                tokio::task::yield_now().await;
+            }
             self.disks.kick();
-            self.links.flush();
             self.listening.end_of_burst(|connection| self.engine.wants_input(connection));
             if !self.checkpoints.is_empty() && self.engine.is_checkpointed() {
                 for answer in self.checkpoints.drain(..) {
