@@ -209,13 +209,15 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     for edge in edges {
         out_of.entry(edge.from).or_default().push(edge);
     }
-    let impacts: Vec<usize> = (0..facts.len()).filter(|i| facts[*i].role == Role::Impact).collect();
-    let total: f64 = impacts.iter().map(|i| weight(&facts[*i])).sum();
+    let (impacts, unfelt) = damage(facts);
     let mut found: Vec<(Cause, BTreeSet<usize>)> = Vec::new();
     for rule in &knowledge.causes {
         let Some(roots) = roots_of(rule, facts) else { continue };
         let (seen, tree) = reach(facts, &out_of, &roots);
-        let explains: Vec<usize> = impacts.iter().copied().filter(|i| seen.contains(i)).collect();
+        // An error that starts a cause is no damage that it does.
+        let due = impacts.iter().copied().filter(|i| !(unfelt && roots.contains(i)));
+        let total: f64 = due.clone().map(|i| weight(&facts[i])).sum();
+        let explains: Vec<usize> = due.filter(|i| seen.contains(i)).collect();
         if explains.is_empty() && !speaks_for_itself(rule, &roots, facts) {
             continue;
         }
@@ -262,6 +264,18 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     }
     drop_second_names(&mut found, facts);
     order(found)
+}
+
+/// What has to be explained: what users felt, or, where no line shows that, the errors on the way to it.
+fn damage(facts: &[Fact]) -> (Vec<usize>, bool) {
+    let of = |is: &dyn Fn(&Fact) -> bool| (0..facts.len()).filter(|i| is(&facts[*i])).collect::<Vec<_>>();
+    let felt = of(&|f| f.role == Role::Impact);
+    if felt.iter().any(|i| facts[*i].severity > Severity::Info) {
+        return (felt, false);
+    }
+    let errors = of(&|f| f.role == Role::Symptom && f.severity >= Severity::Error);
+    let unfelt = !errors.is_empty();
+    (felt.into_iter().chain(errors).collect(), unfelt)
 }
 
 /// A cause whose facts rest on lines that carry a better one is the same thing under a vaguer name.

@@ -20,7 +20,7 @@ pub(super) fn nfs_server_panics(w: &mut World) {
         ("#PF: error_code(0x0002) - not-present page".to_owned(), ""),
         ("Oops: 0002 [#1] SMP NOPTI".to_owned(), "kernel.oops"),
         (format!("CPU: {cpu} PID: 2211 Comm: nfsd Not tainted 5.10.0-28-amd64 #1 Debian 5.10.209-2"), ""),
-        ("RIP: 0010:nfsd_splice_actor+0x5a/0x120 [nfsd]".to_owned(), ""),
+        ("RIP: 0010:nfsd_splice_actor+0x5a/0x120 [nfsd]".to_owned(), "kernel.stood-in"),
         ("Kernel panic - not syncing: Fatal exception".to_owned(), "kernel.panic"),
     ];
     w.crash_dump(s, 0, &dump);
@@ -80,7 +80,7 @@ pub(super) fn controller_faults(w: &mut World) {
                 "",
             ),
             ("sd 3:0:0:0: [sdc] tag#7 Sense Key : Not Ready [current] ", ""),
-            ("sd 3:0:0:0: [sdc] tag#7 Add. Sense: Logical unit communication failure", ""),
+            ("sd 3:0:0:0: [sdc] tag#7 Add. Sense: Logical unit communication failure", "scsi.target-error"),
             (
                 "blk_update_request: I/O error, dev sdc, sector 31457664 op 0x1:(WRITE) flags 0x29800 phys_seg 1 prio class 0",
                 "disk.io-error",
