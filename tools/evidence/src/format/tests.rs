@@ -49,16 +49,16 @@ fn rfc_3164_lines_with_all_their_quirks_are_read() {
 #[test]
 fn every_way_in_which_journalctl_and_dmesg_print_a_line_is_read() {
     for (line, expected) in [
-        (
-            "Tue 2026-03-03 10:00:00 CET n1 kernel: eno1: x",
-            "2026-03-03 10:00:00|n1|kernel|None|None|eno1: x",
-        ),
+        ("Tue 2026-03-03 10:00:00 CET n1 kernel: eno1: x", "2026-03-03 10:00:00|n1|kernel|None|None|eno1: x"),
         ("1772532000.123456 n1 sshd[7]: x", "2026-03-03 10:00:00|n1|sshd|Some(7)|None|x"),
         ("[ 8123.000001] n1 sshd[7]: x", "-|n1|sshd|Some(7)|Some(8123000001)|x"),
         ("[ 8123.000001] n1 kernel: eno1: x", "-|n1|kernel|None|Some(8123000001)|eno1: x"),
         ("[ 8123.000001] sd 0:0:0:0: [sdb] x", "-||kernel|None|Some(8123000001)|sd 0:0:0:0: [sdb] x"),
         ("kern  :err   : [ 8123.000001] eno1: x", "-||kernel|None|Some(8123000001)|eno1: x"),
-        ("kern  :warn  : [Tue Mar  3 10:00:00 2026] eno1: x", "2026-03-03 10:00:00||kernel|None|None|eno1: x"),
+        (
+            "kern  :warn  : [Tue Mar  3 10:00:00 2026] eno1: x",
+            "2026-03-03 10:00:00||kernel|None|None|eno1: x",
+        ),
         ("Mar  3 10:00:00 2026 n1 kernel: x", "2026-03-03 10:00:00|n1|kernel|None|None|x"),
         ("2026-03-03T10:00:32.5Z qemu-kvm: x y", "2026-03-03 10:00:32||qemu-kvm|None|None|x y"),
         (
