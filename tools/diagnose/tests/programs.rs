@@ -198,7 +198,10 @@ fn what_is_named_is_named_whole() {
 fn what_only_looks_like_an_incident_names_no_cause() {
     for lines in [
         // A member that leaves in order takes no token with it.
-        &["10:00:08 corosync[1388]:   [TOTEM ] A new membership (1.2f) was formed. Members left: 2"][..],
+        &[
+            "10:00:08 corosync[1388]:   [TOTEM ] A new membership (1.2f) was formed. Members left: 2",
+            "10:00:08 pacemaker-controld[1403]:  notice: Node n2 state is now lost",
+        ][..],
         // A target that was silent for a moment, and nothing came of it.
         &["10:00:08 kernel: [9.1]  connection1:0: detected conn error (1011)"],
         // Somebody's program.
