@@ -121,10 +121,12 @@ fn edge(
     };
     // Between hosts an order finer than the clocks is no order.
     let slack = if cause.host == effect.host { 2 * MICROS } else { uncertainty.max(2 * MICROS) };
+    // A host that stopped without a word did so at any time between its last line and its boot.
+    let latest = if effect.rule == "host.reset" { effect.end.unwrap_or(e0) } else { e0 };
     let soon_enough = e0 <= c1 + rule.max_seconds * MICROS + slack;
-    let late_enough = e0 + slack >= c0 + rule.min_seconds * MICROS;
+    let late_enough = latest + slack >= c0 + rule.min_seconds * MICROS;
     (soon_enough && late_enough).then(|| {
-        let delay = e0 - c0;
+        let delay = e0.max(c0.min(latest)) - c0;
         (delay.abs(), Edge { from, to, rule: index, delay: Some(delay as f64 / MICROS as f64) })
     })
 }
@@ -306,7 +308,7 @@ fn speaks_for_itself(rule: &CauseRule, roots: &[usize], facts: &[Fact]) -> bool 
     let hosts = roots.iter().map(|i| facts[*i].host.as_str()).collect::<BTreeSet<_>>().len();
     rule.standalone
         || rule.alone_on_hosts > 0 && hosts >= rule.alone_on_hosts
-        || rule.alone.iter().any(|a| facts.iter().any(|f| a.speaks(f)))
+        || rule.alone.iter().any(|a| facts.iter().any(|f| a.speaks(f, facts)))
 }
 
 /// The facts that may start a cause, if its conditions hold.

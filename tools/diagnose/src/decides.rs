@@ -90,7 +90,7 @@ fn heads(facts: &[Fact], causes: &[Cause], edges: &[Edge]) -> BTreeSet<usize> {
     let line = |i: usize| facts[i].evidence.first().filter(|p| p.line > 0).map(|p| (p.file.as_str(), p.line));
     let told: BTreeSet<_> = explained.iter().filter_map(|i| line(*i)).collect();
     explained.extend((0..facts.len()).filter(|i| line(*i).is_some_and(|l| told.contains(&l))));
-    let calm = !facts.iter().any(|f| asks_why(f.severity, f.role));
+    let calm = causes.is_empty() && !facts.iter().any(|f| asks_why(f.severity, f.role));
     let asks = |f: &Fact| asks_why(f.severity, f.role) || calm && is_sign(f.severity, f.role);
     let open: BTreeSet<usize> =
         (0..facts.len()).filter(|i| asks(&facts[*i]) && !explained.contains(i)).collect();

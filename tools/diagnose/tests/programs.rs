@@ -159,6 +159,56 @@ fn damage_on_one_host_is_led_back_to_the_host_that_failed() {
 }
 
 #[test]
+fn a_switch_that_dies_hangs_what_waits_for_the_storage_behind_it() {
+    let of = |h: &str| {
+        stamped(
+            h,
+            &[
+                "10:00:01 kernel: [81213.1] mlx5_core 0000:81:00.0 ens1f0np0: Link down",
+                "10:00:21 ceph-osd[3000]: 2026-03-03T10:00:21.123+0000 7f0b4c7f8700 -1 osd.1 812 heartbeat_check: no reply from 10.0.0.2:6804 osd.5 since back",
+                "10:02:40 kernel: [81372.1] INFO: task kvm:2994 blocked for more than 120 seconds.",
+            ],
+        )
+    };
+    let report = report(&[("pve1/var/log/syslog", of("pve1")), ("pve2/var/log/syslog", of("pve2"))]);
+    assert_eq!(first(&report), Some("switch-failure"));
+    let hung = |f: &&holdfast_diagnose::model::FactOut| f.rule == "kernel.hung-task";
+    let hung: Vec<&String> = report.facts.iter().filter(hung).map(|f| &f.id).collect();
+    assert_eq!(report.causes[0].explains.iter().collect::<Vec<_>>(), hung);
+}
+
+#[test]
+fn a_dump_says_when_the_host_stopped_between_its_last_line_and_its_boot() {
+    let log = "Mar  3 10:00:00 n1 app: [ 8700.000001] x\nMar  3 10:09:00 n1 kernel: Linux version 5.14.0-162.el9.x86_64\n";
+    let report = report(&[
+        ("n1/var/log/messages", log),
+        (
+            "n1/var/crash/127.0.0.1-2026-03-03-10:05:00/vmcore-dmesg.txt",
+            "[  100.000001] Linux version 5.14.0-162.el9.x86_64\n[ 9000.000002] Kernel panic - not syncing: Fatal exception\n",
+        ),
+    ]);
+    assert_eq!(first(&report), Some("kernel-crash"));
+    let reset = report.facts.iter().find(|f| f.rule == "host.reset").expect("a reset");
+    assert!(report.causes[0].explains.contains(&reset.id), "{:?}", report.contradictions);
+}
+
+#[test]
+fn an_orderly_reboot_explains_what_its_peers_saw() {
+    let rebooted = [
+        "09:59:50 systemd-logind[700]: System is rebooting.",
+        "09:59:59 systemd[1]: Reached target System Reboot.",
+        "10:03:00 kernel: [    0.000000] Linux version 6.8.12-4-pve (build@proxmox)",
+    ];
+    let peer = [
+        "09:59:57 corosync[1388]:   [TOTEM ] A new membership (2.30) was formed. Members left: 1",
+        "09:59:57 corosync[1388]:   [KNET  ] link: host: 1 link: 0 is down",
+    ];
+    let report = report(&[("n1/syslog", stamped("n1", &rebooted)), ("n2/syslog", stamped("n2", &peer))]);
+    assert_eq!(report.causes.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["admin-reboot"]);
+    assert!(report.missing_evidence.is_empty(), "{:?}", report.missing_evidence);
+}
+
+#[test]
 fn who_was_fenced_is_said_in_every_wording() {
     for line in [
         "pacemaker-controld[1403]:  notice: Peer n2 was terminated (reboot) by n1 on behalf of pacemaker-controld.1403@n1: OK",
@@ -201,6 +251,7 @@ fn what_only_looks_like_an_incident_names_no_cause() {
         &[
             "10:00:08 corosync[1388]:   [TOTEM ] A new membership (1.2f) was formed. Members left: 2",
             "10:00:08 pacemaker-controld[1403]:  notice: Node n2 state is now lost",
+            "10:00:08 corosync[1388]:   [KNET  ] link: host: 2 link: 0 is down",
         ][..],
         // A target that was silent for a moment, and nothing came of it.
         &["10:00:08 kernel: [9.1]  connection1:0: detected conn error (1011)"],
