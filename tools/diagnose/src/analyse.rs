@@ -222,7 +222,8 @@ impl Builder<'_> {
         let worst =
             self.facts.iter().filter(|f| f.severity >= Severity::Error && f.role != Role::State).count();
         let (text, zh) = if worst == 0 {
-            self.window.quiet(self.facts.len(), self.outside, unread, |m| self.shown_any(m))
+            let signs = self.facts.iter().filter(|f| decides::is_sign(f.severity, f.role)).count();
+            self.window.quiet((self.facts.len(), signs), self.outside, unread, |m| self.shown_any(m))
         } else {
             (
                 "something failed, but this evidence does not carry a cause".to_owned(),

@@ -121,10 +121,12 @@ fn edge(
     };
     // Between hosts an order finer than the clocks is no order.
     let slack = if cause.host == effect.host { 2 * MICROS } else { uncertainty.max(2 * MICROS) };
+    // A host that stopped without a word did so at any time between its last line and its boot.
+    let latest = if effect.rule == "host.reset" { effect.end.unwrap_or(e0) } else { e0 };
     let soon_enough = e0 <= c1 + rule.max_seconds * MICROS + slack;
-    let late_enough = e0 + slack >= c0 + rule.min_seconds * MICROS;
+    let late_enough = latest + slack >= c0 + rule.min_seconds * MICROS;
     (soon_enough && late_enough).then(|| {
-        let delay = e0 - c0;
+        let delay = e0.max(c0.min(latest)) - c0;
         (delay.abs(), Edge { from, to, rule: index, delay: Some(delay as f64 / MICROS as f64) })
     })
 }
@@ -209,13 +211,15 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     for edge in edges {
         out_of.entry(edge.from).or_default().push(edge);
     }
-    let impacts: Vec<usize> = (0..facts.len()).filter(|i| facts[*i].role == Role::Impact).collect();
-    let total: f64 = impacts.iter().map(|i| weight(&facts[*i])).sum();
+    let (impacts, unfelt) = damage(facts);
     let mut found: Vec<(Cause, BTreeSet<usize>)> = Vec::new();
     for rule in &knowledge.causes {
         let Some(roots) = roots_of(rule, facts) else { continue };
         let (seen, tree) = reach(facts, &out_of, &roots);
-        let explains: Vec<usize> = impacts.iter().copied().filter(|i| seen.contains(i)).collect();
+        // An error that starts a cause is no damage that it does.
+        let due = impacts.iter().copied().filter(|i| !(unfelt && roots.contains(i)));
+        let total: f64 = due.clone().map(|i| weight(&facts[i])).sum();
+        let explains: Vec<usize> = due.filter(|i| seen.contains(i)).collect();
         if explains.is_empty() && !speaks_for_itself(rule, &roots, facts) {
             continue;
         }
@@ -264,6 +268,18 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     order(found)
 }
 
+/// What has to be explained: what users felt, or, where no line shows that, the errors on the way to it.
+fn damage(facts: &[Fact]) -> (Vec<usize>, bool) {
+    let of = |is: &dyn Fn(&Fact) -> bool| (0..facts.len()).filter(|i| is(&facts[*i])).collect::<Vec<_>>();
+    let felt = of(&|f| f.role == Role::Impact);
+    if felt.iter().any(|i| facts[*i].severity > Severity::Info) {
+        return (felt, false);
+    }
+    let errors = of(&|f| f.role == Role::Symptom && f.severity >= Severity::Error);
+    let unfelt = !errors.is_empty();
+    (felt.into_iter().chain(errors).collect(), unfelt)
+}
+
 /// A cause whose facts rest on lines that carry a better one is the same thing under a vaguer name.
 fn drop_second_names(found: &mut Vec<(Cause, BTreeSet<usize>)>, facts: &[Fact]) {
     let lines = |cause: &Cause| -> BTreeSet<(String, u64)> {
@@ -292,7 +308,7 @@ fn speaks_for_itself(rule: &CauseRule, roots: &[usize], facts: &[Fact]) -> bool 
     let hosts = roots.iter().map(|i| facts[*i].host.as_str()).collect::<BTreeSet<_>>().len();
     rule.standalone
         || rule.alone_on_hosts > 0 && hosts >= rule.alone_on_hosts
-        || rule.alone.iter().any(|a| facts.iter().any(|f| a.speaks(f)))
+        || rule.alone.iter().any(|a| facts.iter().any(|f| a.speaks(f, facts)))
 }
 
 /// The facts that may start a cause, if its conditions hold.

@@ -401,7 +401,7 @@ fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact
                     start: Some(from),
                     end: Some(to),
                     severity: Severity::Warning,
-                    role: Role::Context,
+                    role: Role::Symptom,
                     title: format!(
                         "no line for {} s without a boot: the host hung, or its log could not be written",
                         silence / MICROS

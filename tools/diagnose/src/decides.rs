@@ -36,6 +36,11 @@ pub fn asks_why(severity: Severity, role: Role) -> bool {
     role != Role::State && (severity >= Severity::Error || role == Role::Impact && severity > Severity::Info)
 }
 
+/// Whether a fact is a sign of trouble, though no failure: worth a look where nothing worse is seen.
+pub fn is_sign(severity: Severity, role: Role) -> bool {
+    severity == Severity::Warning && !matches!(role, Role::State | Role::Context)
+}
+
 /// What would say why the unexplained facts came, the worst first.
 pub fn for_unexplained(
     knowledge: &Knowledge,
@@ -85,9 +90,10 @@ fn heads(facts: &[Fact], causes: &[Cause], edges: &[Edge]) -> BTreeSet<usize> {
     let line = |i: usize| facts[i].evidence.first().filter(|p| p.line > 0).map(|p| (p.file.as_str(), p.line));
     let told: BTreeSet<_> = explained.iter().filter_map(|i| line(*i)).collect();
     explained.extend((0..facts.len()).filter(|i| line(*i).is_some_and(|l| told.contains(&l))));
-    let open: BTreeSet<usize> = (0..facts.len())
-        .filter(|i| asks_why(facts[*i].severity, facts[*i].role) && !explained.contains(i))
-        .collect();
+    let calm = causes.is_empty() && !facts.iter().any(|f| asks_why(f.severity, f.role));
+    let asks = |f: &Fact| asks_why(f.severity, f.role) || calm && is_sign(f.severity, f.role);
+    let open: BTreeSet<usize> =
+        (0..facts.len()).filter(|i| asks(&facts[*i]) && !explained.contains(i)).collect();
     let before = spread(open.iter().copied(), &up);
     let is_head = |i: &usize| {
         !up.contains_key(i)

@@ -91,17 +91,23 @@ pub(crate) struct Alone {
     fields: Vec<String>,
     #[serde(default)]
     at_least: f64,
+    /// Only beside one of these facts.
+    #[serde(default)]
+    pub(crate) with: Vec<String>,
 }
 
 impl Alone {
-    pub(crate) fn speaks(&self, fact: &Fact) -> bool {
+    pub(crate) fn speaks(&self, fact: &Fact, facts: &[Fact]) -> bool {
+        let beside = |p: &String| facts.iter().any(|f| fits(p, &f.rule));
         let large = |name: &String| {
             fact.fields
                 .get(name)
                 .and_then(|v| v.parse::<f64>().ok())
                 .is_some_and(|v| v.abs() >= self.at_least)
         };
-        fits(&self.rule, &fact.rule) && (self.fields.is_empty() || self.fields.iter().any(large))
+        fits(&self.rule, &fact.rule)
+            && (self.fields.is_empty() || self.fields.iter().any(large))
+            && (self.with.is_empty() || self.with.iter().any(beside))
     }
 }
 
@@ -196,7 +202,7 @@ impl Knowledge {
         for cause in &self.causes {
             let lists = [&cause.roots, &cause.all, &cause.supports, &cause.contradicts];
             out.extend(lists.into_iter().flatten().map(String::as_str));
-            out.extend(cause.alone.iter().map(|a| a.rule.as_str()));
+            out.extend(cause.alone.iter().flat_map(|a| a.with.iter().chain([&a.rule])).map(String::as_str));
             out.extend(cause.recommend.iter().flat_map(|r| &r.when).map(String::as_str));
         }
         out.extend(self.families.iter().flat_map(|f| &f.facts).map(String::as_str));

@@ -97,6 +97,9 @@ pub struct Rule {
     pub refuted_by: String,
     /// A line (or path) that matches.
     pub example: String,
+    /// More lines that it must take, in other wordings of its pattern.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// What the file at that path holds.
     #[serde(default)]
     pub example_text: String,
@@ -282,6 +285,11 @@ impl RuleSet {
         &self.owners[literal]
     }
 
+    /// Whether one of a rule's literals stands in a line, so that its pattern is tried at all.
+    pub fn reaches(&self, rule: usize, line: &[u8]) -> bool {
+        self.candidates(line).any(|c| self.owners(c.literal).contains(&(rule as u16)))
+    }
+
     /// Matches one rule against a line.
     pub fn matches<'h>(&self, rule: usize, line: &'h [u8]) -> Option<Captures<'h>> {
         let compiled = &self.compiled[rule];
@@ -361,8 +369,15 @@ mod tests {
                 continue;
             }
             assert!(set.matches(index, line).is_some(), "pattern of {} misses its example", rule.id);
-            let reached = set.candidates(line).any(|c| set.owners(c.literal).contains(&(index as u16)));
-            assert!(reached, "literals of {} miss its example", rule.id);
+            assert!(set.reaches(index, line), "literals of {} miss its example", rule.id);
+            for line in &rule.also {
+                assert!(
+                    set.matches(index, line.as_bytes()).is_some(),
+                    "pattern of {} misses {line}",
+                    rule.id
+                );
+                assert!(set.reaches(index, line.as_bytes()), "literals of {} miss {line}", rule.id);
+            }
             assert!(!rule.refuted_by.is_empty());
         }
     }

@@ -99,10 +99,11 @@ impl Window {
         ))
     }
 
-    /// What may be said when no fact in it is an error: `facts` lie in it, `outside` do not, `unread` files were not read whole.
+    /// What may be said when no fact in it is an error: `facts` lie in it, of which `signs` are signs of trouble, `outside` do
+    /// not, `unread` files were not read whole.
     pub fn quiet(
         &self,
-        facts: usize,
+        (facts, signs): (usize, usize),
         outside: usize,
         unread: u64,
         shown: impl Fn(i64) -> String,
@@ -125,6 +126,12 @@ impl Window {
             return (
                 format!("no fact in what was asked for; {outside} lie outside it"),
                 format!("所选范围内没有事实；范围外有 {outside} 条"),
+            );
+        }
+        if signs > 0 {
+            return (
+                "signs of trouble, but no failure that this evidence shows".to_owned(),
+                "有异常迹象，但证据未显示故障".to_owned(),
             );
         }
         if unread > 0 {

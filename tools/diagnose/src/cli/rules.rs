@@ -82,8 +82,10 @@ fn explain(rules: &RuleSet, knowledge: &Knowledge, id: &str) -> ExitCode {
 pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
     let mut out = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
-        if rule.path.is_none() && rules.matches(index, rule.example.as_bytes()).is_none() {
-            out.push(format!("{} misses its example", rule.id));
+        for line in rule.also.iter().chain([&rule.example]).filter(|_| rule.path.is_none()) {
+            if rules.matches(index, line.as_bytes()).is_none() || !rules.reaches(index, line.as_bytes()) {
+                out.push(format!("{} misses its example {line}", rule.id));
+            }
         }
         if rule.path.is_some() && rules.file_matches(&rule.example, rule.example_text.as_bytes()).is_empty() {
             out.push(format!("{} misses its example, or decides by a name alone", rule.id));

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use super::Lang;
 use super::wrap::{COLUMNS, cut, paragraph};
+use crate::decides::is_sign;
 use crate::model::{CauseOut, Contradiction, EdgeOut, FactOut, Report};
 use crate::rules::{Role, Severity};
 
@@ -212,9 +213,11 @@ impl<'a> Screen<'a> {
         self.named(lang.pick("against it:", "反对："), &against);
     }
 
-    /// Without a cause: what failed, one fact of each kind, the worst of them in order of time.
+    /// Without a cause: what failed, or else the signs of trouble; one fact of each kind, the worst of them in order of time.
     fn failed(&mut self, report: &'a Report) {
-        let bad = |f: &&FactOut| f.severity >= Severity::Error && f.role != Role::State;
+        let is_bad = |f: &FactOut| f.severity >= Severity::Error && f.role != Role::State;
+        let calm = !report.facts.iter().any(is_bad);
+        let bad = |f: &&FactOut| if calm { is_sign(f.severity, f.role) } else { is_bad(f) };
         let mut kinds = BTreeSet::new();
         let mut list: Vec<&FactOut> =
             report.facts.iter().filter(bad).filter(|f| kinds.insert(f.rule.as_str())).collect();
@@ -227,7 +230,8 @@ impl<'a> Screen<'a> {
         list.truncate(STEPS);
         list.sort_by_key(|f| (f.start_micros.is_none(), f.start_micros));
         self.line("");
-        self.line(self.lang.pick("what failed", "故障"));
+        let heads = if calm { ("signs of trouble", "异常迹象") } else { ("what failed", "故障") };
+        self.line(self.lang.pick(heads.0, heads.1));
         for fact in list {
             self.step(fact, &all, None, true);
         }

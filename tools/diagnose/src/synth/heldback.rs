@@ -72,7 +72,7 @@ pub(super) fn memory_dies(w: &mut World) {
     let peers = w.peers(h);
     let (victim, dc) = (w.hosts[h].clone(), peers[0]);
     let leader = w.hosts[dc].clone();
-    w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
+    w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "pacemaker.node-lost");
     w.log(dc, 30, &format!("pacemaker-controld[1403]:  notice: Peer {victim} was terminated (reboot) by {leader} on behalf of pacemaker-controld.1403@{leader}: OK | event=5b1f8f0e"), "pacemaker.fenced");
 }
 
@@ -106,7 +106,8 @@ pub(super) fn fabric_lost(w: &mut World) {
                 &format!("device-mapper: multipath: Failing path {number}."),
                 "multipath.path-failed",
             );
-            w.log(h, s, &format!("multipathd[903]: mpatha: remaining active paths: {left}"), "");
+            let lost = if left == 0 { "multipath.all-paths-lost" } else { "" };
+            w.log(h, s, &format!("multipathd[903]: mpatha: remaining active paths: {left}"), lost);
         }
         w.log(h, 34, "multipathd[903]: mpatha: Entering recovery mode: max_retries=12", "");
         w.log(
@@ -163,7 +164,7 @@ pub(super) fn thin_pool_full(w: &mut World) {
             h,
             61,
             &format!("Buffer I/O error on dev dm-7, logical block {}, lost async page write", 81_920 + block),
-            "",
+            "disk.io-error",
         );
     }
     w.kernel(h, 62, "EXT4-fs (dm-7): Delayed block allocation failed for inode 12 at logical offset 0 with max blocks 2048 with error 28", "");
@@ -179,7 +180,7 @@ pub(super) fn fencing_stuck(w: &mut World) {
     member_left(w, h, 4);
     let dc = w.peers(h)[0];
     let leader = w.hosts[dc].clone();
-    w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
+    w.log(dc, 9, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "pacemaker.node-lost");
     for round in 0..6 {
         let at = 10 + round * 62;
         w.log(dc, at, &format!("pacemaker-controld[1403]:  notice: Requesting fencing (reboot) targeting node {victim} | action=4 timeout=60000"), "");
@@ -312,7 +313,7 @@ pub(super) fn card_hangs(w: &mut World) {
     alone(w, h, 2);
     let dc = w.peers(h)[0];
     let (victim, leader) = (w.hosts[h].clone(), w.hosts[dc].clone());
-    w.log(dc, 12, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "");
+    w.log(dc, 12, &format!("pacemaker-schedulerd[1402]:  warning: Cluster node {victim} will be fenced: peer is no longer part of the cluster"), "pacemaker.node-lost");
     w.reset(h, 24, 150);
     w.log(dc, 26, &format!("pacemaker-controld[1403]:  notice: Peer {victim} was terminated (reboot) by {leader} on behalf of pacemaker-controld.1403@{leader}: OK | event=7d20"), "pacemaker.fenced");
 }
@@ -416,7 +417,7 @@ pub(super) fn target_crashes(w: &mut World) {
     let t = w.below(w.hosts.len() as u64) as usize;
     for round in 0..3i64 {
         let (at, pid) = (round * 3, 2210 + round);
-        w.kernel(t, at, &format!("tgtd[{pid}]: segfault at 18 ip 000055d0c1b3a6f2 sp 00007ffd1d1c7a60 error 4 in tgtd[55d0c1b1f000+3f000]"), "");
+        w.kernel(t, at, &format!("tgtd[{pid}]: segfault at 18 ip 000055d0c1b3a6f2 sp 00007ffd1d1c7a60 error 4 in tgtd[55d0c1b1f000+3f000]"), "storage.daemon-exit");
         for text in [
             "tgt.service: Main process exited, code=dumped, status=11/SEGV",
             "tgt.service: Failed with result 'core-dump'.",

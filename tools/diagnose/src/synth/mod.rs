@@ -4,6 +4,7 @@
 //! in the stories), never copied from the rules. A world has hosts with skews, noise, resets that lose the last seconds, rotated
 //! logs and decoys. Of four seeds one has hosts in several zones, and one lacks the files that name a host and its zone.
 
+mod across;
 mod heldback;
 mod stories;
 mod world;

@@ -1,10 +1,10 @@
 //! The stories. Wordings follow the programs' sources: Linux (ocfs2, iscsi, nvme, oom, bonding, openvswitch), open-iscsi,
 //! corosync and kronosnet, pacemaker, DRBD, Proxmox, Ceph, chrony, systemd, cron, libvirt; lich as quoted in incident notes.
 
-use super::{Story, World, heldback};
+use super::{Story, World, across, heldback};
 
 /// All stories.
-pub const STORIES: [Story; 26] = [
+pub const STORIES: [Story; 28] = [
     Story {
         name: "incident",
         cause: Some("malware-xorddos"),
@@ -155,6 +155,18 @@ pub const STORIES: [Story; 26] = [
         cause: Some("storage-daemon-death"),
         about: "an iSCSI target crashes until its supervisor gives up",
         tell: heldback::target_crashes,
+    },
+    Story {
+        name: "nfs-server-panics",
+        cause: Some("kernel-crash"),
+        about: "the kernel of an NFS server panics; the clients on other hosts hang",
+        tell: across::nfs_server_panics,
+    },
+    Story {
+        name: "controller-faults",
+        cause: Some("disk-controller-failed"),
+        about: "the RAID controller behind an iSCSI target fails; the file systems of other hosts stop",
+        tell: across::controller_faults,
     },
 ];
 

@@ -166,6 +166,20 @@ impl World {
         self.files.insert((host, path.to_owned()), bytes.to_vec());
     }
 
+    /// What a crash kernel keeps of the last words: a file of lines with seconds since the boot.
+    pub fn crash_dump(&mut self, host: usize, after: i64, lines: &[(String, &str)]) {
+        let at = self.t0 + after;
+        let uptime = at - self.born[host];
+        let text: String =
+            lines.iter().map(|(text, _)| format!("[{uptime:5}.{:06}] {text}\n", 104_211)).collect();
+        for (_, rule) in lines.iter().filter(|(_, rule)| !rule.is_empty()) {
+            self.fact(rule, host);
+        }
+        let local = Civil::from_micros((at + self.zones[host] + self.skew[host]) * MICROS).display(false);
+        let path = format!("var/crash/127.0.0.1-{}/vmcore-dmesg.txt", local.replace(' ', "-"));
+        self.file(host, &path, text.as_bytes());
+    }
+
     /// The host stops without a word and boots again.
     pub fn reset(&mut self, host: usize, after: i64, down: i64) {
         self.outage(host, after, down, false);

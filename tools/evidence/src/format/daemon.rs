@@ -6,18 +6,19 @@
 
 use super::{Record, holdfast, number, record, skip_spaces, syslog, word};
 use crate::stamp;
+use crate::zone::{Offset, from_suffix};
 
-/// `[  12.345678] text` or `[Thu Jan  7 18:13:11 2016] text`.
+/// `[  12.345678] text`, `[Thu Jan  7 18:13:11 2016] text`, or journalctl's `[  12.345678] host tag: text`.
 pub(super) fn bracketed(line: &[u8]) -> Option<Record<'_>> {
     if let Some((uptime, n)) = stamp::kernel_seconds(line) {
-        return Some(Record {
-            stamp: None,
-            uptime: Some(uptime),
-            host: b"",
-            program: b"kernel",
-            pid: None,
-            message: skip_spaces(&line[n..]),
-        });
+        let message = skip_spaces(&line[n..]);
+        let mut out =
+            Record { stamp: None, uptime: Some(uptime), host: b"", program: b"kernel", pid: None, message };
+        let (first, after) = word(message);
+        if !first.ends_with(b":") && (after.starts_with(b"kernel: ") || has_pid_tag(after)) {
+            syslog::host_and_tag(&mut out, message);
+        }
+        return Some(out);
     }
     let close = memchr::memchr(b']', &line[..line.len().min(64)])?;
     let inner = &line[1..close];
@@ -37,7 +38,45 @@ pub(super) fn numeric(line: &[u8]) -> Option<Record<'_>> {
         return Some(after_iso(stamp, &line[len..]));
     }
     let (stamp, len) = stamp::epoch(line)?;
-    Some(record(stamp, skip_spaces(&line[len..])))
+    let body = skip_spaces(&line[len..]);
+    let mut out = record(stamp, body);
+    if looks_like_tag(word(body).1) {
+        syslog::host_and_tag(&mut out, body);
+    }
+    Some(out)
+}
+
+/// `Tue 2026-03-03 10:00:00 CET host tag: text` of `journalctl -o short-full`. Only UTC says how far it is from UTC.
+pub(super) fn weekday(line: &[u8]) -> Option<Record<'_>> {
+    const DAYS: [&[u8]; 7] = [b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun "];
+    if !DAYS.contains(&line.get(..4)?) {
+        return None;
+    }
+    let (mut stamp, len) = stamp::iso(&line[4..])?;
+    let (zone, body) = word(skip_spaces(&line[4 + len..]));
+    stamp.offset = match zone {
+        b"UTC" => Some(Offset::UTC),
+        _ => from_suffix(zone).map(|(offset, _)| offset),
+    };
+    let mut out = record(stamp, body);
+    syslog::host_and_tag(&mut out, body);
+    Some(out)
+}
+
+/// `kern  :err   : [  12.345678] text` of `dmesg -x`.
+pub(super) fn decoded(line: &[u8]) -> Option<Record<'_>> {
+    let mut fields = line.get(..40).unwrap_or(line).splitn(3, |b| *b == b':');
+    let (facility, level, rest) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_name = |f: &[u8]| !f.is_empty() && f.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ');
+    if !is_name(facility) || !is_name(level) || !rest.starts_with(b" [") {
+        return None;
+    }
+    bracketed(&line[facility.len() + level.len() + 3..])
+}
+
+/// `debug 2026-03-03T10:00:00.123+0000 7f0b4c7f8700 -1 osd.3 12 text`: Ceph in a container.
+pub(super) fn debug(line: &[u8]) -> Option<Record<'_>> {
+    numeric(line.strip_prefix(b"debug ")?)
 }
 
 fn after_iso(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
@@ -63,10 +102,11 @@ fn after_iso(stamp: stamp::Stamp, rest: &[u8]) -> Record<'_> {
                 return holdfast::text(stamp, body);
             }
             let mut out = record(stamp, body);
-            if looks_like_tag(after) {
-                syslog::host_and_tag(&mut out, body);
-            } else if first == b"kernel:" {
+            // A first word with a colon is the tag itself, as in QEMU's `2026-03-03T10:00:32.1Z qemu-kvm: text`.
+            if looks_like_tag(body) {
                 syslog::split_tag(&mut out, body);
+            } else if looks_like_tag(after) {
+                syslog::host_and_tag(&mut out, body);
             }
             out
         }
@@ -82,6 +122,12 @@ fn looks_like_tag(text: &[u8]) -> bool {
         None => return false,
     };
     !tag.is_empty() && tag.iter().all(|b| b.is_ascii_alphanumeric() || b"-_./@[]()".contains(b))
+}
+
+/// Whether text starts with `program[12]: `.
+fn has_pid_tag(text: &[u8]) -> bool {
+    let (tag, _) = word(text);
+    looks_like_tag(text) && tag.ends_with(b"]:") && tag.contains(&b'[')
 }
 
 /// The first bracketed number of a lich message is its process.

@@ -44,7 +44,10 @@ pub fn parse_line(line: &[u8]) -> Option<Record<'_>> {
         b'A'..=b'Z' | b'a'..=b'z' => syslog::bsd(line)
             .or_else(|| holdfast::event(line))
             .or_else(|| daemon::ctime_line(line))
-            .or_else(|| daemon::audit(line)),
+            .or_else(|| daemon::audit(line))
+            .or_else(|| daemon::weekday(line))
+            .or_else(|| daemon::decoded(line))
+            .or_else(|| daemon::debug(line)),
         b'{' => holdfast::json(line),
         b' ' => syslog::cjk(line),
         _ => None,

@@ -70,7 +70,14 @@ fn strip_bom(text: &[u8]) -> &[u8] {
 
 /// An RFC 3164 line or one of the files that look like it.
 pub(super) fn bsd(line: &[u8]) -> Option<Record<'_>> {
-    let (stamp, len) = stamp::bsd(line)?;
+    let (mut stamp, mut len) = stamp::bsd(line)?;
+    // Some templates write the year behind the time: `Jan  7 18:14:30 2016 host tag: text`.
+    if let Some([b' ', digits @ .., b' ']) = line.get(len..len + 6)
+        && let Some(year @ 1970..2100) = number(digits)
+    {
+        stamp.civil.year = year as i32;
+        len += 5;
+    }
     after_stamp(stamp, &line[len..])
 }
 

@@ -47,6 +47,34 @@ fn rfc_3164_lines_with_all_their_quirks_are_read() {
 }
 
 #[test]
+fn every_way_in_which_journalctl_and_dmesg_print_a_line_is_read() {
+    for (line, expected) in [
+        ("Tue 2026-03-03 10:00:00 CET n1 kernel: eno1: x", "2026-03-03 10:00:00|n1|kernel|None|None|eno1: x"),
+        ("1772532000.123456 n1 sshd[7]: x", "2026-03-03 10:00:00|n1|sshd|Some(7)|None|x"),
+        ("[ 8123.000001] n1 sshd[7]: x", "-|n1|sshd|Some(7)|Some(8123000001)|x"),
+        ("[ 8123.000001] n1 kernel: eno1: x", "-|n1|kernel|None|Some(8123000001)|eno1: x"),
+        ("[ 8123.000001] sd 0:0:0:0: [sdb] x", "-||kernel|None|Some(8123000001)|sd 0:0:0:0: [sdb] x"),
+        ("kern  :err   : [ 8123.000001] eno1: x", "-||kernel|None|Some(8123000001)|eno1: x"),
+        (
+            "kern  :warn  : [Tue Mar  3 10:00:00 2026] eno1: x",
+            "2026-03-03 10:00:00||kernel|None|None|eno1: x",
+        ),
+        ("Mar  3 10:00:00 2026 n1 kernel: x", "2026-03-03 10:00:00|n1|kernel|None|None|x"),
+        ("2026-03-03T10:00:32.5Z qemu-kvm: x y", "2026-03-03 10:00:32||qemu-kvm|None|None|x y"),
+        (
+            "debug 2026-03-03T10:00:00.5+0000 7f0b4c7f8700 -1 osd.3 12 x",
+            "2026-03-03 10:00:00||ceph|None|None|osd.3 12 x",
+        ),
+    ] {
+        assert_eq!(shown(line.as_bytes()), expected);
+    }
+    let zone = |line: &[u8]| parse_line(line).and_then(|r| r.stamp).and_then(|s| s.offset).map(|o| o.0);
+    assert_eq!(zone(b"Tue 2026-03-03 10:00:00 UTC n1 a: b"), Some(0));
+    assert_eq!(zone(b"Tue 2026-03-03 10:00:00 +0330 n1 a: b"), Some(12_600));
+    assert_eq!(zone(b"Tue 2026-03-03 10:00:00 CST n1 a: b"), None, "China, Cuba or Chicago");
+}
+
+#[test]
 fn rfc_5424_lines_are_read_past_their_structured_data() {
     assert_eq!(
         shown(b"<165>1 2026-10-11T22:14:15.003Z web evntslog 12 ID47 [a@1 b=\"c \\\"] d\"][e] text"),
