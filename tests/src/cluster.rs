@@ -1,5 +1,5 @@
 //! A cluster of real daemons, one loopback address each, in a temporary folder. One that is measured is alone on
-//! this machine: two on two cores would measure each other. The others live side by side.
+//! this machine, as two on two cores would measure each other. The others live side by side.
 
 use crate::nbd::Client;
 use crate::pattern::BLOCK;
@@ -37,9 +37,9 @@ pub struct Options {
     pub disk_dirs: Vec<PathBuf>,
     /// Environment of the daemons.
     pub environment: Vec<(String, String)>,
-    /// Whether it is measured: how long requests wait, what an idle daemon uses. The test is to be one of those that
-    /// `.config/nextest.toml` runs alone, else it waits here for its turn.
-    pub measured: bool,
+    /// Whether it is alone on this machine: how long its requests wait is measured, or it listens on every address. The
+    /// test is to be one of those that `.config/nextest.toml` runs alone, else it waits here for its turn.
+    pub alone: bool,
 }
 
 impl Options {
@@ -53,7 +53,7 @@ impl Options {
             copies: None,
             disk_dirs: Vec::new(),
             environment: Vec::new(),
-            measured: false,
+            alone: false,
         }
     }
 }
@@ -81,14 +81,14 @@ impl Cluster {
         Cluster::with(Options::new(nodes))
     }
 
-    /// Starts a cluster that is measured.
-    pub fn measured(nodes: usize) -> Cluster {
-        Cluster::with(Options { measured: true, ..Options::new(nodes) })
+    /// Starts a cluster that is alone on this machine.
+    pub fn alone(nodes: usize) -> Cluster {
+        Cluster::with(Options { alone: true, ..Options::new(nodes) })
     }
 
     /// Starts a cluster as the options say.
     pub fn with(options: Options) -> Cluster {
-        let turn = take_turn(options.measured);
+        let turn = take_turn(options.alone);
         let base = target_dir().join("clusters");
         std::fs::create_dir_all(&base).expect("the target folder can be written");
         let folder = TempDir::with_prefix_in("c", &base).expect("the target folder can be written");
@@ -429,7 +429,7 @@ fn number(value: &Value) -> usize {
     value.as_u64().unwrap_or(0) as usize
 }
 
-/// Waits until no cluster that is measured lives on this machine; or, `alone`, none at all.
+/// Waits until no cluster lives on this machine that is to be alone; or, `alone`, none at all.
 pub fn take_turn(alone: bool) -> File {
     let path = std::env::temp_dir().join("holdfast-tests.lock");
     let file =

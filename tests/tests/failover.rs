@@ -56,14 +56,14 @@ fn another(not: &[usize]) -> usize {
 
 #[test]
 fn the_owners_node_is_killed_and_a_writer_through_another_node_stalls_shortly() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let owner = cluster.owner(0);
     kill_under_writes(&mut cluster, owner, another(&[owner]), "the owner's node", OWNER_GOAL);
 }
 
 #[test]
 fn a_replicas_node_is_killed_and_a_writer_hardly_notices() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let (owner, leader) = (cluster.owner(0), cluster.leader());
     let victim = another(&[owner, leader]);
     kill_under_writes(&mut cluster, victim, another(&[victim]), "a replica's node", REPLICA_GOAL);
@@ -71,7 +71,7 @@ fn a_replicas_node_is_killed_and_a_writer_hardly_notices() {
 
 #[test]
 fn the_control_leaders_node_is_killed_and_writes_go_on() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let leader = cluster.leader();
     let through = another(&[leader]);
     // If the leader owned the segment too, its loss would also be an owner's.
@@ -81,7 +81,7 @@ fn the_control_leaders_node_is_killed_and_writes_go_on() {
 
 #[test]
 fn every_node_is_killed_one_after_the_other_under_one_writer_each() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     for victim in 1..=3 {
         kill_under_writes(&mut cluster, victim, another(&[victim]), &format!("node {victim}"), OWNER_GOAL);
     }
@@ -89,7 +89,7 @@ fn every_node_is_killed_one_after_the_other_under_one_writer_each() {
 
 #[test]
 fn a_client_with_both_nodes_addresses_goes_on_over_the_other_one() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let owner = cluster.owner(0);
     let other = another(&[owner]);
     let writer = Writer::start(Plan::through_any(&cluster, &[owner, other]));
@@ -157,7 +157,7 @@ impl Stream {
 
 #[test]
 fn qemu_with_reconnect_delay_and_libiscsi_go_on_when_their_own_node_that_died_amid_their_writes_is_back() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let node = cluster.owner(0);
     let image = format!(
         "driver=nbd,server.type=inet,server.host={},server.port=10809,export=demo,reconnect-delay=60",
@@ -182,7 +182,7 @@ fn qemu_with_reconnect_delay_and_libiscsi_go_on_when_their_own_node_that_died_am
 
 #[test]
 fn an_iscsi_client_with_both_nodes_addresses_goes_on_over_the_other_one() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let owner = cluster.owner(0);
     let other = another(&[owner]);
     let mut io = QemuIo::open(&cluster.iscsi(owner));
@@ -259,7 +259,7 @@ fn planned_restart(cluster: &mut Cluster, node: usize, what: &str, firsts: &[u64
 
 #[test]
 fn a_planned_stop_hands_over_first_and_stalls_nobody_for_more_than_a_second() {
-    let mut cluster = Cluster::measured(3);
+    let mut cluster = Cluster::alone(3);
     let owner = cluster.owner(0);
     planned_restart(&mut cluster, owner, "the owner", &[0]);
     // The lead goes to another node as well, whoever it is.
@@ -269,7 +269,7 @@ fn a_planned_stop_hands_over_first_and_stalls_nobody_for_more_than_a_second() {
 
 #[test]
 fn a_planned_stop_of_the_owner_of_many_segments_stalls_nobody_for_more_than_a_second() {
-    let mut options = Options { measured: true, ..Options::new(3) };
+    let mut options = Options { alone: true, ..Options::new(3) };
     (options.disk, options.volume) = ("2G".into(), "18G".into());
     let mut cluster = Cluster::with(options);
     let owner = cluster.owner(0);
@@ -279,7 +279,7 @@ fn a_planned_stop_of_the_owner_of_many_segments_stalls_nobody_for_more_than_a_se
 
 #[test]
 fn a_planned_stop_with_two_copies_stalls_nobody_for_more_than_a_second() {
-    let mut options = Options { measured: true, ..Options::new(3) };
+    let mut options = Options { alone: true, ..Options::new(3) };
     options.copies = Some(2);
     let mut cluster = Cluster::with(options);
     let owner = cluster.owner(0);

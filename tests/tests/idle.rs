@@ -14,7 +14,7 @@ const MOST: Duration = Duration::from_millis(10);
 
 #[test]
 fn an_idle_cluster_uses_hardly_any_processor_time() {
-    let cluster = Cluster::measured(3);
+    let cluster = Cluster::alone(3);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     client.write(0, &[7; 4096]).expect("a write");
     // The client stays connected, as a guest that does nothing.

@@ -151,7 +151,7 @@ fn status_without_a_majority_names_who_is_silent_and_how_old_its_word_is() {
 
 #[test]
 fn five_nodes_lose_the_control_quorum_and_a_segment_with_its_own_quorum_never_stops() {
-    let mut options = Options { measured: true, ..Options::new(5) };
+    let mut options = Options { alone: true, ..Options::new(5) };
     options.copies = Some(3);
     let mut cluster = Cluster::with(options);
     let segment = &cluster.ask(&["volume", "show", VOLUME])["segments"][0];

@@ -90,7 +90,7 @@ fn a_node_whose_certificate_ended_while_it_was_off_renews_it_and_takes_part_agai
 /// The address stands for one of another network: it is no loopback address, so that CHAP is needed.
 #[test]
 fn beyond_this_host_nobody_logs_in_without_the_chap_secret_and_the_operator_hears_of_it() {
-    let mut cluster = Cluster::start(1);
+    let mut cluster = Cluster::alone(1);
     cluster.kill(1);
     let config = cluster.dir(1).join("holdfast.toml");
     let text = std::fs::read_to_string(&config).expect("the configuration");
