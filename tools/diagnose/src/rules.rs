@@ -109,6 +109,11 @@ pub struct Rule {
 const SOURCE_FILES: [&str; 11] = ["c", "cc", "cpp", "h", "rs", "pm", "go", "rst", "md", "yml", "yar"];
 
 impl Rule {
+    /// The lines that it must take.
+    pub fn examples(&self) -> impl Iterator<Item = &str> {
+        self.also.iter().chain([&self.example]).map(String::as_str)
+    }
+
     /// Whether the source names a file or an address where the knowledge can be read, or says that there is none to read.
     pub fn source_can_be_read(&self) -> bool {
         let names_a_file = |word: &str| {
@@ -361,21 +366,15 @@ mod tests {
     fn every_rule_finds_its_own_example_through_its_literals() {
         let set = RuleSet::builtin().expect("the shipped rules compile");
         for (index, rule) in set.rules.iter().enumerate() {
-            let line = rule.example.as_bytes();
             if rule.path.is_some() {
                 let found = set.file_matches(&rule.example, rule.example_text.as_bytes());
                 assert!(found.iter().any(|m| m.rule == index), "{}", rule.id);
                 assert!(set.file_matches(&rule.example, b"").is_empty(), "{}: a name alone", rule.id);
                 continue;
             }
-            assert!(set.matches(index, line).is_some(), "pattern of {} misses its example", rule.id);
-            assert!(set.reaches(index, line), "literals of {} miss its example", rule.id);
-            for line in &rule.also {
-                assert!(
-                    set.matches(index, line.as_bytes()).is_some(),
-                    "pattern of {} misses {line}",
-                    rule.id
-                );
+            for line in rule.examples() {
+                let found = set.matches(index, line.as_bytes());
+                assert!(found.is_some(), "pattern of {} misses {line}", rule.id);
                 assert!(set.reaches(index, line.as_bytes()), "literals of {} miss {line}", rule.id);
             }
             assert!(!rule.refuted_by.is_empty());

@@ -82,7 +82,7 @@ fn explain(rules: &RuleSet, knowledge: &Knowledge, id: &str) -> ExitCode {
 pub fn lint_findings(rules: &RuleSet, knowledge: &Knowledge) -> Vec<String> {
     let mut out = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
-        for line in rule.also.iter().chain([&rule.example]).filter(|_| rule.path.is_none()) {
+        for line in rule.examples().filter(|_| rule.path.is_none()) {
             if rules.matches(index, line.as_bytes()).is_none() || !rules.reaches(index, line.as_bytes()) {
                 out.push(format!("{} misses its example {line}", rule.id));
             }
