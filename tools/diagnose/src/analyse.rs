@@ -219,8 +219,7 @@ impl Builder<'_> {
         if let Some(cause) = first {
             return ("cause-found", cause.title.clone(), cause.title_zh.clone());
         }
-        let worst =
-            self.facts.iter().filter(|f| f.severity >= Severity::Error && f.role != Role::State).count();
+        let worst = self.facts.iter().filter(|f| decides::is_failure(f.severity, f.role)).count();
         let (text, zh) = if worst == 0 {
             let signs = self.facts.iter().filter(|f| decides::is_sign(f.severity, f.role)).count();
             self.window.quiet((self.facts.len(), signs), self.outside, unread, |m| self.shown_any(m))

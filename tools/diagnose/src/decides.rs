@@ -31,9 +31,14 @@ pub fn for_first(causes: &[Cause], facts: &[Fact]) -> Vec<Missing> {
     first.missing.iter().map(of).collect()
 }
 
-/// Whether a fact must be explained by something: users felt it, or it is an error.
+/// Whether a fact is a failure. A state is what was so all along.
+pub fn is_failure(severity: Severity, role: Role) -> bool {
+    severity >= Severity::Error && role != Role::State
+}
+
+/// Whether a fact must be explained by something: it is a failure, or users felt it.
 pub fn asks_why(severity: Severity, role: Role) -> bool {
-    role != Role::State && (severity >= Severity::Error || role == Role::Impact && severity > Severity::Info)
+    is_failure(severity, role) || role == Role::Impact && severity > Severity::Info
 }
 
 /// Whether a fact is a sign of trouble, though no failure: worth a look where nothing worse is seen.

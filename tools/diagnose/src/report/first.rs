@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 
 use super::Lang;
 use super::wrap::{COLUMNS, cut, paragraph};
-use crate::decides::is_sign;
+use crate::decides::{is_failure, is_sign};
 use crate::model::{CauseOut, Contradiction, EdgeOut, FactOut, Report};
-use crate::rules::{Role, Severity};
+use crate::rules::Severity;
 
 /// Steps of the chain shown.
 const STEPS: usize = 11;
@@ -215,7 +215,7 @@ impl<'a> Screen<'a> {
 
     /// Without a cause: what failed, or else the signs of trouble; one fact of each kind, the worst of them in order of time.
     fn failed(&mut self, report: &'a Report) {
-        let is_bad = |f: &FactOut| f.severity >= Severity::Error && f.role != Role::State;
+        let is_bad = |f: &FactOut| is_failure(f.severity, f.role);
         let calm = !report.facts.iter().any(is_bad);
         let bad = |f: &&FactOut| if calm { is_sign(f.severity, f.role) } else { is_bad(f) };
         let mut kinds = BTreeSet::new();
