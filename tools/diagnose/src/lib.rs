@@ -12,6 +12,7 @@ pub mod computed;
 pub mod decides;
 pub mod facts;
 pub mod knowledge;
+pub mod literals;
 pub mod model;
 pub mod repairs;
 pub mod report;

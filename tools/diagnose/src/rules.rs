@@ -1,14 +1,15 @@
 //! The rules: what a line must look like to be a fact, in data files beside this crate.
 //!
-//! Promise: every rule has an id, a source, what would refute it, and an example line that it is tested against. One automaton
-//! over all literals finds candidate lines at the speed of memory; only those meet a regular expression.
+//! Promise: every rule has an id, a source, what would refute it, and an example line that it is tested against. One search
+//! for all literals finds candidate lines at the speed of memory; only those meet a regular expression.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+
+use crate::literals::{Candidate, Literals, SHORTEST};
 
 /// How bad a fact is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -157,9 +158,14 @@ pub enum RuleError {
         /// The compiler's word.
         source: regex::Error,
     },
-    /// The automaton over all literals could not be built.
-    #[error("the literals of the rules do not fit one automaton: {0}")]
-    Literals(#[from] aho_corasick::BuildError),
+    /// A literal is too short to be searched for.
+    #[error("rule {id}: the literal {literal:?} has less than {SHORTEST} bytes")]
+    Short {
+        /// The rule.
+        id: String,
+        /// The literal.
+        literal: String,
+    },
     /// Two rules share an id.
     #[error("rule {id} stands twice")]
     Twice {
@@ -201,23 +207,14 @@ pub struct RuleSet {
     /// The rules in file order.
     pub rules: Vec<Rule>,
     compiled: Vec<Compiled>,
-    automaton: AhoCorasick,
-    /// For each literal of the automaton, the rules that own it.
+    literals: Literals,
+    /// For each literal, the rules that own it.
     owners: Vec<Vec<u16>>,
     by_id: BTreeMap<String, usize>,
 }
 
 /// The literal of the repeat line, which is no rule.
 const REPEAT: &str = "message repeated ";
-
-/// A literal was found.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate {
-    /// End offset in the haystack.
-    pub at: usize,
-    /// Which literal.
-    pub literal: usize,
-}
 
 impl RuleSet {
     /// Compiles the rules that come with the program.
@@ -254,6 +251,9 @@ impl RuleSet {
             }
             compiled.push(Compiled { pattern, except, path });
             for literal in &rule.literals {
+                if literal.len() < SHORTEST {
+                    return Err(RuleError::Short { id: rule.id.clone(), literal: literal.clone() });
+                }
                 match literals.iter().position(|l| l == literal) {
                     Some(at) => owners[at].push(index as u16),
                     None => {
@@ -263,9 +263,8 @@ impl RuleSet {
                 }
             }
         }
-        let automaton =
-            AhoCorasick::builder().kind(Some(aho_corasick::AhoCorasickKind::DFA)).build(&literals)?;
-        Ok(RuleSet { rules, compiled, automaton, owners, by_id })
+        let literals = Literals::new(&literals);
+        Ok(RuleSet { rules, compiled, literals, owners, by_id })
     }
 
     /// The index of a rule.
@@ -274,10 +273,8 @@ impl RuleSet {
     }
 
     /// All literals found in a block, in order of their ends.
-    pub fn candidates<'a>(&'a self, block: &'a [u8]) -> impl Iterator<Item = Candidate> + 'a {
-        self.automaton
-            .find_overlapping_iter(block)
-            .map(|m| Candidate { at: m.end() - 1, literal: m.pattern().as_usize() })
+    pub fn candidates(&self, block: &[u8], found: &mut Vec<Candidate>) {
+        self.literals.find(block, found);
     }
 
     /// Whether a literal is the mark of a repeat line.
@@ -292,7 +289,9 @@ impl RuleSet {
 
     /// Whether one of a rule's literals stands in a line, so that its pattern is tried at all.
     pub fn reaches(&self, rule: usize, line: &[u8]) -> bool {
-        self.candidates(line).any(|c| self.owners(c.literal).contains(&(rule as u16)))
+        let mut found = Vec::new();
+        self.candidates(line, &mut found);
+        found.iter().any(|c| self.owners(c.literal).contains(&(rule as u16)))
     }
 
     /// Matches one rule against a line.

@@ -6,6 +6,7 @@
 mod ahead;
 mod found;
 mod journal;
+mod shape;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +23,8 @@ use holdfast_evidence::{NulMap, crontab, wtmp};
 pub use found::{At, ClockStep, Episode, FileReport, Gap, Line, Shape};
 
 use crate::collect;
-use crate::rules::{Candidate, RuleSet};
+use crate::literals::Candidate;
+use crate::rules::RuleSet;
 use ahead::Ahead;
 
 /// Longest line text kept as evidence.
@@ -76,6 +78,9 @@ pub fn scan(rules: &RuleSet, source: Source<'_>, threads: usize) -> FileReport {
     scanner.finish()
 }
 
+/// A line that was passed: its number, offset and time, and how it begins.
+type Passed = (u64, u64, At, Vec<u8>);
+
 struct Scanner<'r> {
     rules: &'r RuleSet,
     report: FileReport,
@@ -83,6 +88,8 @@ struct Scanner<'r> {
     head: Vec<u8>,
     now: At,
     host: String,
+    /// Lines of that host since it became the current one.
+    host_lines: u64,
     wraps: i64,
     last_yearless: Option<i64>,
     boot_number: u32,
@@ -91,7 +98,7 @@ struct Scanner<'r> {
     last_both: Option<(i64, i64)>,
     backlog: bool,
     /// The last lines, the newest at `newest`.
-    previous: [Option<(Place, At, Vec<u8>)>; LINES_BEFORE],
+    previous: [Option<Passed>; LINES_BEFORE],
     newest: usize,
     open: HashMap<(usize, String, String), usize>,
     per_rule: HashMap<usize, usize>,
@@ -137,6 +144,7 @@ impl<'r> Scanner<'r> {
             head: Vec::new(),
             now: At::None,
             host: String::new(),
+            host_lines: 0,
             wraps: 0,
             last_yearless: None,
             boot_number: 0,
@@ -228,6 +236,7 @@ impl<'r> Scanner<'r> {
         let path = &self.report.path;
         let keep = self.report.kind != FileKind::Log || is_kept(path) || rules.asks_for(path);
         let mut elf = false;
+        let mut found = Vec::new();
         let end = std::thread::scope(|scope| {
             let mut ahead: Option<Ahead> = None;
             let end = for_each_block(body, |block| {
@@ -250,7 +259,8 @@ impl<'r> Scanner<'r> {
                         self.block(searched.block(), searched.candidates());
                     }
                 } else {
-                    self.block(block, rules.candidates(block.bytes));
+                    rules.candidates(block.bytes, &mut found);
+                    self.block(block, &found);
                 }
                 ControlFlow::Continue(())
             });
@@ -303,9 +313,9 @@ impl<'r> Scanner<'r> {
         false
     }
 
-    fn block(&mut self, block: Block<'_>, candidates: impl Iterator<Item = Candidate>) {
+    fn block(&mut self, block: Block<'_>, candidates: &[Candidate]) {
         let rules = self.rules;
-        let mut candidates = candidates.peekable();
+        let mut candidates = candidates.iter().peekable();
         let mut hits: Vec<usize> = Vec::new();
         let (mut start, mut number) = (0usize, block.first_line);
         let any_nul = memchr::memchr(0, block.bytes).is_some();
@@ -366,8 +376,8 @@ impl<'r> Scanner<'r> {
                     message_from = 0;
                 }
             }
-        } else if let Some(n) = self.report.hosts.get_mut(&self.host) {
-            *n += 1;
+        } else {
+            self.host_lines += 1;
         }
         if repeat && self.expand_repeat(line, number, offset) {
             return;
@@ -396,18 +406,12 @@ impl<'r> Scanner<'r> {
     }
 
     fn remember(&mut self, line: &[u8], number: u64, offset: u64) {
-        let place = Place { file: Arc::clone(&self.report.path), line: number, offset };
-        let kept = &line[..line.len().min(MAX_TEXT)];
         self.newest = (self.newest + 1) % LINES_BEFORE;
-        match &mut self.previous[self.newest] {
-            Some((p, at, text)) => {
-                *p = place;
-                *at = self.now;
-                text.clear();
-                text.extend_from_slice(kept);
-            }
-            slot => *slot = Some((place, self.now, kept.to_vec())),
-        }
+        let slot = &mut self.previous[self.newest];
+        let mut text = slot.take().map_or_else(Vec::new, |(.., text)| text);
+        text.clear();
+        text.extend_from_slice(&line[..line.len().min(MAX_TEXT)]);
+        *slot = Some((number, offset, self.now, text));
     }
 
     fn expand_repeat(&mut self, line: &[u8], number: u64, offset: u64) -> bool {
@@ -477,20 +481,16 @@ impl<'r> Scanner<'r> {
     fn line_before(&self) -> Option<Line> {
         let newest_first = (0..LINES_BEFORE).map(|back| (self.newest + LINES_BEFORE - back) % LINES_BEFORE);
         let mut lines = newest_first.filter_map(|slot| self.previous[slot].as_ref());
-        let (place, at, text) = lines.find(|(_, _, text)| {
+        let (number, offset, at, text) = lines.find(|(.., text)| {
             !LOGGER_STARTS.iter().any(|start| memchr::memmem::find(text, start.as_bytes()).is_some())
         })?;
-        Some(Line { place: place.clone(), at: *at, text: printable(text, MAX_TEXT) })
+        let place = Place { file: Arc::clone(&self.report.path), line: *number, offset: *offset };
+        Some(Line { place, at: *at, text: printable(text, MAX_TEXT) })
     }
 
     /// Counts the shape of an unknown line: its letters, without digits.
     fn shape(&mut self, message: &[u8], line: &[u8], number: u64, offset: u64) {
-        let mut state = 0xcbf2_9ce4_8422_2325u64;
-        for byte in &message[..message.len().min(96)] {
-            if !byte.is_ascii_digit() {
-                state = (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
+        let state = shape::of(message);
         if let Some(shape) = self.report.shapes.get_mut(&state) {
             shape.count += 1;
         } else if self.report.shapes.len() < MAX_SHAPES {
@@ -501,6 +501,7 @@ impl<'r> Scanner<'r> {
     }
 
     fn finish(mut self) -> FileReport {
+        self.count_host();
         self.trim_gaps();
         // Where several hosts log into one file, each has its own delay.
         if let Some((times, line)) = self.went_back.filter(|_| self.report.hosts.len() < 2) {

@@ -9,7 +9,8 @@ use std::thread::Scope;
 
 use holdfast_evidence::read::Block;
 
-use crate::rules::{Candidate, RuleSet};
+use crate::literals::Candidate;
+use crate::rules::RuleSet;
 
 /// A file is worth a second core from here on.
 pub(super) const FROM_BYTES: u64 = 1 << 20;
@@ -31,8 +32,8 @@ impl Searched {
         Block { bytes: &self.bytes, offset: self.offset, first_line: self.first_line }
     }
 
-    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
-        self.candidates.iter().copied()
+    pub(super) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
     }
 }
 
@@ -55,7 +56,7 @@ impl Ahead {
             let (done, take) = sync_channel(IN_FLIGHT);
             scope.spawn(move || {
                 for mut searched in work {
-                    searched.candidates = rules.candidates(&searched.bytes).collect();
+                    rules.candidates(&searched.bytes, &mut searched.candidates);
                     if done.send(searched).is_err() {
                         return;
                     }

@@ -87,8 +87,9 @@ impl Scanner<'_> {
         let line = entry.line();
         self.take_record(&record, b"", number, offset);
         let rules = self.rules;
-        let mut hits: Vec<usize> = Vec::new();
-        for candidate in rules.candidates(&line).filter(|c| !RuleSet::is_repeat(c.literal)) {
+        let (mut hits, mut found) = (Vec::new(), Vec::new());
+        rules.candidates(&line, &mut found);
+        for candidate in found.iter().filter(|c| !RuleSet::is_repeat(c.literal)) {
             for owner in rules.owners(candidate.literal) {
                 if !hits.contains(&usize::from(*owner)) {
                     hits.push(usize::from(*owner));

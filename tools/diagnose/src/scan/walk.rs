@@ -57,10 +57,12 @@ impl Scanner<'_> {
         }
         if !record.host.is_empty() && record.host.len() < 64 {
             if record.host != self.host.as_bytes() {
+                self.count_host();
                 self.host = printable(record.host, 64);
             }
-            *self.report.hosts.entry(self.host.clone()).or_default() += 1;
+            self.host_lines += 1;
         } else if record.host.is_empty() && record.program == b"lich" {
+            self.count_host();
             self.host.clear();
         }
         self.watch_clock(at, record.uptime, line, number, offset);
@@ -68,12 +70,19 @@ impl Scanner<'_> {
         self.head.clear();
         if !record.host.is_empty() && record.uptime.is_none() && matches!(at, At::Yearless(_)) {
             // Everything up to and with the host and its space: the next line that starts so has the same time and host.
-            if let Some(from) = memchr::memmem::find(line, record.host) {
-                let end = from + record.host.len();
-                if line.get(end) == Some(&b' ') {
-                    self.head.extend_from_slice(&line[..=end]);
-                }
+            // The host is a part of the line; by its place, since the stamp may hold the same letters.
+            let end = (record.host.as_ptr_range().end as usize).wrapping_sub(line.as_ptr() as usize);
+            if line.get(..end).is_some_and(|l| l.ends_with(record.host)) && line.get(end) == Some(&b' ') {
+                self.head.extend_from_slice(&line[..=end]);
             }
+        }
+    }
+
+    /// Adds the lines of the current host to its count.
+    pub(super) fn count_host(&mut self) {
+        let lines = std::mem::take(&mut self.host_lines);
+        if lines > 0 && !self.host.is_empty() {
+            *self.report.hosts.entry(self.host.clone()).or_default() += lines;
         }
     }
 
