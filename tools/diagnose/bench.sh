@@ -71,20 +71,22 @@ row() { # name, lines, seconds, processor seconds, MiB
         printf "%-36s %7.2f s %9.0f lines/s  %7.2f processor s %9.0f lines/processor s %5.0f MiB\n", name, s, lines / s, cpu, lines / cpu, mem }'
 }
 
+# Each line has a second of its own, so that none is spared the reading of its time.
 # Writes `bytes` of a host's syslog into `files` rotated gz files below `folder`, or as one stream to standard output for 0 files;
 # the number of lines goes to `counted`.
 make_log() { # host, bytes, files, folder, counted
     awk -v host="$1" -v bytes="$2" -v files="$3" -v folder="$4" -v counted="$5" 'BEGIN {
         left = files
+        split("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec", month)
         for (n = 0; made < bytes; n++) {
-            t = n / 40
-            s = sprintf("Jan %2d %02d:%02d:%02d %s ", 1 + t / 86400, t / 3600 % 24, t / 60 % 60, t % 60, host)
+            day = int(n / 86400)
+            s = sprintf("%s %2d %02d:%02d:%02d %s ", month[1 + int(day / 28) % 12], 1 + day % 28, n / 3600 % 24, n / 60 % 60, n % 60, host)
             k = n % 9
             if (n % 20011 == 7) s = s "iscsid: connect to 127.0.0.1:3260 failed (Connection refused)"
             else if (k == 0) s = s "CRON[" n % 32768 "]: (root) CMD (command -v debian-sa1 > /dev/null && debian-sa1 1 1)"
             else if (k < 3) s = s "sshd[" n % 32768 "]: Accepted publickey for monitor from 10.0.9." n % 250 " port " n % 60000 " ssh2"
             else if (k < 5) s = s "snmpd[650]: Connection from UDP: [10.0.9.5]:" n % 60000 "->[10.0.0.1]:161"
-            else if (k < 7) s = s "kernel: [" t ".1] device vnet" n % 40 " entered promiscuous mode"
+            else if (k < 7) s = s "kernel: [" n ".123456] device vnet" n % 40 " entered promiscuous mode"
             else s = s "libvirtd[801]: internal error: guest " n % 97 " answered after " n % 4000 " ms"
             if (!files) print s
             else {
