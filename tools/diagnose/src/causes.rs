@@ -356,7 +356,8 @@ fn order(mut found: Vec<(Cause, BTreeSet<usize>)>) -> Vec<Cause> {
             let shares =
                 below.roots.iter().all(|r| above.roots.contains(r)) && above.roots.len() > below.roots.len();
             above.score > NAMED
-                && !above.explains.is_empty()
+                // Where no damage shows, the way from one to the other still says which came first.
+                && (!above.explains.is_empty() || below.explains.is_empty())
                 && (down && !up || shares && above.score >= below.score)
         });
         if let Some(a) = over {

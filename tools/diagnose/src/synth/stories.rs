@@ -43,7 +43,7 @@ pub const STORIES: [Story; 28] = [
     },
     Story {
         name: "nvme-death",
-        cause: Some("disk-failure"),
+        cause: Some("nvme-off-bus"),
         about: "an NVMe controller dies",
         tell: nvme_death,
     },
