@@ -18,15 +18,16 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use holdfast_evidence::read::Progress;
 use holdfast_evidence::stamp;
+use indicatif::ProgressStyle;
 
 use crate::model::Report;
-use crate::report::{Lang, html, pdf, terminal};
+use crate::report::{Lang, chinese, html, pdf, terminal};
 use crate::window::When;
 use crate::{Options, analyse, collect};
 
 pub use rules::lint_findings;
 
-const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, the titles of facts and causes, and the report's own words; mechanisms, advice and\nmissing evidence stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
+const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, the titles of facts and causes, how one led to another, the advice and the report's own\nwords; weak points, contradictions, missing evidence, what would have prevented it, and --json stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
 
 /// Options of the commands that ask a node, which `holdfast` gives to every command: here they would do nothing, so they are
 /// not shown and are refused.
@@ -354,6 +355,11 @@ fn analyse_and_print(matches: &ArgMatches, bundles: &[PathBuf]) -> ExitCode {
 
 fn output(matches: &ArgMatches, report: &Report, lang: Lang) -> Result<(), String> {
     let json = || serde_json::to_string_pretty(report).map(|t| t + "\n").map_err(|e| e.to_string());
+    let mut report = std::borrow::Cow::Borrowed(report);
+    if lang == Lang::Zh {
+        chinese::speak(report.to_mut()).map_err(|e| e.to_string())?;
+    }
+    let report = &*report;
     if let Some(path) = matches.get_one::<PathBuf>("output") {
         let bytes = match path.extension().and_then(|e| e.to_str()) {
             Some("html" | "htm") => html::render(report, lang).map_err(|e| e.to_string())?.into_bytes(),
@@ -380,7 +386,7 @@ fn output(matches: &ArgMatches, report: &Report, lang: Lang) -> Result<(), Strin
     Ok(())
 }
 
-/// Shows a bar on a terminal while work lasts longer than a moment.
+/// Shows on a terminal how much was read and how long the rest takes, while work lasts longer than a moment.
 fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
     let progress = Progress::default();
     if !std::io::stderr().is_terminal() {
@@ -388,10 +394,17 @@ fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
     }
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let shown = scope.spawn(|| {
             let bar = indicatif::ProgressBar::new(0);
-            while !done.load(Ordering::Relaxed) {
+            if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {eta} left")
+            {
+                bar.set_style(style);
+            }
+            loop {
                 std::thread::park_timeout(Duration::from_millis(150));
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
                 bar.set_length(progress.total.load(Ordering::Relaxed));
                 bar.set_position(progress.done.load(Ordering::Relaxed));
             }
@@ -399,6 +412,7 @@ fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
         });
         let result = work(&progress);
         done.store(true, Ordering::Relaxed);
+        shown.thread().unpark();
         result
     })
 }

@@ -205,9 +205,12 @@ fn a_time_without_a_zone_is_one_of_the_report() {
 #[test]
 fn chinese_has_chinese_titles_and_headings() {
     let text = out(&Bundle::story("switch-dies").run(&["b", "--lang", "zh", "--brief"]));
-    for word in ["交换机故障", "影响时间", "建议", "读取"] {
+    for word in ["交换机故障", "影响时间", "建议", "读取", "错过令牌的成员被移出", "检查这些端口共用的交换机"]
+    {
         assert!(text.contains(word), "{word}: {text}");
     }
+    let data = out(&Bundle::story("switch-dies").run(&["b", "--lang", "zh", "--json"]));
+    assert!(data.contains("look at the switch that these ports share"), "{data}");
     assert_eq!(Bundle::new().run(&["b", "--lang", "xx"]).status.code(), Some(2));
 }
 
@@ -259,4 +262,21 @@ fn a_reader_that_closes_its_pipe_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), err(&output)), (Some(0), String::new()));
+}
+
+#[test]
+fn a_terminal_sees_how_much_was_read_and_a_pipe_does_not() {
+    let bundle = Bundle::new();
+    let line = "2026-03-03T10:00:00+08:00 n1 app: nothing to see here, as in every line of this log\n";
+    bundle.put("b/syslog", &line.repeat(1_500_000));
+    // `script` (bsdutils) gives a program a terminal of its own and copies what it writes there.
+    let told = Command::new("script")
+        .current_dir(bundle.dir.path())
+        .args(["-qec", concat!(env!("CARGO_BIN_EXE_holdfast-diagnose"), " b"), "/dev/null"])
+        .output()
+        .expect("script runs");
+    let screen = out(&told);
+    assert!(screen.contains(" MiB of 122.") && screen.contains(" left"), "{screen}");
+    assert!(screen.contains("No sign of an incident"), "{screen}");
+    assert_eq!(err(&bundle.run(&["b"])), "");
 }

@@ -2,13 +2,14 @@
 //!
 //! Promise: each is made from [`crate::model::Report`] alone, so they cannot disagree with `--json`.
 
+pub mod chinese;
 pub mod first;
 pub mod html;
 pub mod pdf;
 pub mod terminal;
 mod wrap;
 
-/// The language of titles and of the report's own words; mechanisms, advice and what is missing are English in both.
+/// The language of titles, mechanisms, advice and the report's own words; what is missing and what contradicts are English in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lang {
     /// English.
