@@ -27,7 +27,7 @@ use crate::{Options, analyse, collect};
 
 pub use rules::lint_findings;
 
-const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, the titles of facts and causes, how one led to another, the advice and the report's own\nwords; weak points, contradictions, missing evidence, what would have prevented it, and --json stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
+const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, titles, mechanisms, advice and the report's own words; weak\npoints, contradictions, missing evidence, prevention and --json stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
 
 /// Options of the commands that ask a node, which `holdfast` gives to every command: here they would do nothing, so they are
 /// not shown and are refused.
@@ -405,8 +405,11 @@ fn with_progress<T>(work: impl FnOnce(&Progress) -> T) -> T {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                bar.set_length(progress.total.load(Ordering::Relaxed));
-                bar.set_position(progress.done.load(Ordering::Relaxed));
+                let total = progress.total.load(Ordering::Relaxed);
+                if total > 0 {
+                    bar.set_length(total);
+                    bar.set_position(progress.done.load(Ordering::Relaxed));
+                }
             }
             bar.finish_and_clear();
         });

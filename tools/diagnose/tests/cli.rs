@@ -268,7 +268,7 @@ fn a_reader_that_closes_its_pipe_is_no_error() {
 fn a_terminal_sees_how_much_was_read_and_a_pipe_does_not() {
     let bundle = Bundle::new();
     let line = "2026-03-03T10:00:00+08:00 n1 app: nothing to see here, as in every line of this log\n";
-    bundle.put("b/syslog", &line.repeat(1_500_000));
+    bundle.put("b/syslog", &line.repeat(300_000));
     // `script` (bsdutils) gives a program a terminal of its own and copies what it writes there.
     let told = Command::new("script")
         .current_dir(bundle.dir.path())
@@ -276,7 +276,7 @@ fn a_terminal_sees_how_much_was_read_and_a_pipe_does_not() {
         .output()
         .expect("script runs");
     let screen = out(&told);
-    assert!(screen.contains(" MiB of 122.") && screen.contains(" left"), "{screen}");
+    assert!(screen.contains(" MiB of 24.03 MiB, "), "{screen}");
     assert!(screen.contains("No sign of an incident"), "{screen}");
     assert_eq!(err(&bundle.run(&["b"])), "");
 }
