@@ -77,8 +77,11 @@ pub struct History {
     moments: u64,
 }
 
+/// A set of open operations, each with its own bit while it is open.
+type Set = u128;
+
 /// How a history may be explained so far: the cell's value, and which open operations took effect.
-type Explanation = (Value, Vec<usize>);
+type Explanation = (Value, Set);
 
 impl History {
     /// A client sends an operation.
@@ -154,49 +157,65 @@ fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
             moments.insert(answered, (index, true));
         }
     }
-    let mut open = BTreeSet::new();
-    let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(0, Vec::new())]);
+    let mut open: BTreeMap<usize, Set> = BTreeMap::new();
+    let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(0, 0)]);
     for (moment, (index, answer)) in moments {
         if !answer {
-            open.insert(index);
+            let free = !open.values().fold(0, |used, bit| used | bit);
+            // More open operations than bits would have more explanations than are followed.
+            let Some(bit) = Set::checked_shl(1, free.trailing_zeros()) else {
+                return Err(violation(cell, operations, index, moment));
+            };
+            open.insert(index, bit);
             continue;
         }
         explanations = close(explanations, &open, operations);
-        explanations.retain(|(_, done)| done.contains(&index));
+        let bit = open.remove(&index).expect("what is answered was sent before");
+        explanations =
+            explanations.into_iter().filter(|e| e.1 & bit != 0).map(|e| (e.0, e.1 & !bit)).collect();
         if explanations.is_empty() || explanations.len() > EXPLANATIONS_MOST {
             return Err(violation(cell, operations, index, moment));
         }
-        open.remove(&index);
-        let forget = |(value, done): Explanation| (value, done.into_iter().filter(|d| *d != index).collect());
-        explanations = explanations.into_iter().map(forget).collect();
     }
     Ok(())
 }
 
-/// Every explanation that some open operations in some order lead to.
+/// Every explanation that some open operations in some order lead to. What changes nothing, a read or a comparison that
+/// fails, takes effect as soon as it can: whatever could follow without it can follow after it, so that explanations that
+/// put it off need not be followed.
 fn close(
     from: BTreeSet<Explanation>,
-    open: &BTreeSet<usize>,
+    open: &BTreeMap<usize, Set>,
     operations: &[Operation],
 ) -> BTreeSet<Explanation> {
-    let mut todo: Vec<Explanation> = from.iter().cloned().collect();
-    let mut all = from;
+    let open: Vec<(Action, Set)> = open.iter().map(|(i, bit)| (operations[*i].action, *bit)).collect();
+    let settled = |(value, mut done): Explanation| {
+        for (action, bit) in &open {
+            let shows = match action {
+                Action::Read(read) => *read == Some(value),
+                Action::CompareAndWrite { expect, done: Some(false), .. } => value != *expect,
+                Action::Write(_) | Action::CompareAndWrite { .. } => false,
+            };
+            done |= if shows { *bit } else { 0 };
+        }
+        (value, done)
+    };
+    let mut all: BTreeSet<Explanation> = from.into_iter().map(settled).collect();
+    let mut todo: Vec<Explanation> = all.iter().copied().collect();
     while let Some((value, done)) = todo.pop() {
-        for index in open.iter().filter(|i| !done.contains(i)) {
-            let after = match operations[*index].action {
-                Action::Write(written) => written,
-                Action::Read(Some(read)) if read == value => value,
-                Action::CompareAndWrite { expect, write, done } if done != Some(false) && value == expect => {
-                    write
+        for (action, bit) in open.iter().filter(|(_, bit)| done & bit == 0) {
+            let written = match action {
+                Action::Write(written) => *written,
+                Action::CompareAndWrite { expect, write, done }
+                    if *done != Some(false) && value == *expect =>
+                {
+                    *write
                 }
-                Action::CompareAndWrite { expect, done: Some(false), .. } if value != expect => value,
                 Action::Read(_) | Action::CompareAndWrite { .. } => continue,
             };
-            let mut done = done.clone();
-            done.push(*index);
-            done.sort_unstable();
-            if all.len() <= EXPLANATIONS_MOST && all.insert((after, done.clone())) {
-                todo.push((after, done));
+            let after = settled((written, done | bit));
+            if all.len() <= EXPLANATIONS_MOST && all.insert(after) {
+                todo.push(after);
             }
         }
     }
