@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::pool::Worker;
-use super::{Limits, NoticeKind, Source, safe_name};
+use super::{Limits, NoticeKind, Source, safe_name, zstd};
 
 /// Bytes needed to recognise every format (tar's mark stands at 257).
 const HEAD: usize = 512;
@@ -32,7 +32,8 @@ fn recognise(head: &[u8]) -> Layer {
     match head {
         [0x1f, 0x8b, 8, ..] => Layer::Gzip,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Layer::Xz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Layer::Zstd,
+        // The second is a skippable frame, which `pzstd` writes first.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Layer::Zstd,
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Layer::Bzip2,
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Layer::Zip,
         _ if head.len() >= 262 && &head[257..262] == b"ustar" => Layer::Tar,
@@ -166,22 +167,10 @@ pub(super) fn open(
             open(worker, &inner_name, mtime, guarded, depth + 1);
         }
         Layer::Zstd => {
-            let guarded = guard(worker.limits(), body, |r| match zstd::stream::read::Decoder::new(r) {
-                Ok(decoder) => Box::new(decoder),
-                Err(e) => Box::new(Failing(Some(e))),
-            });
+            let guarded = guard(worker.limits(), body, |r| Box::new(zstd::Frames::new(r)));
             open(worker, &inner_name, mtime, guarded, depth + 1);
         }
         Layer::Plain => {}
-    }
-}
-
-/// A reader that could not be made.
-struct Failing(Option<io::Error>);
-
-impl Read for Failing {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        self.0.take().map_or(Ok(0), Err)
     }
 }
 

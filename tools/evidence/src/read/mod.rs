@@ -7,6 +7,7 @@
 mod archive;
 mod blocks;
 mod pool;
+mod zstd;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
