@@ -1,29 +1,42 @@
 //! The content of a test's blocks: it tells which block it is and which of its writes, and every byte of it
 //! follows from that.
 
+use zerocopy::IntoBytes;
+
 /// Bytes in a block of the writer.
 pub const BLOCK: usize = 4096;
 
 /// The content of `block` after its write number `version`; version 0 is never written and reads as zeros.
 pub fn content(block: u64, version: u64) -> Vec<u8> {
-    if version == 0 {
-        return vec![0; BLOCK];
+    run(block, 1, version)
+}
+
+/// The content of `count` blocks from `first` on, each after its write number `version`. Tests make gigabytes of it, and
+/// are not optimised: it is made by the word and copied by the block.
+pub fn run(first: u64, count: u64, version: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(count as usize * BLOCK);
+    let mut words = [0; BLOCK / 8];
+    let mut block = first;
+    while block < first + count && version != 0 {
+        let mut state = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ version.rotate_left(32) | 1;
+        (words[0], words[1]) = (block.to_le(), version.to_le());
+        let mut word = 2;
+        while word < words.len() {
+            state = next(state);
+            words[word] = state.to_le();
+            word += 1;
+        }
+        bytes.extend_from_slice(words.as_bytes());
+        block += 1;
     }
-    let mut state = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ version.rotate_left(32) | 1;
-    let mut bytes = Vec::with_capacity(BLOCK);
-    bytes.extend_from_slice(&block.to_le_bytes());
-    bytes.extend_from_slice(&version.to_le_bytes());
-    while bytes.len() < BLOCK {
-        state = next(state);
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
+    bytes.resize(count as usize * BLOCK, 0);
     bytes
 }
 
 /// Which write a block's content is of; an error says what is wrong with it.
 pub fn version_of(block: u64, bytes: &[u8]) -> Result<u64, String> {
     let word = |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("eight bytes"));
-    let version = if bytes.iter().all(|b| *b == 0) { 0 } else { word(1) };
+    let version = if bytes == [0; BLOCK] { 0 } else { word(1) };
     if bytes == content(block, version) {
         return Ok(version);
     }
@@ -43,6 +56,13 @@ pub fn next(mut state: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_its_blocks_one_after_the_other() {
+        assert_eq!(run(7, 3, 2), [content(7, 2), content(8, 2), content(9, 2)].concat());
+        assert_eq!(run(7, 2, 0), [0; 2 * BLOCK]);
+        assert_ne!(content(7, 2), content(7, 3));
+    }
 
     #[test]
     fn a_changed_byte_a_torn_block_and_another_block_are_noticed() {

@@ -3,7 +3,7 @@
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::disk_image::DiskImage;
 use holdfast_tests::nbd::Client;
-use holdfast_tests::pattern::{BLOCK, content, version_of};
+use holdfast_tests::pattern::{BLOCK, content, run, version_of};
 use holdfast_tests::{succeed, until, wait_for};
 use std::ops::Range;
 use std::time::Duration;
@@ -151,7 +151,7 @@ fn a_full_disk_loses_nothing_and_goes_on_after_space_is_given_back() {
 
 /// What the tests here write at an offset: 256 blocks.
 fn mebibyte(offset: u64) -> Vec<u8> {
-    (0..256).flat_map(|b| content(offset / BLOCK as u64 + b, 1)).collect()
+    run(offset / BLOCK as u64, 256, 1)
 }
 
 /// Writes until it is refused or not answered; how much was acknowledged, and what ended it.

@@ -13,8 +13,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A file with content that differs from block to block.
 fn image(folder: &Path, version: u64) -> PathBuf {
     let path = folder.join(format!("image{version}"));
-    let bytes: Vec<u8> = (0..IMAGE_BLOCKS).flat_map(|b| pattern::content(b, version)).collect();
-    std::fs::write(&path, bytes).expect("the image can be written");
+    std::fs::write(&path, pattern::run(0, IMAGE_BLOCKS, version)).expect("the image can be written");
     path
 }
 

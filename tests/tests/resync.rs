@@ -3,7 +3,7 @@
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::disk_image::DiskImage;
 use holdfast_tests::nbd::Client;
-use holdfast_tests::pattern::{BLOCK, content};
+use holdfast_tests::pattern::{BLOCK, content, run};
 use holdfast_tests::writer::{Plan, Writer};
 use holdfast_tests::{succeed, until};
 use std::time::Duration;
@@ -174,8 +174,7 @@ fn a_check_finds_an_older_block_whose_checksum_matches() {
     // The journal would bring the newer block up again: it has to go round once.
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     for block in (FAR..FAR + ROUND_BLOCKS).step_by(256) {
-        let data: Vec<u8> = (block..block + 256).flat_map(|b| content(b, 1)).collect();
-        client.write(block * BLOCK as u64, &data).expect("the write ends well");
+        client.write(block * BLOCK as u64, &run(block, 256, 1)).expect("the write ends well");
     }
     drop(client);
     write_blocks(&cluster, node, FAR..FAR + 1, 2);
