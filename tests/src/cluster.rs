@@ -112,6 +112,11 @@ impl Cluster {
         let copies = options.copies.unwrap_or(options.nodes.min(3)).to_string();
         cluster.cli(1, &["volume", "create", VOLUME, "--size", &options.volume, "--copies", &copies]);
         cluster.wait_healthy();
+        // Two copies of three make a healthy cluster that writes: the third disk may not have been formatted yet.
+        until("every disk is open", READY, || {
+            let opened = cluster.events("disk-opened");
+            (1..=options.nodes).all(|n| opened.iter().any(|e| e["node"] == n))
+        });
         cluster
     }
 
