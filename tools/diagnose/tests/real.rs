@@ -38,6 +38,7 @@ fn no_log_is_lost_of_those_that_were_scored_before_a_rule_was_changed_for_them()
         ("first-score-2.txt", 14),
         ("first-score-3.txt", 5),
         ("first-score-4.txt", 15),
+        ("first-score-5.txt", 7),
     ] {
         let first = std::fs::read_to_string(tests.join("real-after").join(file)).expect("the first score");
         let names: Vec<&str> = first.lines().filter_map(|l| l.split_whitespace().next()).collect();

@@ -72,15 +72,15 @@ impl<R: Read> Read for Frames<R> {
     }
 }
 
+/// One frame, for tests.
+#[cfg(test)]
+pub(super) fn packed(text: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(text, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 #[cfg(test)]
 mod tests {
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-
     use super::*;
-
-    fn packed(text: &[u8]) -> Vec<u8> {
-        compress_to_vec(text, CompressionLevel::Fastest)
-    }
 
     fn unpacked(bytes: &[u8]) -> (Vec<u8>, io::Result<usize>) {
         let mut text = Vec::new();
