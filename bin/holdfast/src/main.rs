@@ -25,6 +25,10 @@ use failure::Failure;
 use global::{Context, Global};
 use std::process::ExitCode;
 
+/// Why: docs/decisions/0012.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done

@@ -166,7 +166,7 @@ impl World {
             journal_bytes: Some(16 << 20),
             dirty_limit_bytes: 256 << 10,
             page_cache_bytes: 1 << 20,
-            uncommitted_limit_bytes: 256 << 10,
+            log_memory_bytes: 256 << 10,
             log_retain_bytes: if self.rng.one_in(2) { 64 << 10 } else { 4 << 20 },
             idle_writeback: Duration::from_millis(50 + self.rng.below(1000)),
         };

@@ -29,12 +29,13 @@ pub struct DiskIdentity {
 pub struct StoreConfig {
     /// The journal ring's size when formatting; None: a sixteenth of the disk, within bounds.
     pub journal_bytes: Option<u64>,
-    /// Committed data that may wait in memory to be written in place.
+    /// Committed data that may wait to be written in place before that is done with more of the disk's time; half of
+    /// it has it begin.
     pub dirty_limit_bytes: usize,
     /// Memory for extent pages that are not being changed.
     pub page_cache_bytes: usize,
-    /// Uncommitted data kept in memory; beyond it the journal's copy serves.
-    pub uncommitted_limit_bytes: usize,
+    /// Data of records, committed or not, kept in memory until it is in place; beyond it the journal's copy serves.
+    pub log_memory_bytes: usize,
     /// Journal kept behind the newest record although its content is in place, so that a copy that was away for
     /// a moment is brought up by records.
     pub log_retain_bytes: u64,
@@ -48,7 +49,7 @@ impl Default for StoreConfig {
             journal_bytes: None,
             dirty_limit_bytes: 32 << 20,
             page_cache_bytes: 16 << 20,
-            uncommitted_limit_bytes: 64 << 20,
+            log_memory_bytes: 64 << 20,
             log_retain_bytes: 64 << 20,
             idle_writeback: Duration::from_secs(1),
         }

@@ -327,21 +327,22 @@ impl Disk {
         times.batches += 1;
         times.records += batch.records.len() as u64;
         times.flush = times.flush + now.since(batch.ordered);
-        let over = self.log_memory > self.config.uncommitted_limit_bytes as u64;
+        // The newest go: what is oldest is soon in place.
+        let excess = self.log_memory.saturating_sub(self.config.log_memory_bytes as u64);
         let mut freed = 0;
         for r in batch.records {
             let data = batch.data_offset + u64::from(r.data_block) * BLOCK_BYTES as u64;
             let Some(s) = self.living(r.key, r.life) else { continue };
-            let commit = s.commit;
+            if r.copy && r.position.lsn <= s.commit {
+                // Committed meanwhile: its content may be read from where it was first.
+                continue;
+            }
             let Some(entry) = s.entry_mut(r.position.lsn).filter(|e| e.record.position == r.position) else {
                 continue;
             };
             entry.place = Some(RecordPlace { batch: batch.place, data });
-            if let (true, true, RecordBody::Write(w)) =
-                (over, r.position.lsn > commit, &mut entry.record.body)
-            {
-                freed += w.data.len() as u64;
-                w.data = Bytes::new();
+            if freed < excess {
+                freed += s.leave_to_journal(r.position.lsn, data);
             }
             if !r.copy {
                 s.durable = s.durable.max(r.position.lsn);

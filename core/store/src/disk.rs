@@ -76,6 +76,8 @@ pub(crate) struct Disk {
     pub last_commit: Time,
     /// Segments with something to write back.
     pub dirty: BTreeSet<SegmentKey>,
+    /// The last extent that a round took.
+    pub last_selected: Option<(SegmentKey, u32)>,
     /// Bytes of data in memory that logs hold.
     pub log_memory: u64,
     /// Journal bytes of records that are not committed.

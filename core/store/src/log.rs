@@ -7,7 +7,6 @@ use crate::disk::Disk;
 use crate::format::journal::SegmentState;
 use crate::segment::{LogEntry, Segment, written_extents};
 use alloc::{collections::BTreeSet, vec::Vec};
-use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
     BLOCK_BYTES, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody, RepeatState,
@@ -154,8 +153,7 @@ impl Disk {
             let Some(entry) = s.entry_mut(next) else { continue };
             extents.extend(written_extents(&entry.record).map(|e| e.0));
             if let RecordBody::Write(w) = &mut entry.record.body {
-                self.log_memory -= w.data.len() as u64;
-                w.data = Bytes::new();
+                self.log_memory -= core::mem::take(&mut w.data).len() as u64;
             }
         }
         for extent in extents {

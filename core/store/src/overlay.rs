@@ -3,7 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use bytes::Bytes;
-use holdfast_types::{BLOCK_BYTES, ExtentIndex, Lsn};
+use holdfast_types::{BLOCK_BYTES, BlockIndex, ExtentIndex, Lsn};
 
 /// Where content that is not in place lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,17 @@ impl Overlay {
             self.bytes -= memory_bytes(&old);
         }
         true
+    }
+
+    /// What record `lsn` gave a block is no more kept in memory: the journal has it at byte `at` of the disk.
+    pub(crate) fn leave_to_journal(&mut self, block: BlockIndex, lsn: Lsn, at: u64) {
+        let part = self.extents.get_mut(&block.extent().0);
+        let Some(found) = part.and_then(|p| p.blocks.get_mut(&block.in_extent())).filter(|b| b.lsn == lsn)
+        else {
+            return;
+        };
+        self.bytes -= memory_bytes(found);
+        found.content = Content::Journal(at);
     }
 
     /// All blocks of an extent are absent since `lsn`, but for those that are newer.

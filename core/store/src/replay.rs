@@ -173,6 +173,7 @@ impl Disk {
             writeback_due: false,
             last_commit: Time::default(),
             dirty: BTreeSet::new(),
+            last_selected: None,
             log_memory: 0,
             uncommitted: 0,
             refusing: BTreeMap::new(),

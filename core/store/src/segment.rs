@@ -187,6 +187,21 @@ impl Segment {
         }
     }
 
+    /// Leaves the data of a durable record to the journal, `data` being its first byte there. How many bytes that frees.
+    pub(crate) fn leave_to_journal(&mut self, lsn: Lsn, data: u64) -> u64 {
+        let committed = lsn <= self.commit;
+        let Some(entry) = self.entry_mut(lsn) else { return 0 };
+        let RecordBody::Write(w) = &mut entry.record.body else { return 0 };
+        let (range, freed) = (w.range, core::mem::take(&mut w.data).len() as u64);
+        if committed && freed > 0 {
+            // Content that others overwrote, or that is in place, is not in the overlay any more.
+            for (i, block) in range.blocks().enumerate() {
+                self.overlay.leave_to_journal(block, lsn, data + (i * BLOCK_BYTES) as u64);
+            }
+        }
+        freed
+    }
+
     fn overlay_write(&mut self, lsn: Lsn, range: BlockRange, data: &Bytes, crcs: &[u32], journal: u64) {
         for (i, block) in range.blocks().enumerate() {
             let at = i * BLOCK_BYTES;

@@ -73,21 +73,20 @@ impl Disk {
         self.advance_round(out);
     }
 
+    /// What jobs wait for goes first. Then it goes on where the last round ended, or extents that are written all the
+    /// time would keep others from their turn, and these the tail of the journal.
     fn select_all(&mut self) -> Vec<RoundExtent> {
-        let mut extents = Vec::new();
-        let mut blocks = 0;
-        let mut clean = Vec::new();
-        // What jobs wait for goes first.
+        let segments = &self.segments;
+        self.dirty.retain(|k| segments.get(k).is_some_and(|s| !s.overlay.is_empty() || !s.hollow.is_empty()));
         let waited: Vec<(SegmentKey, u32)> = self.extent_waiters.keys().copied().collect();
         let dirty = self.dirty.iter().filter_map(|k| Some((*k, self.segments.get(k)?)));
-        let all = dirty.flat_map(|(k, s)| {
-            if s.overlay.is_empty() && s.hollow.is_empty() {
-                clean.push(k);
-            }
-            s.overlay.extents.keys().chain(&s.hollow).map(move |e| (k, *e))
-        });
+        let all = dirty.flat_map(|(k, s)| s.overlay.extents.keys().chain(&s.hollow).map(move |e| (k, *e)));
+        let last = self.last_selected;
+        let in_turn = all.clone().filter(|e| Some(*e) > last).chain(all.filter(|e| Some(*e) <= last));
         let mut seen = BTreeSet::new();
-        for (key, extent) in waited.into_iter().chain(all) {
+        let mut extents = Vec::new();
+        let mut blocks = 0;
+        for (key, extent) in waited.into_iter().chain(in_turn) {
             if extents.len() >= ROUND_EXTENTS || blocks >= ROUND_BLOCKS {
                 break;
             }
@@ -98,9 +97,7 @@ impl Disk {
                 extents.push(part);
             }
         }
-        for key in clean {
-            self.dirty.remove(&key);
-        }
+        self.last_selected = extents.last().map(|e| (e.key, e.extent.0));
         extents
     }
 

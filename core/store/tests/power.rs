@@ -59,7 +59,7 @@ impl Run {
         let mut rng = Rng(seed);
         let config = StoreConfig {
             dirty_limit_bytes: (128 + rng.below(1024) as usize) << 10,
-            uncommitted_limit_bytes: (rng.below(512) as usize) << 10,
+            log_memory_bytes: (rng.below(512) as usize) << 10,
             log_retain_bytes: rng.below(8) << 20,
             ..small()
         };

@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use holdfast_checksum::crc32c;
-use holdfast_store::layout;
 use holdfast_store::testing::{Cut, Rig};
+use holdfast_store::{StoreConfig, layout};
 use holdfast_types::*;
 
 const FULL: StoreOutcome = StoreOutcome::Refused(StoreRefusal::Full);
@@ -296,4 +296,58 @@ fn copies_that_hold_nothing_agree_whatever_they_know_of_the_discard() {
     assert!(noted != nothing && noted.agrees(&nothing), "{noted:?}");
     let data = BlockDigest { content: BlockContent::Good(1), ..noted };
     assert!(!data.agrees(&noted) && !data.agrees(&BlockDigest { lsn: Lsn(1), ..data }));
+}
+
+#[test]
+fn a_writer_that_outruns_the_disk_does_not_fill_the_memory() {
+    let block = |lsn: u64| (lsn as u32 * 16) % (16 * EXTENT_BLOCKS);
+    // The others' quorum commits a record before the journal of this copy has it, or after.
+    for early in [true, false] {
+        let mut rig = rig();
+        let mut highest = 0;
+        for round in 0..48 {
+            // Half a MiB at a time: one write to the journal, and eight in place.
+            let records = (1..=8).map(|n| round * 8 + n).map(|n| write(1, n, block(n), 16)).collect();
+            let appended = rig.order(key(0), append(records));
+            if early {
+                rig.order(key(0), StoreOrder::Commit { lsn: Lsn(round * 8 + 8) });
+            }
+            while !rig.outcomes.contains_key(&appended) {
+                assert!(rig.step(), "{:?}", rig.store.usage());
+            }
+            rig.order(key(0), StoreOrder::Commit { lsn: Lsn(round * 8 + 8) });
+            highest = highest.max(rig.store.usage().dirty_bytes);
+        }
+        let limit = rig.config.log_memory_bytes as u64;
+        assert!(highest > limit / 2 && highest <= limit, "{highest} bytes of content in memory");
+        // What is only in the journal is read from there, now, when it is in place and after a power cut.
+        for step in 0..3 {
+            for lsn in 129..=384 {
+                assert_eq!(joined(rig.run(key(0), read(block(lsn), 16))), content(block(lsn), 16, lsn));
+            }
+            if step == 0 { rig.idle() } else { rig.restart(Cut::LoseAll) }
+        }
+    }
+}
+
+#[test]
+fn no_extent_waits_for_others_that_are_written_all_the_time() {
+    let config = StoreConfig { journal_bytes: Some(64 * MIB), ..small() };
+    let mut rig = Rig::format(128 * MIB, config, 1);
+    rig.call(|s, now, _| s.create_replica(now, key(0)));
+    // More of thirty extents than a round takes is waiting whenever one begins.
+    for round in 0.. {
+        let write = |lsn| write(1, lsn, lsn as u32 % 30 * EXTENT_BLOCKS, EXTENT_BLOCKS);
+        let lsn = 1 + round * 4;
+        let appended = rig.order(key(0), append((lsn..lsn + 4).map(write).collect()));
+        while !rig.outcomes.contains_key(&appended) {
+            assert!(rig.step(), "{:?}", rig.store.usage());
+        }
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn + 3) });
+        let usage = rig.store.usage();
+        if usage.extents_total - usage.extents_free == 30 {
+            break;
+        }
+        assert!(round < 20, "it waits: {usage:?}");
+    }
 }

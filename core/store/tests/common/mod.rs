@@ -14,7 +14,7 @@ pub fn small() -> StoreConfig {
         journal_bytes: Some(16 * MIB),
         dirty_limit_bytes: 512 << 10,
         page_cache_bytes: 64 << 10,
-        uncommitted_limit_bytes: 256 << 10,
+        log_memory_bytes: 256 << 10,
         log_retain_bytes: MIB,
         ..StoreConfig::default()
     }
