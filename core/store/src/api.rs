@@ -4,8 +4,8 @@ use crate::layout::FormatError;
 use alloc::vec::Vec;
 use core::fmt;
 use holdfast_types::{
-    ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, Lsn, NodeId, OrderToken,
-    SegmentKey, StoreOutcome,
+    BlockIndex, ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, Lsn, NodeId,
+    OrderToken, SegmentKey, StoreOutcome,
 };
 use thiserror::Error;
 
@@ -223,6 +223,14 @@ pub enum StoreEvent {
         /// Which.
         lsn: Lsn,
     },
+    /// What a record wrote was not in place yet and does not pass its checksum in the journal. It is put in place as it is,
+    /// where a read finds it damaged.
+    DamagedContent {
+        /// Whose block.
+        segment: SegmentKey,
+        /// Which.
+        block: BlockIndex,
+    },
     /// An extent's page is damaged; where there was an older copy of it, that one serves, and a check of the
     /// segment shows what differs.
     PageDamaged {
@@ -263,6 +271,10 @@ impl fmt::Display for StoreEvent {
                     "record {lsn} of segment {} came with a wrong checksum and was refused",
                     segment.segment
                 )
+            }
+            StoreEvent::DamagedContent { segment, block } => {
+                write!(f, "block {} of segment {} is damaged in the journal; ", block.0, segment.segment)?;
+                f.write_str("a read of it, or `holdfast volume check`, mends it from another copy")
             }
             StoreEvent::PageDamaged { page, extent: Some((key, extent)) } => {
                 write!(

@@ -68,9 +68,14 @@ impl Overlay {
             return false;
         }
         if let Some(same) = part.blocks.get_mut(&index).filter(|b| b.lsn == block.lsn) {
-            // The same record's content, come twice: it counts as the log's where it is in the log.
+            // The same record's content, come twice: it counts as the log's where it is in the log. What came is known to be
+            // good, what is in the journal may be what it is to replace.
             same.heal |= block.heal;
             same.image &= block.image;
+            if matches!((&same.content, &block.content), (Content::Journal(_), Content::Memory(_))) {
+                same.content = block.content;
+                self.bytes += BLOCK_BYTES as u64;
+            }
             return true;
         }
         self.bytes += memory_bytes(&block);

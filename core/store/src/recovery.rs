@@ -1,7 +1,8 @@
 //! Opening a disk. From the batch that the superblock names on, batches are followed by their numbers; the first
-//! one that is not whole ends the log. As only one batch is ever in flight, a whole batch with a higher number
-//! after that one is proof that the journal is damaged in the middle. Then the pages are read, and what the log
-//! says is put on top.
+//! one that is not whole ends the log. As only one batch is ever in flight, a batch with a higher number after that
+//! one is proof that it was whole once, and is damaged now. Where the damage is in data of records that are known to
+//! be committed, the log goes on behind it: their blocks are damaged, and other copies have them. Any other damage makes
+//! the copies of the disk worthless. Then the pages are read, and what the log says is put on top.
 //!
 //! Before the disk counts as open, an empty batch overwrites what a torn one left, and a superblock takes the
 //! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
@@ -9,7 +10,7 @@
 
 use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
-use crate::format::journal::{BatchHeader, Entry, decode_batch, encode_batch};
+use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch};
 use crate::format::page::Page;
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::layout::{BLOCK, PAGE_BYTES, layout};
@@ -17,9 +18,7 @@ use crate::replay::{Found, Replay};
 use crate::ring::{Place, Ring};
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
-use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, SegmentKey};
-
-type Entries = Vec<(SegmentKey, Entry)>;
+use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken};
 
 /// How much is read at once.
 const CHUNK: u64 = 1 << 20;
@@ -76,7 +75,9 @@ pub(crate) struct Recovery {
     buffer: Bytes,
     torn: bool,
     /// Batches, each with where its data starts.
-    batches: Vec<(Place, u64, Entries)>,
+    batches: Vec<(Place, u64, Batch)>,
+    /// The batch that ends the log, if it is only its data that is not whole.
+    not_whole: Option<(BatchHeader, Batch)>,
     tail: u64,
     found: Vec<Found>,
     /// The device has grown: how much of it was used before.
@@ -137,6 +138,7 @@ impl Recovery {
             buffer: Bytes::new(),
             torn: false,
             batches: Vec::new(),
+            not_whole: None,
             tail: 0,
             found: Vec::new(),
             grown_from: None,
@@ -256,25 +258,24 @@ impl Recovery {
             let header = BatchHeader::peek(&block, nonce).filter(|h| {
                 h.sequence == self.expected.sequence && h.offset == at && h.bytes() <= journal.end - at
             });
-            let mut entries = None;
+            let mut batch = None;
             if let Some(h) = &header {
-                let Some(batch) = self.buffered(at, h.bytes()) else {
+                let Some(bytes) = self.buffered(at, h.bytes()) else {
                     self.read(at, h.bytes().max(CHUNK).min(journal.end - at), out);
                     return Ok(());
                 };
-                entries = decode_batch(h, &batch);
-                self.torn |= entries.is_none();
+                batch = decode_batch(h, &bytes);
             }
-            if let (Some(h), Some(entries)) = (header, entries) {
-                let place = Place { sequence: h.sequence, offset: at };
-                self.torn = false;
-                let Some(ring) = &mut self.ring else { return Ok(()) };
-                ring.take(place, h.bytes());
-                self.expected = ring.next();
-                self.tail = h.tail.sequence;
-                self.batches.push((place, at + u64::from(h.header_blocks) * BLOCK, entries));
-                self.stage = Stage::Walk { from_start: false };
-            } else if !from_start && at != journal.start {
+            match (header, batch) {
+                (Some(h), Some(batch)) if batch.damaged.is_empty() => {
+                    self.take_batch(h, batch);
+                    continue;
+                }
+                (Some(h), Some(batch)) => self.not_whole = Some((h, batch)),
+                _ => {}
+            }
+            self.torn |= header.is_some();
+            if !from_start && at != journal.start {
                 self.stage = Stage::Walk { from_start: true };
             } else {
                 return self.log_ends(out);
@@ -282,18 +283,36 @@ impl Recovery {
         }
     }
 
+    fn take_batch(&mut self, header: BatchHeader, batch: Batch) {
+        let Some(ring) = &mut self.ring else { return };
+        let place = Place { sequence: header.sequence, offset: header.offset };
+        ring.take(place, header.bytes());
+        self.expected = ring.next();
+        self.tail = header.tail.sequence;
+        self.batches.push((place, place.offset + u64::from(header.header_blocks) * BLOCK, batch));
+        (self.torn, self.not_whole) = (false, None);
+        self.stage = Stage::Walk { from_start: false };
+    }
+
+    /// The batch that seemed to end the log was durable: what is not whole of it is damaged.
+    fn is_damaged(&mut self, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let Some((header, batch)) = self.not_whole.take() else { return Err(self.corrupt(self.expected)) };
+        self.take_batch(header, batch);
+        self.walk(out)
+    }
+
     fn log_ends(&mut self, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
         if self.batches.is_empty() {
             // The batch that the superblock names was durable before the superblock was.
-            return Err(self.corrupt());
+            return self.is_damaged(out);
         }
         self.buffer = Bytes::new();
         self.stage = Stage::Prove { at: 0 };
         self.read_window(0, out)
     }
 
-    fn corrupt(&self) -> OpenError {
-        OpenError::JournalCorrupt { sequence: self.expected.sequence, offset: self.expected.offset }
+    fn corrupt(&self, at: Place) -> OpenError {
+        OpenError::JournalCorrupt { sequence: at.sequence, offset: at.offset }
     }
 
     /// Reads the next part of the window behind the log's end, or goes on to the pages.
@@ -320,7 +339,8 @@ impl Recovery {
                 .filter(|h| h.offset == offset && h.sequence > self.expected.sequence)
                 .is_some_and(|h| h.header_holds(&data[n * BLOCK_BYTES..]));
             if later {
-                return Err(self.corrupt());
+                self.buffer = Bytes::new();
+                return self.is_damaged(out);
             }
         }
         self.read_window(at + data.len() as u64, out)
@@ -400,13 +420,20 @@ impl Recovery {
         ring.advance_hint(superblock.tail);
         let identity = superblock.identity;
         let mut replay = Replay::default();
-        for (place, data, entries) in core::mem::take(&mut self.batches) {
+        let mut damaged = Vec::new();
+        for (place, data, batch) in core::mem::take(&mut self.batches) {
             if place.sequence >= self.tail {
-                replay.batch(place, data, entries);
+                replay.batch(place, data, batch.entries);
+                damaged.extend(batch.damaged.into_iter().map(|(key, position)| (key, position, place)));
             }
         }
         let records_replayed = replay.records;
-        let Some(segments) = replay.finish() else { return Progress::Failed(self.corrupt()) };
+        let Some(segments) = replay.finish() else { return Progress::Failed(self.corrupt(self.expected)) };
+        if let Some((.., place)) =
+            damaged.into_iter().find(|(key, at, place)| segments.needs(*key, *at, *place))
+        {
+            return Progress::Failed(self.corrupt(place));
+        }
         let found = core::mem::take(&mut self.found);
         let disk = Disk::opened(self.config, superblock, ring, segments, found, self.token);
         let report = OpenReport {

@@ -12,7 +12,7 @@ use crate::ring::{Place, Ring};
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace, Segment, written_extents};
 use crate::space::Slots;
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
-use holdfast_types::{BLOCK_BYTES, Lsn, SegmentKey, Time};
+use holdfast_types::{BLOCK_BYTES, LogPosition, Lsn, SegmentKey, Time};
 
 /// A page as it was found.
 #[derive(Debug)]
@@ -133,6 +133,17 @@ impl Replay {
 pub(crate) struct Recovered {
     segments: BTreeMap<SegmentKey, Segment>,
     life: u64,
+}
+
+impl Recovered {
+    /// Whether a record is in the log, lies in this batch and is not known to be committed: this copy may be one of those
+    /// that it was acknowledged for.
+    pub(crate) fn needs(&self, key: SegmentKey, position: LogPosition, batch: Place) -> bool {
+        let Some(s) = self.segments.get(&key) else { return false };
+        let lies_there =
+            |e: &&LogEntry| e.record.position == position && e.place.is_some_and(|p| p.batch == batch);
+        position.lsn > s.marked && s.entry(position.lsn).filter(lies_there).is_some()
+    }
 }
 
 impl Disk {

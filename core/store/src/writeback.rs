@@ -9,7 +9,7 @@
 //! The commit position goes first so that after a crash in the middle, when a block is new and its page is
 //! not, the journal brings the block back as committed.
 
-use crate::api::{DiskActivity, StoreOutput};
+use crate::api::{DiskActivity, StoreEvent, StoreOutput};
 use crate::disk::{Disk, Purpose};
 use crate::format::page::Page;
 use crate::overlay::{Content, OverlayBlock};
@@ -18,8 +18,11 @@ use crate::slot::ZEROS;
 use crate::space::Slots;
 use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
+use core::ops::Range;
 use holdfast_checksum::crc32c;
-use holdfast_types::{BLOCK_BYTES, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey};
+use holdfast_types::{
+    BLOCK_BYTES, BlockIndex, DiskFault, DiskOrderKind, EXTENT_BLOCKS, ExtentIndex, Lsn, SegmentKey,
+};
 
 /// Pages that the superblock admits at once, so that it is written seldom.
 const PAGE_LIMIT_STEP: u32 = 1024;
@@ -210,8 +213,11 @@ impl Disk {
                 e.page.is_some()
             }
             RoundOrder::Journal { index, first, count } => {
-                let blocks = &mut round.extents[index].blocks[first..first + count];
-                take_content(blocks, &data)
+                let fits = data.len() == count * BLOCK_BYTES;
+                if fits {
+                    take_content(&mut round.extents[index], first..first + count, &data, out);
+                }
+                fits
             }
             RoundOrder::Write(_) | RoundOrder::Flush => true,
         };
@@ -453,18 +459,17 @@ fn cost(kind: &DiskOrderKind) -> usize {
     bytes.max(ORDER_COST)
 }
 
-fn take_content(blocks: &mut [(u32, OverlayBlock)], data: &Bytes) -> bool {
-    if data.len() != blocks.len() * BLOCK_BYTES {
-        return false;
-    }
-    for (n, (_, b)) in blocks.iter_mut().enumerate() {
+/// Takes what was only in the journal. Damage is of a block, not of the disk: put in place under the checksum that it
+/// does not pass, it is like any other damaged block.
+fn take_content(e: &mut RoundExtent, which: Range<usize>, data: &Bytes, out: &mut Vec<StoreOutput>) {
+    for (n, (i, b)) in e.blocks[which].iter_mut().enumerate() {
         let content = data.slice(n * BLOCK_BYTES..(n + 1) * BLOCK_BYTES);
         if crc32c(&content) != b.crc {
-            return false;
+            let block = BlockIndex(e.extent.0 * EXTENT_BLOCKS + *i);
+            out.push(StoreOutput::Event(StoreEvent::DamagedContent { segment: e.key, block }));
         }
         b.content = Content::Memory(content);
     }
-    true
 }
 
 fn apply(page: &mut Page, whole: Option<Lsn>, blocks: &[(u32, OverlayBlock)]) {

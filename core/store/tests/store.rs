@@ -148,6 +148,40 @@ fn a_flipped_bit_is_found_told_and_healed() {
 }
 
 #[test]
+fn damage_in_the_journal_is_of_a_block_and_not_of_the_disk() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 4));
+    put(&mut rig, write(1, 2, 300, 1));
+    // After a restart the journal alone has what was not in place.
+    rig.restart(Cut::LoseAll);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
+    let mut disk =
+        (0..rig.disk.size() / BLOCK_BYTES as u64).filter(|n| rig.disk.peek(*n)[..] == content(2, 1, 1)[..]);
+    let in_journal = disk.next().expect("it is in the journal");
+    assert_eq!(disk.next(), None, "and nowhere else");
+    drop(disk);
+    rig.disk.flip_bit(in_journal * BLOCK_BYTES as u64 + 9, 3);
+    rig.idle();
+    assert_eq!(rig.events, [StoreEvent::DamagedContent { segment: key(0), block: BlockIndex(2) }]);
+    let data = content(2, 1, 1);
+    for restarted in [false, true] {
+        assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(2)] });
+        assert_eq!(joined(rig.run(key(0), read(300, 1))), content(300, 1, 2));
+        if !restarted {
+            rig.restart(Cut::LoseAll);
+        }
+    }
+    let block = ImageBlock {
+        block: BlockIndex(2),
+        lsn: Lsn(1),
+        crc: holdfast_checksum::crc32c(&data),
+        data: Some(data),
+    };
+    assert_eq!(rig.run(key(0), StoreOrder::Heal { block }), StoreOutcome::Healed { replaced: true });
+    assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
+}
+
+#[test]
 fn an_unreadable_block_is_a_bad_block() {
     let mut rig = rig();
     put(&mut rig, write(1, 1, 0, 4));
@@ -375,16 +409,48 @@ fn a_torn_tail_is_cut_and_damage_in_the_middle_is_refused() {
     let ring = holdfast_store::layout(48 * MIB, &small()).expect("it was formatted").journal;
     // Batches of the format, the segment's state with the first record, then four of two blocks.
     let third = ring.start + 4096 + 2 * 8192;
-    rig.disk.flip_bit(third + 4096 + 5, 0);
+    rig.disk.flip_bit(third + 100, 0);
     rig.restart(Cut::LoseAll);
     assert_eq!(rig.opened, Some(Err(OpenError::JournalCorrupt { sequence: 4, offset: third })));
-    rig.disk.flip_bit(third + 4096 + 5, 0);
+    rig.disk.flip_bit(third + 100, 0);
     let last = ring.start + 4096 + 4 * 8192;
     rig.disk.flip_bit(last + 4096 + 5, 0);
     rig.reopen();
     let report = rig.opened.clone().expect("it came to an end").expect("it opened");
     assert!(report.torn_tail_cut);
     assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last.lsn), Some(Lsn(4)));
+}
+
+#[test]
+fn damage_to_the_data_of_a_record_is_refused_unless_it_is_known_to_be_committed() {
+    for committed in [true, false] {
+        let mut rig = rig();
+        for lsn in 1..=4 {
+            assert!(matches!(
+                rig.run(key(0), append(vec![write(1, lsn, 0, 1)])),
+                StoreOutcome::Appended { .. }
+            ));
+            let known = if committed { Lsn(lsn) } else { Lsn(lsn.min(2)) };
+            rig.order(key(0), StoreOrder::Commit { lsn: known });
+        }
+        let ring = holdfast_store::layout(48 * MIB, &small()).expect("it was formatted").journal;
+        let third = ring.start + 4096 + 2 * 8192;
+        rig.disk.flip_bit(third + 4096 + 5, 0);
+        rig.restart(Cut::LoseAll);
+        if !committed {
+            // It may have been acknowledged because of this copy.
+            assert_eq!(rig.opened, Some(Err(OpenError::JournalCorrupt { sequence: 4, offset: third })));
+            continue;
+        }
+        let report = rig.opened.clone().expect("it came to an end").expect("it opened");
+        assert_eq!((report.records_replayed, report.torn_tail_cut), (4, false));
+        let log = rig.run(key(0), StoreOrder::ReadLog { after: Lsn(0), max_bytes: 1 << 20 });
+        assert_eq!(log, StoreOutcome::Log { records: (1..=2).map(|l| write(1, l, 0, 1)).collect() });
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(3) });
+        assert_eq!(rig.run(key(0), read(0, 1)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(0)] });
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(4) });
+        assert_eq!(joined(rig.run(key(0), read(0, 1))), content(0, 1, 4));
+    }
 }
 
 #[test]

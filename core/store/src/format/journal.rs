@@ -312,27 +312,38 @@ pub fn encode_batch(
     b
 }
 
-/// Reads the entries of a batch whose bytes are all there, and checks its data. None: it is not whole.
-pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Vec<(SegmentKey, Entry)>> {
+/// What a batch holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Its entries.
+    pub entries: Vec<(SegmentKey, Entry)>,
+    /// The records whose data does not pass its checksums. None: the batch is whole.
+    pub damaged: Vec<(SegmentKey, LogPosition)>,
+}
+
+/// Reads the entries of a batch whose bytes are all there, and checks its data. None: the entries cannot be relied on.
+pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Batch> {
     if batch.len() as u64 != header.bytes() || !header.header_holds(batch) {
         return None;
     }
     let (head, data) = batch.split_at_checked(header.header_blocks as usize * BLOCK_BYTES)?;
     let mut r = Reader::new(head.get(BATCH_HEADER_BYTES..header.entries_end as usize)?);
-    let mut entries = Vec::new();
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     for _ in 0..header.entries {
         let (key, entry) = decode_entry(&mut r)?;
-        if let Entry::Record { record: Record { body: RecordBody::Write(w), .. }, data_block, .. } = &entry {
+        if let Entry::Record { record, data_block, .. } = &entry
+            && let RecordBody::Write(w) = &record.body
+        {
             let start = *data_block as usize * BLOCK_BYTES;
             let data = data.get(start..start + w.range.bytes())?;
-            let whole = data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter());
-            if !whole.into_iter().all(|(block, crc)| holdfast_checksum::crc32c(block) == *crc) {
-                return None;
+            let mut blocks = data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter());
+            if !blocks.all(|(block, crc)| holdfast_checksum::crc32c(block) == *crc) {
+                damaged.push((key, record.position));
             }
         }
         entries.push((key, entry));
     }
-    r.is_empty().then_some(entries)
+    r.is_empty().then_some(Batch { entries, damaged })
 }
 
 #[cfg(test)]
@@ -398,7 +409,7 @@ mod tests {
         let (batch, entries) = known();
         let header = BatchHeader::peek(&batch[..BLOCK_BYTES], 0x55).expect("it is a batch");
         assert_eq!((header.sequence, header.tail.sequence, header.bytes()), (20, 18, 2 * BLOCK_BYTES as u64));
-        assert_eq!(decode_batch(&header, &batch), Some(entries));
+        assert_eq!(decode_batch(&header, &batch), Some(Batch { entries, damaged: Vec::new() }));
         assert_eq!(BatchHeader::peek(&batch[..BLOCK_BYTES], 0x56), None, "another formatting's");
     }
 
@@ -419,13 +430,15 @@ mod tests {
     const GOLDEN_CRC: u32 = 1_827_569_369;
 
     #[test]
-    fn a_flipped_bit_anywhere_makes_the_batch_torn() {
-        let (batch, _) = known();
+    fn a_flipped_bit_in_the_entries_makes_them_worthless_and_one_in_the_data_is_of_its_record() {
+        let (batch, entries) = known();
+        let damaged = vec![(key(), records()[1].position)];
         for bit in (0..batch.len() * 8).step_by(101) {
             let mut bad = batch.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let whole = BatchHeader::peek(&bad[..BLOCK_BYTES], 0x55).and_then(|h| decode_batch(&h, &bad));
-            assert_eq!(whole, None, "bit {bit}");
+            let found = BatchHeader::peek(&bad[..BLOCK_BYTES], 0x55).and_then(|h| decode_batch(&h, &bad));
+            let of_data = Batch { entries: entries.clone(), damaged: damaged.clone() };
+            assert_eq!(found, (bit / 8 >= batch.len() - BLOCK_BYTES).then_some(of_data), "bit {bit}");
         }
     }
 
