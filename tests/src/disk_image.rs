@@ -54,6 +54,18 @@ impl DiskImage {
         self.write(offset + 100, &[content[100] ^ 1]);
     }
 
+    /// Flips a bit of this content in the journal, where alone it is.
+    pub fn flip_bit_in_journal(&self, content: &[u8]) {
+        let mut places = Vec::new();
+        self.each_block(0, |offset, block| {
+            if block == content {
+                places.push(offset);
+            }
+        });
+        assert!(matches!(places[..], [at] if at < self.journal_end()), "it is at {places:?}");
+        self.write(places[0] + 100, &[content[100] ^ 1]);
+    }
+
     /// Everything behind the journal.
     pub fn snapshot(&self) -> Snapshot {
         let mut blocks = BTreeMap::new();

@@ -48,6 +48,39 @@ fn a_flipped_bit_on_the_owners_disk_is_found_on_read_answered_from_a_good_copy_h
     assert!(healed, "the disk still holds the flipped bit");
 }
 
+#[test]
+fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
+    let mut cluster = Cluster::start(3);
+    let block = 17;
+    let node = cluster.owner(0);
+    let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+    (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
+    drop(client);
+    // What was written a moment ago is in the journal alone, and known to be committed by what was written after it.
+    cluster.kill(node);
+    DiskImage::open(cluster.disk(node)).flip_bit_in_journal(&content(block, 1));
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    until("the damage is found when what was in the journal alone is put in place", LIMIT, || {
+        !cluster.events("store").is_empty()
+    });
+    let found: Vec<String> = cluster.events("store").iter().map(|e| e["what"].to_string()).collect();
+    assert!(
+        matches!(&found[..], [e] if e.contains("block 17 of segment") && e.contains("damaged in the journal")),
+        "{found:?}"
+    );
+    cluster.make_owner(node);
+    let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+    for b in 0..64 {
+        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
+        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
+    }
+    assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
+    until("the healed block is reported", LIMIT, || !cluster.replication_events(" healed from ").is_empty());
+    println!("{}; {}", found.join("; "), cluster.replication_events(" healed from ").join("; "));
+    cluster.assert_copies_equal();
+}
+
 /// Starts a node whose disk is damaged; what its log says of that disk.
 fn start_and_read_log(cluster: &mut Cluster, node: usize) -> String {
     cluster.spawn(node);
