@@ -1,5 +1,5 @@
 //! The lines for QEMU in docs/operations.md, as they stand there but for the address, in a QEMU: each is understood,
-//! connects, and the machine's disk is that volume.
+//! connects, and the machine's disk is that volume. The elements for libvirt, against libvirt's own schema.
 
 use holdfast_tests::cluster::{Cluster, VOLUME};
 use holdfast_tests::succeed;
@@ -68,4 +68,58 @@ fn the_machines_of_the_manual_wait_for_a_daemon_that_is_away() {
         let device = machine.iter().find(|o| o.contains("virtio-blk")).expect("each has a device");
         assert!(device.contains("rerror=stop") && device.contains("werror=stop"), "{device}");
     }
+}
+
+const SCHEMA: &str = "/usr/share/libvirt/schemas/domain.rng";
+/// What libvirt asks of every machine.
+const MACHINE: &str = "<name>vm</name><memory unit='MiB'>64</memory>\
+    <os><type arch='x86_64' machine='q35'>hvm</type></os>";
+
+/// The elements of this name that stand on the page as blocks of code.
+fn elements(name: &str) -> Vec<String> {
+    let (begin, end) = (format!("    <{name} "), format!("    </{name}>"));
+    let mut lines = OPERATIONS.lines();
+    let mut found = Vec::new();
+    while let Some(first) = lines.find(|l| l.starts_with(&begin)) {
+        let rest = lines.by_ref().take_while(|l| **l != end);
+        found.push([&[first][..], &rest.collect::<Vec<_>>(), &[&end]].concat().join("\n"));
+    }
+    found
+}
+
+/// What libvirt's own schema has against a machine.
+fn refused_by_libvirt(domain: &str) -> Option<String> {
+    let mut command = Command::new("xmllint");
+    command.args(["--noout", "--relaxng", SCHEMA, "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut xmllint = command.spawn().expect("xmllint runs (package libxml2-utils)");
+    xmllint.stdin.take().expect("it is piped").write_all(domain.as_bytes()).expect("it reads");
+    let output = xmllint.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // 3 and 4: it does not validate; others: there is no schema, or no XML.
+    assert!(matches!(output.status.code(), Some(0 | 3 | 4)), "is libvirt0 installed? {said}");
+    (!output.status.success()).then_some(said)
+}
+
+#[test]
+fn the_schema_of_libvirt_takes_the_elements_of_the_manual() {
+    let machine =
+        |devices: &str| format!("<domain type='kvm'>{MACHINE}<devices>{devices}</devices></domain>");
+    let disks = elements("disk");
+    assert_eq!(disks.len(), 2, "one over NBD, one over iSCSI: {disks:?}");
+    for disk in disks {
+        // As the page says, libvirt before 9.1 does not know this one.
+        let without: String =
+            disk.lines().filter(|l| !l.contains("<reconnect ")).map(|l| format!("{l}\n")).collect();
+        assert_eq!(disk.contains("protocol='nbd'"), disk.contains("<reconnect delay='300'/>"), "{disk}");
+        assert_eq!(refused_by_libvirt(&machine(&without)), None, "{disk}");
+    }
+    let domains = elements("domain");
+    assert_eq!(domains.len(), 1, "{domains:?}");
+    for domain in domains {
+        assert_eq!(refused_by_libvirt(&domain.replace("...", MACHINE)), None, "{domain}");
+    }
+    // That it looks at all.
+    let unknown = refused_by_libvirt(&machine("<disk type='network'><source protocol='nothing'/></disk>"));
+    assert!(unknown.is_some_and(|said| said.contains("fails to validate")));
 }
