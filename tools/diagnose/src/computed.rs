@@ -433,6 +433,7 @@ fn covers(files: &[FileReport], settled: &Settled, index: usize, host: &str, fro
 /// Facts that follow from other facts: closed ports, quorum below the majority, local portals, which fence decided.
 pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
     let mut out = fencing::decided(facts);
+    out.extend(config::shared_initiators(facts));
     let mut done = BTreeSet::new();
     for fact in facts.iter().filter(|f| f.rule == "lich.quorum") {
         let value = |k: &str| fact.fields.get(k).and_then(|v| v.parse::<u32>().ok());

@@ -94,6 +94,9 @@ pub(crate) struct Alone {
     /// Only beside one of these facts.
     #[serde(default)]
     pub(crate) with: Vec<String>,
+    /// Only with so many lines.
+    #[serde(default)]
+    lines: u64,
 }
 
 impl Alone {
@@ -106,6 +109,7 @@ impl Alone {
                 .is_some_and(|v| v.abs() >= self.at_least)
         };
         fits(&self.rule, &fact.rule)
+            && fact.count >= self.lines
             && (self.fields.is_empty() || self.fields.iter().any(large))
             && (self.with.is_empty() || self.with.iter().any(beside))
     }

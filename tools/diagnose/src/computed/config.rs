@@ -1,4 +1,4 @@
-//! Facts about configuration files: NUL runs and crontabs that cron refuses.
+//! Facts about configuration files: NUL runs, crontabs that cron refuses, one initiator name on two hosts.
 //!
 //! Promise: each names the file, the line and the byte.
 
@@ -72,4 +72,34 @@ pub(super) fn crontab_facts(file: &FileReport, host: &str) -> Option<Fact> {
         }
         .fact(),
     )
+}
+
+/// Hosts of one iSCSI initiator name: a fact on each of them.
+pub(super) fn shared_initiators(facts: &[Fact]) -> Vec<Fact> {
+    let named: Vec<(&str, &Fact)> = facts
+        .iter()
+        .filter(|f| f.rule == "iscsi.initiator-name")
+        .filter_map(|f| Some((f.fields.get("name")?.as_str(), f)))
+        .collect();
+    let of = |(name, own): &(&str, &Fact)| {
+        let others: Vec<&Fact> =
+            named.iter().filter(|(n, f)| n == name && f.host != own.host).map(|(_, f)| *f).collect();
+        let hosts = others.iter().map(|f| f.host.as_str()).collect::<Vec<_>>().join(", ");
+        let proofs =
+            [&[*own], others.as_slice()].concat().into_iter().flat_map(|f| f.evidence.iter().take(1));
+        let draft = Draft {
+            rule: "iscsi.initiator-shared",
+            host: &own.host,
+            start: None,
+            end: None,
+            severity: Severity::Warning,
+            role: Role::Trigger,
+            title: format!("the iSCSI initiator name {name} is that of {hosts} too"),
+            title_zh: format!("iSCSI 启动器名称 {name} 与 {hosts} 相同"),
+            evidence: proofs.cloned().collect(),
+            fields: BTreeMap::new(),
+        };
+        (!others.is_empty()).then(|| draft.fact())
+    };
+    named.iter().filter_map(of).collect()
 }

@@ -1,8 +1,6 @@
 //! Incidents in the words of the programs that print them, one small bundle each: what must be named first, and what must not.
 
-mod common;
-
-use common::report;
+use crate::common::report;
 use holdfast_diagnose::model::Report;
 
 fn first(report: &Report) -> Option<&str> {
@@ -151,10 +149,10 @@ fn damage_on_one_host_is_led_back_to_the_host_that_failed() {
         "10:02:02 kernel: [71334.1] EXT4-fs (sdc1): Remounting filesystem read-only",
     ];
     let files = [("n1/syslog", stamped("n1", &crashed)), ("n2/syslog", stamped("n2", &initiator))];
-    let seen = common::report(&files);
+    let seen = crate::common::report(&files);
     assert_eq!(first(&seen), Some("storage-daemon-death"), "{:?}", rules(&seen));
     // Without the target's log the initiator still says on whom to call.
-    let seen = common::report(&files[1..]);
+    let seen = crate::common::report(&files[1..]);
     assert_eq!(first(&seen), Some("storage-target-stopped"), "{:?}", rules(&seen));
 }
 

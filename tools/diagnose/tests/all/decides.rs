@@ -1,9 +1,7 @@
 //! Where the evidence carries no cause, the report says which file would decide it: for every rule whose fact is an impact or an
 //! error, alone on its host.
 
-mod common;
-
-use common::{put, read};
+use crate::common::{put, read};
 use holdfast_diagnose::decides::asks_why;
 use holdfast_diagnose::facts::fits;
 use holdfast_diagnose::knowledge::Knowledge;

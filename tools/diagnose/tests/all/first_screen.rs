@@ -1,10 +1,8 @@
 //! The first screen over the generated stories: it fits a screen, names only facts that it shows, and begins with what matters.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{syslog, told};
+use crate::common::{syslog, told};
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::report::{Lang, terminal};
 use holdfast_diagnose::synth::STORIES;

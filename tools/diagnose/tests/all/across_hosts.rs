@@ -1,8 +1,6 @@
 //! What ends on one host and is felt on another, and what only looks so.
 
-mod common;
-
-use common::report;
+use crate::common::report;
 use holdfast_diagnose::model::Report;
 
 /// A target that crashes, its start the last word of that host's log.
@@ -73,7 +71,7 @@ fn a_watchdog_that_was_left_armed_resets_its_host_within_its_time_and_not_an_hou
 fn who_stopped_feeding_the_watchdog_is_above_the_watchdog() {
     let report = watchdog(150, "");
     assert_eq!(report.causes[0].explains.len(), 1);
-    let fed = common::told("ha-link-lost", 3);
+    let fed = crate::common::told("ha-link-lost", 3);
     assert_eq!(causes(&fed).first(), Some(&"link-flap"));
     let below = fed.causes.iter().find(|c| c.id == "watchdog-unfed").expect("named below");
     assert!(below.consequence_of.is_some());
