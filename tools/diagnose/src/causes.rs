@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::facts::{Fact, fits};
 use crate::knowledge::{CauseRule, EdgeRule, Knowledge, Recommend, Scope};
 use crate::rules::{Role, Severity};
+use crate::words::chinese;
 
 const MICROS: i64 = 1_000_000;
 /// Causes below this score are not named.
@@ -257,7 +258,7 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
         let cause = Cause {
             id: rule.id.clone(),
             title: rule.title.clone(),
-            title_zh: rule.title_zh.clone(),
+            title_zh: chinese(&rule.title).to_owned(),
             score,
             confidence: "",
             chain: on_the_way(&tree, &ends),

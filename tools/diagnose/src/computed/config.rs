@@ -10,6 +10,7 @@ use super::Draft;
 use crate::facts::{Fact, Proof};
 use crate::rules::{Role, Severity};
 use crate::scan::FileReport;
+use crate::words::Said;
 
 pub(super) fn nul_facts(file: &FileReport, host: &str) -> Vec<Fact> {
     let is_config = file.kind != holdfast_evidence::FileKind::Log;
@@ -27,8 +28,10 @@ pub(super) fn nul_facts(file: &FileReport, host: &str) -> Vec<Fact> {
                 end: None,
                 severity: if is_config { Severity::Error } else { Severity::Info },
                 role: if is_config { Role::Symptom } else { Role::Context },
-                title: format!("{what} in {}: {}", file.path, cause.explain()),
-                title_zh: format!("{} 中有 {what}", file.path),
+                title: Said::of(
+                    "{what} in {file}: {why}",
+                    &[("what", &what), ("file", &file.path), ("why", &cause.explain())],
+                ),
                 evidence: vec![proof],
                 fields: BTreeMap::from([
                     ("file".to_owned(), file.path.to_string()),
@@ -58,15 +61,16 @@ pub(super) fn crontab_facts(file: &FileReport, host: &str) -> Option<Fact> {
             end: None,
             severity: Severity::Error,
             role: Role::Symptom,
-            title: format!(
-                "{} is refused whole by Debian's cron: {} at line {}, byte {}; its {} good entries do not run",
-                file.path,
-                error.kind.words(),
-                error.line,
-                error.offset,
-                tab.entries.len()
+            title: Said::of(
+                "{file} is refused whole by Debian's cron: {words} at line {line}, byte {offset}; its {good} good entries do not run",
+                &[
+                    ("file", &file.path),
+                    ("words", &error.kind.words()),
+                    ("line", &error.line),
+                    ("offset", &error.offset),
+                    ("good", &tab.entries.len()),
+                ],
             ),
-            title_zh: format!("{} 被 Debian cron 整体拒绝：第 {} 行 {}", file.path, error.line, error.kind.words()),
             evidence: vec![proof],
             fields: BTreeMap::new(),
         }
@@ -94,8 +98,10 @@ pub(super) fn shared_initiators(facts: &[Fact]) -> Vec<Fact> {
             end: None,
             severity: Severity::Warning,
             role: Role::Trigger,
-            title: format!("the iSCSI initiator name {name} is that of {hosts} too"),
-            title_zh: format!("iSCSI 启动器名称 {name} 与 {hosts} 相同"),
+            title: Said::of(
+                "the iSCSI initiator name {name} is that of {hosts} too",
+                &[("name", name), ("hosts", &hosts)],
+            ),
             evidence: proofs.cloned().collect(),
             fields: BTreeMap::new(),
         };
