@@ -343,13 +343,13 @@ impl Builder<'_> {
             .collect();
         let states = self.facts.iter().filter(|f| f.role == Role::State && !c.explains.is_empty());
         // The same weakness on several hosts is one.
-        let mut single: BTreeMap<(&str, &str), (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        let mut single: BTreeMap<[&str; 2], [Vec<&str>; 2]> = BTreeMap::new();
         for f in states {
-            let (hosts, ids) = single.entry((&f.title, &f.title_zh)).or_default();
+            let [hosts, ids] = single.entry([&f.title, &f.title_zh]).or_default();
             hosts.push(&f.host);
             ids.push(&f.id);
         }
-        let single = single.iter().map(|((en, zh), (hosts, ids))| {
+        let single = single.iter().map(|([en, zh], [hosts, ids])| {
             let of = |title: &str| format!("{}: {title} ({})", hosts.join(", "), ids.join(" "));
             Said::both(of(en), of(zh))
         });
