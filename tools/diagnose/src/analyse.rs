@@ -23,6 +23,7 @@ use crate::scan::{FileReport, scan};
 use crate::settle::Settled;
 use crate::unknown;
 use crate::window::{When, Window, speaks};
+use crate::words::Said;
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -188,12 +189,12 @@ impl Builder<'_> {
             })
             .collect();
         let unread = said.iter().filter(|n| n.is_unread()).count() as u64;
-        let (verdict, headline, headline_zh) = self.headline(first, unread);
+        let (verdict, headline) = self.headline(first, unread);
         Report {
             summary: Summary {
                 verdict,
-                headline,
-                headline_zh,
+                headline: headline.en,
+                headline_zh: headline.zh,
                 incident_start: incident_start.map(|m| self.shown_any(m)),
                 incident_end: incident_end.map(|m| self.shown_any(m)),
                 since: self.window.since.map(|m| self.shown_any(m)),
@@ -215,21 +216,18 @@ impl Builder<'_> {
         }
     }
 
-    fn headline(&self, first: Option<&Cause>, unread: u64) -> (&'static str, String, String) {
+    fn headline(&self, first: Option<&Cause>, unread: u64) -> (&'static str, Said) {
         if let Some(cause) = first {
-            return ("cause-found", cause.title.clone(), cause.title_zh.clone());
+            return ("cause-found", Said::both(cause.title.clone(), cause.title_zh.clone()));
         }
         let worst = self.facts.iter().filter(|f| decides::is_failure(f.severity, f.role)).count();
-        let (text, zh) = if worst == 0 {
+        let text = if worst == 0 {
             let signs = self.facts.iter().filter(|f| decides::is_sign(f.severity, f.role)).count();
             self.window.quiet((self.facts.len(), signs), self.outside, unread, |m| self.shown_any(m))
         } else {
-            (
-                "something failed, but this evidence does not carry a cause".to_owned(),
-                "有故障，但证据不足以说明原因".to_owned(),
-            )
+            Said::of("something failed, but this evidence does not carry a cause", &[])
         };
-        ("nothing-conclusive", text, zh)
+        ("nothing-conclusive", text)
     }
 
     /// By urgency; then what the likelier cause asks for, and repairs of what stays last.
@@ -237,9 +235,9 @@ impl Builder<'_> {
         let mut out: Vec<RecommendOut> = Vec::new();
         for cause in causes.iter().filter(|c| c.consequence_of.is_none()).take(3) {
             out.extend(cause.recommend.iter().map(|r| RecommendOut {
-                urgency: r.urgency.clone(),
-                owner: r.owner.clone(),
-                text: r.text.clone(),
+                urgency: Said::of(&r.urgency, &[]),
+                owner: Said::of(&r.owner, &[]),
+                text: Said::of(&r.text, &[]),
                 cause: cause.id.clone(),
                 facts: self.ids(&cause.roots),
             }));
@@ -319,7 +317,7 @@ impl Builder<'_> {
             title_zh: f.title_zh.clone(),
             fields: f.fields.clone(),
             source: f.source.clone(),
-            refuted_by: f.refuted_by.clone(),
+            refuted_by: Said::of(&f.refuted_by, &[]),
             evidence: f.evidence.iter().map(evidence).collect(),
         }
     }
@@ -338,22 +336,23 @@ impl Builder<'_> {
                     from: self.facts[e.from].id.clone(),
                     to: self.facts[e.to].id.clone(),
                     delay_seconds: e.delay,
-                    mechanism: rule.mechanism.clone(),
-                    alternative: rule.alternative.clone(),
+                    mechanism: Said::of(&rule.mechanism, &[]),
+                    alternative: Said::of(&rule.alternative, &[]),
                 }
             })
             .collect();
         let states = self.facts.iter().filter(|f| f.role == Role::State && !c.explains.is_empty());
         // The same weakness on several hosts is one.
-        let mut single: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        let mut single: BTreeMap<[&str; 2], [Vec<&str>; 2]> = BTreeMap::new();
         for f in states {
-            let (hosts, ids) = single.entry(&f.title).or_default();
+            let [hosts, ids] = single.entry([&f.title, &f.title_zh]).or_default();
             hosts.push(&f.host);
             ids.push(&f.id);
         }
-        let single = single
-            .iter()
-            .map(|(title, (hosts, ids))| format!("{}: {title} ({})", hosts.join(", "), ids.join(" ")));
+        let single = single.iter().map(|([en, zh], [hosts, ids])| {
+            let of = |title: &str| format!("{}: {title} ({})", hosts.join(", "), ids.join(" "));
+            Said::both(of(en), of(zh))
+        });
         CauseOut {
             rank,
             id: c.id.clone(),
@@ -369,7 +368,7 @@ impl Builder<'_> {
             contradicts: self.ids(&c.contradicts),
             consequence_of: c.consequence_of.clone(),
             single_points_of_failure: single.collect(),
-            prevented_by: c.prevented_by.clone(),
+            prevented_by: Said::of(&c.prevented_by, &[]),
         }
     }
 
@@ -383,7 +382,7 @@ impl Builder<'_> {
         out.extend(decides::for_peers(self.facts, &known));
         out.extend(decides::for_files(notices));
         let mut seen = BTreeSet::new();
-        out.retain(|m| seen.insert((m.file.clone(), m.decides.clone())));
+        out.retain(|m| seen.insert((m.file.to_owned(), m.decides.to_owned())));
         out.truncate(MAX_MISSING);
         out
     }
@@ -396,23 +395,33 @@ impl Builder<'_> {
         }
         if let Some(first) = causes.first() {
             if !first.contradicts.is_empty() {
-                let text = format!("facts that speak against {}", first.id);
+                let text = Said::of("facts that speak against {cause}", &[("cause", &first.id)]);
                 out.push(Contradiction { text, facts: self.ids(&first.contradicts) });
             }
             if !first.leaves.is_empty() {
-                let text = format!("no way leads from {} to these impacts", first.id);
+                let text = Said::of("no way leads from {cause} to these impacts", &[("cause", &first.id)]);
                 out.push(Contradiction { text, facts: self.ids(&first.leaves) });
+            }
+            if first.thin {
+                let text = Said::of(
+                    "{cause} rests on facts of one kind alone, and others than it may be behind them",
+                    &[("cause", &first.id)],
+                );
+                out.push(Contradiction { text, facts: self.ids(&first.roots) });
             }
         }
         for f in self.facts.iter().filter(|f| f.fields.get("timing").is_some_and(|t| t == "disagrees")) {
-            let text =
-                format!("on {} the order of the fence's lines and the time limits do not agree", f.host);
+            let text = Said::of(
+                "on {host} the order of the fence's lines and the time limits do not agree",
+                &[("host", &f.host)],
+            );
             out.push(Contradiction { text, facts: vec![f.id.clone()] });
         }
         for name in &self.settled.twins {
             out.push(Contradiction {
-                text: format!(
-                    "two machines of the bundle call themselves {name}; they are kept apart by folder"
+                text: Said::of(
+                    "two machines of the bundle call themselves {name}; they are kept apart by folder",
+                    &[("name", name)],
                 ),
                 facts: vec![],
             });

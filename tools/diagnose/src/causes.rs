@@ -8,12 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::facts::{Fact, fits};
 use crate::knowledge::{CauseRule, EdgeRule, Knowledge, Recommend, Scope};
 use crate::rules::{Role, Severity};
+use crate::words::chinese;
 
 const MICROS: i64 = 1_000_000;
 /// Causes below this score are not named.
 const NAMED: f64 = 0.3;
 /// How much of the damage a cause is taken to explain when the evidence shows no damage at all.
 const UNSEEN: f64 = 0.5;
+/// What rests on facts of one kind alone is possible, and no more than that: each wrong answer that a published log got, it got
+/// from a line that other causes than the named one print too. Above this score little is added.
+const THIN: f64 = 0.4;
 /// Causing facts looked at for one effect, nearest first.
 const MAX_PARENTS: usize = 12;
 
@@ -55,6 +59,8 @@ pub struct Cause {
     pub supports: Vec<usize>,
     /// Facts that contradict it.
     pub contradicts: Vec<usize>,
+    /// All that speaks for it is facts of one kind.
+    pub thin: bool,
     /// The cause that it follows from.
     pub consequence_of: Option<String>,
     /// What would have prevented it.
@@ -234,7 +240,11 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
             |list: &[usize]| list.iter().map(|i| facts[*i].rule.as_str()).collect::<BTreeSet<_>>().len();
         let mut score = rule.base * (0.4 + 0.6 * coverage);
         score += 0.03 * kinds(&supports).min(3) as f64 - 0.2 * kinds(&contradicts) as f64;
+        let steps = tree.iter().filter(|e| seen.contains(&e.to)).flat_map(|e| [e.from, e.to]);
+        let rests_on: BTreeSet<usize> = roots.iter().chain(&supports).copied().chain(steps).collect();
+        let thin = is_thin(&rests_on, facts);
         let score = score.clamp(0.0, 0.99);
+        let score = if thin && score > THIN { THIN + (score - THIN) * 0.15 } else { score };
         let damage = seen.iter().copied().filter(|i| stays(&facts[*i]) && !roots.contains(i));
         let ends: Vec<usize> = explains.iter().copied().chain(damage).collect();
         let leaves = impacts.iter().copied().filter(|i| !seen.contains(i)).collect();
@@ -248,7 +258,7 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
         let cause = Cause {
             id: rule.id.clone(),
             title: rule.title.clone(),
-            title_zh: rule.title_zh.clone(),
+            title_zh: chinese(&rule.title).to_owned(),
             score,
             confidence: "",
             chain: on_the_way(&tree, &ends),
@@ -257,6 +267,7 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
             leaves,
             supports,
             contradicts,
+            thin,
             consequence_of: None,
             prevented_by: rule.prevented_by.clone(),
             recommend,
@@ -266,6 +277,12 @@ pub fn rank(knowledge: &Knowledge, facts: &[Fact], edges: &[Edge]) -> Vec<Cause>
     }
     drop_second_names(&mut found, facts);
     order(found)
+}
+
+/// Whether all that speaks for a cause is facts of one kind, none of which says by itself that something was lost.
+fn is_thin(rests_on: &BTreeSet<usize>, facts: &[Fact]) -> bool {
+    let kinds: BTreeSet<&str> = rests_on.iter().map(|i| facts[*i].rule.as_str()).collect();
+    kinds.len() < 2 && rests_on.iter().all(|i| facts[*i].severity < Severity::Critical)
 }
 
 /// What has to be explained: what users felt, or, where no line shows that, the errors on the way to it.

@@ -27,7 +27,7 @@ use crate::{Options, analyse, collect};
 
 pub use rules::lint_findings;
 
-const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\n--lang zh translates the headline, titles, mechanisms, advice and the report's own words; weak\npoints, contradictions, missing evidence, prevention and --json stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
+const EXIT_CODES: &str = "Exit: 0 a cause was found, 1 nothing conclusive, 2 the input is unusable.\n\nOn a terminal: the first screen, unless --details is given. In a pipe or a file: all of it, unless --brief is given.\nTimes are those of each host's own zone and name it; a time given without a zone is taken in the zone of the report.\nWith --lang zh the lines themselves, how hosts, years and clocks were settled, the remarks on\nreading, and --json stay English.\n\nExamples:\n  holdfast diagnose cas-logs.tar.gz\n  holdfast diagnose host1/ host2/ -o report.html\n  holdfast diagnose bundle --since '2016-01-07T18:00:00+08:00' --json | jq .causes\n  holdfast diagnose rules explain iscsi.refused\n  holdfast diagnose synth incident -o /tmp/incident";
 
 /// Options of the commands that ask a node, which `holdfast` gives to every command: here they would do nothing, so they are
 /// not shown and are refused.
@@ -357,7 +357,7 @@ fn output(matches: &ArgMatches, report: &Report, lang: Lang) -> Result<(), Strin
     let json = || serde_json::to_string_pretty(report).map(|t| t + "\n").map_err(|e| e.to_string());
     let mut report = std::borrow::Cow::Borrowed(report);
     if lang == Lang::Zh {
-        chinese::speak(report.to_mut()).map_err(|e| e.to_string())?;
+        chinese::speak(report.to_mut());
     }
     let report = &*report;
     if let Some(path) = matches.get_one::<PathBuf>("output") {

@@ -28,7 +28,7 @@ const COMMAND_TIME: Duration = Duration::from_secs(20);
 /// Depth of folders below a root.
 const MAX_DEPTH: usize = 6;
 
-const TREES: [&str; 24] = [
+const TREES: [&str; 25] = [
     "var/log",
     "etc/crontab",
     "etc/cron.d",
@@ -49,6 +49,7 @@ const TREES: [&str; 24] = [
     "etc/timezone",
     "etc/machine-id",
     "etc/corosync",
+    "etc/iscsi/initiatorname.iscsi",
     "etc/ocfs2",
     "etc/drbd.d",
     "etc/ld.so.preload",

@@ -17,6 +17,7 @@ use crate::facts::{Fact, Proof};
 use crate::rules::{Role, Severity};
 use crate::scan::{At, FileReport, Gap};
 use crate::settle::Settled;
+use crate::words::Said;
 
 /// Boots closer together than this are one boot seen by several files.
 const SAME_BOOT: i64 = 120 * MICROS;
@@ -38,8 +39,7 @@ struct Draft<'a> {
     end: Option<i64>,
     severity: Severity,
     role: Role,
-    title: String,
-    title_zh: String,
+    title: Said,
     evidence: Vec<Proof>,
     fields: BTreeMap<String, String>,
 }
@@ -58,8 +58,8 @@ impl Draft<'_> {
             role: self.role,
             standing: self.start.is_none(),
             fields: self.fields,
-            title: self.title,
-            title_zh: self.title_zh,
+            title: self.title.en,
+            title_zh: self.title.zh,
             source: source.to_owned(),
             refuted_by: refuted_by.to_owned(),
             evidence: self.evidence,
@@ -196,12 +196,8 @@ pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
                 severity: Severity::Critical,
                 role: Role::Impact,
                 title: match boot.before {
-                    Some(_) => format!("the host stopped without an orderly shutdown and was booting {silent} s after its last line"),
-                    None => "the host booted, and no orderly shutdown stands before that".to_owned(),
-                },
-                title_zh: match boot.before {
-                    Some(_) => format!("主机未经正常关机即停止，最后一行日志 {silent} 秒后重新启动"),
-                    None => "主机启动，此前没有正常关机记录".to_owned(),
+                    Some(_) => Said::of("the host stopped without an orderly shutdown and was booting {silent} s after its last line", &[("silent", &silent)]),
+                    None => Said::of("the host booted, and no orderly shutdown stands before that", &[]),
                 },
                 evidence,
                 fields: BTreeMap::from([("silent".to_owned(), silent.to_string())]),
@@ -220,8 +216,7 @@ pub fn from_boots(boots: &[Boot]) -> Vec<Fact> {
             end: Some(b.at),
             severity: Severity::Info,
             role: Role::Impact,
-            title: "the host was rebooted in order".to_owned(),
-            title_zh: "主机正常重启".to_owned(),
+            title: Said::of("the host was rebooted in order", &[]),
             evidence: vec![b.proof.clone()],
             fields: BTreeMap::new(),
         }
@@ -258,12 +253,10 @@ fn together(boots: &[Boot]) -> Vec<Fact> {
                 end: Some(to),
                 severity: Severity::Critical,
                 role: Role::Impact,
-                title: format!(
-                    "{} hosts stopped within {} s of each other: {names}",
-                    hosts.len(),
-                    (to - from) / MICROS
+                title: Said::of(
+                    "{n} hosts stopped within {s} s of each other: {names}",
+                    &[("n", &hosts.len()), ("s", &((to - from) / MICROS)), ("names", &names)],
                 ),
-                title_zh: format!("{} 台主机在 {} 秒内相继停止：{names}", hosts.len(), (to - from) / MICROS),
                 evidence: group
                     .iter()
                     .map(|b| b.before.as_ref().map_or(b.proof.clone(), |(_, p)| p.clone()))
@@ -294,8 +287,10 @@ fn loops(boots: &[Boot]) -> Vec<Fact> {
                 end: list.last().map(|b| b.at),
                 severity: Severity::Critical,
                 role: Role::Impact,
-                title: format!("a boot loop: {} unclean boots, three of them within 30 minutes", list.len()),
-                title_zh: format!("循环重启：{} 次非正常启动，其中三次在 30 分钟内", list.len()),
+                title: Said::of(
+                    "a boot loop: {n} unclean boots, three of them within 30 minutes",
+                    &[("n", &list.len())],
+                ),
                 evidence: list.iter().take(5).map(|b| b.proof.clone()).collect(),
                 fields: BTreeMap::new(),
             }
@@ -320,11 +315,10 @@ pub fn from_files(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Ve
                     end: at,
                     severity: Severity::Warning,
                     role: Role::Trigger,
-                    title: format!(
-                        "the wall clock moved by {:+.1} s against the kernel's own count",
-                        step.seconds
+                    title: Said::of(
+                        "the wall clock moved by {s} s against the kernel's own count",
+                        &[("s", &format!("{:+.1}", step.seconds))],
                     ),
-                    title_zh: format!("墙上时钟相对内核计时跳变 {:+.1} 秒", step.seconds),
                     evidence: vec![Proof::from(&step.line)],
                     fields: BTreeMap::from([("s".to_owned(), format!("{:.1}", step.seconds))]),
                 }
@@ -402,11 +396,10 @@ fn silences(files: &[FileReport], settled: &Settled, boots: &[Boot]) -> Vec<Fact
                     end: Some(to),
                     severity: Severity::Warning,
                     role: Role::Symptom,
-                    title: format!(
-                        "no line for {} s without a boot: the host hung, or its log could not be written",
-                        silence / MICROS
+                    title: Said::of(
+                        "no line for {s} s without a boot: the host hung, or its log could not be written",
+                        &[("s", &(silence / MICROS))],
                     ),
-                    title_zh: format!("{} 秒没有任何日志，且无重启", silence / MICROS),
                     evidence: vec![proof],
                     fields: BTreeMap::new(),
                 }
@@ -433,6 +426,7 @@ fn covers(files: &[FileReport], settled: &Settled, index: usize, host: &str, fro
 /// Facts that follow from other facts: closed ports, quorum below the majority, local portals, which fence decided.
 pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
     let mut out = fencing::decided(facts);
+    out.extend(config::shared_initiators(facts));
     let mut done = BTreeSet::new();
     for fact in facts.iter().filter(|f| f.rule == "lich.quorum") {
         let value = |k: &str| fact.fields.get(k).and_then(|v| v.parse::<u32>().ok());
@@ -446,8 +440,10 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                     end: None,
                     severity: Severity::Error,
                     role: Role::State,
-                    title: format!("the storage accepts {min} of {need} copies: less than a majority, so two sides can both go on"),
-                    title_zh: format!("存储接受 {need} 份中的 {min} 份：不足多数"),
+                    title: Said::of(
+                        "the storage accepts {min} of {need} copies: less than a majority, so two sides can both go on",
+                        &[("min", &min), ("need", &need)],
+                    ),
                     evidence: fact.evidence.clone(),
                     fields: BTreeMap::new(),
                 }
@@ -473,11 +469,10 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                     end: Some(until),
                     severity: Severity::Error,
                     role: Role::Symptom,
-                    title: format!(
-                        "the storage port stayed closed for at least {} s",
-                        (until - start) / MICROS
+                    title: Said::of(
+                        "the storage port stayed closed for at least {s} s",
+                        &[("s", &((until - start) / MICROS))],
                     ),
-                    title_zh: format!("存储端口至少关闭了 {} 秒", (until - start) / MICROS),
                     evidence,
                     fields: BTreeMap::new(),
                 }
@@ -494,8 +489,7 @@ pub fn from_facts(facts: &[Fact]) -> Vec<Fact> {
                     end: None,
                     severity: Severity::Warning,
                     role: Role::State,
-                    title: "the shared disk hangs on one portal of this host: a restart of the local storage process looks like a dead disk".to_owned(),
-                    title_zh: "共享盘只经本机一个门户：本机存储进程重启等同于磁盘失效".to_owned(),
+                    title: Said::of("the shared disk hangs on one portal of this host: a restart of the local storage process looks like a dead disk", &[]),
                     evidence: fact.evidence.iter().take(1).cloned().collect(),
                     fields: BTreeMap::new(),
                 }

@@ -14,6 +14,7 @@ use crate::facts::Fact;
 use crate::knowledge::Knowledge;
 use crate::model::Missing;
 use crate::rules::{Role, Severity};
+use crate::words::Said;
 
 /// Facts named for one missing file at most.
 const MAX_FACTS: usize = 8;
@@ -23,9 +24,9 @@ pub fn for_first(causes: &[Cause], facts: &[Fact]) -> Vec<Missing> {
     let Some(first) = causes.first() else { return Vec::new() };
     let roots: Vec<String> = first.roots.iter().take(MAX_FACTS).map(|i| facts[*i].id.clone()).collect();
     let of = |(file, how): &(String, String)| Missing {
-        file: file.clone(),
-        decides: format!("confirms or refutes {}", first.id),
-        how: how.clone(),
+        file: Said::of(file, &[]),
+        decides: Said::of("confirms or refutes {cause}", &[("cause", &first.id)]),
+        how: Said::of(how, &[]),
         facts: roots.clone(),
     };
     first.missing.iter().map(of).collect()
@@ -70,9 +71,11 @@ pub fn for_unexplained(
         let family = &knowledge.families[family];
         let first = &facts[list[0]];
         let time = first.start.map_or_else(|| "it".to_owned(), |m| shown(first, m));
-        let put = |text: &str| text.replace("{host}", host).replace("{time}", &time);
+        let put = |text: &str| Said::of(text, &[("host", &host), ("time", &time)]);
         let ids: Vec<String> = list.iter().take(MAX_FACTS).map(|i| facts[*i].id.clone()).collect();
-        let decides = format!("{} ({})", put(&family.decides), ids.join(" "));
+        let mut decides = put(&family.decides);
+        decides.en += &format!(" ({})", ids.join(" "));
+        decides.zh += &format!(" ({})", ids.join(" "));
         Missing { file: put(&family.file), decides, how: put(&family.how), facts: ids }
     };
     groups.into_iter().map(of).collect()
@@ -134,9 +137,12 @@ fn spread(from: impl Iterator<Item = usize>, next: &BTreeMap<usize, Vec<usize>>)
 /// Boots of which nothing says whether they were asked for.
 pub fn for_boots(boots: &[Boot], shown: impl Fn(&str, i64) -> String) -> Vec<Missing> {
     let of = |boot: &Boot| Missing {
-        file: format!("the logs of {} before its boot at {}", boot.host, shown(&boot.host, boot.at)),
-        decides: "whether that boot followed an orderly shutdown".to_owned(),
-        how: "the rotated files (.1, .2.gz), `last -x`, `journalctl -b -1`".to_owned(),
+        file: Said::of(
+            "the logs of {host} before its boot at {time}",
+            &[("host", &boot.host), ("time", &shown(&boot.host, boot.at))],
+        ),
+        decides: Said::of("whether that boot followed an orderly shutdown", &[]),
+        how: Said::of("the rotated files (.1, .2.gz), `last -x`, `journalctl -b -1`", &[]),
         facts: Vec::new(),
     };
     boots.iter().filter(|b| b.clean.is_none()).map(of).collect()
@@ -159,9 +165,9 @@ pub fn for_peers(facts: &[Fact], known: &BTreeSet<&str>) -> Vec<Missing> {
     let of = |(peer, mut facts): (&str, Vec<String>)| {
         facts.truncate(MAX_FACTS);
         Missing {
-            file: format!("the logs of {peer}"),
-            decides: "what that host saw at the same time".to_owned(),
-            how: "`holdfast collect` on that host".to_owned(),
+            file: Said::of("the logs of {host}", &[("host", &peer)]),
+            decides: Said::of("what that host saw at the same time", &[]),
+            how: Said::of("`holdfast collect` on that host", &[]),
             facts,
         }
     };
@@ -171,9 +177,9 @@ pub fn for_peers(facts: &[Fact], known: &BTreeSet<&str>) -> Vec<Missing> {
 /// Files of the bundle that need a tool, or that are cut.
 pub fn for_files(notices: &[Notice]) -> Vec<Missing> {
     let of = |n: &Notice| Missing {
-        file: n.path.clone(),
-        decides: "what it holds".to_owned(),
-        how: n.detail.clone(),
+        file: Said::both(n.path.clone(), n.path.clone()),
+        decides: Said::of("what it holds", &[]),
+        how: Said::both(n.detail.clone(), n.detail.clone()),
         facts: Vec::new(),
     };
     notices

@@ -10,6 +10,7 @@ use holdfast_evidence::place::rotation;
 use crate::rules::{Role, RuleSet, Severity, fill};
 use crate::scan::{At, FileReport, Line};
 use crate::settle::Settled;
+use crate::words::chinese;
 
 /// A line that proves something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +105,7 @@ pub fn from_episodes(rules: &RuleSet, files: &[FileReport], settled: &Settled) -
                     || episode.first.at == At::None && file.kind != holdfast_evidence::FileKind::Log,
                 fields: episode.fields.clone(),
                 title: fill(&rule.title, &episode.fields),
-                title_zh: fill(&rule.title_zh, &episode.fields),
+                title_zh: fill(chinese(&rule.title), &episode.fields),
                 source: rule.source.clone(),
                 refuted_by: rule.refuted_by.clone(),
                 evidence,

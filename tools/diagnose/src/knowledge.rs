@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::facts::{Fact, fits};
 use crate::rules::RuleError;
+use crate::words::chinese;
 
 /// An edge of the knowledge.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,7 +53,6 @@ pub struct CauseRule {
     pub(crate) base: f64,
     /// One sentence.
     pub title: String,
-    pub(crate) title_zh: String,
     pub(crate) roots: Vec<String>,
     #[serde(default)]
     pub(crate) all: Vec<String>,
@@ -94,6 +94,9 @@ pub(crate) struct Alone {
     /// Only beside one of these facts.
     #[serde(default)]
     pub(crate) with: Vec<String>,
+    /// Only with so many lines.
+    #[serde(default)]
+    lines: u64,
 }
 
 impl Alone {
@@ -106,6 +109,7 @@ impl Alone {
                 .is_some_and(|v| v.abs() >= self.at_least)
         };
         fits(&self.rule, &fact.rule)
+            && fact.count >= self.lines
             && (self.fields.is_empty() || self.fields.iter().any(large))
             && (self.with.is_empty() || self.with.iter().any(beside))
     }
@@ -192,6 +196,18 @@ impl Knowledge {
         Ok(Knowledge { edges: edges.edge, causes: causes.cause, families: families.family })
     }
 
+    /// Every text that a report may show.
+    pub fn shown(&self) -> impl Iterator<Item = &str> {
+        let edges = self.edges.iter().flat_map(|e| [&e.mechanism, &e.alternative]);
+        let causes = self.causes.iter().flat_map(|c| {
+            let missing = c.missing.iter().flat_map(|m| [&m.file, &m.how]);
+            let advice = c.recommend.iter().flat_map(|r| [&r.urgency, &r.owner, &r.text]);
+            [&c.title, &c.prevented_by].into_iter().chain(missing).chain(advice)
+        });
+        let families = self.families.iter().flat_map(|f| [&f.file, &f.decides, &f.how]);
+        edges.chain(causes).chain(families).map(String::as_str).filter(|t| !t.is_empty())
+    }
+
     /// Every pattern of fact ids that the knowledge names, for the linter.
     pub fn patterns(&self) -> BTreeSet<&str> {
         let mut out = BTreeSet::new();
@@ -213,7 +229,7 @@ impl Knowledge {
 impl CauseRule {
     /// All about the cause, for `rules explain`.
     pub fn explain(&self) -> String {
-        let mut out = format!("{} (a cause)\n  {}\n  {}\n", self.id, self.title, self.title_zh);
+        let mut out = format!("{} (a cause)\n  {}\n  {}\n", self.id, self.title, chinese(&self.title));
         let mut line = |name: &str, text: String| {
             if !text.is_empty() {
                 // Writing to a String cannot fail.

@@ -23,5 +23,6 @@ pub mod settle;
 pub mod synth;
 pub mod unknown;
 pub mod window;
+pub mod words;
 
 pub use analyse::{AnalyseError, Options, analyse};

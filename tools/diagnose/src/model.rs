@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::words::Said;
+
 /// The whole report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -131,7 +133,7 @@ pub struct FactOut {
     /// Where the knowledge comes from.
     pub source: String,
     /// What would refute it.
-    pub refuted_by: String,
+    pub refuted_by: Said,
     /// Lines.
     pub evidence: Vec<EvidenceOut>,
 }
@@ -179,9 +181,9 @@ pub struct CauseOut {
     /// The cause that it follows from.
     pub consequence_of: Option<String>,
     /// Single points of failure on its way.
-    pub single_points_of_failure: Vec<String>,
+    pub single_points_of_failure: Vec<Said>,
     /// What would have prevented it.
-    pub prevented_by: String,
+    pub prevented_by: Said,
 }
 
 /// A step.
@@ -194,16 +196,16 @@ pub struct EdgeOut {
     /// Seconds between.
     pub delay_seconds: Option<f64>,
     /// How.
-    pub mechanism: String,
+    pub mechanism: Said,
     /// What else could have.
-    pub alternative: String,
+    pub alternative: Said,
 }
 
 /// Something that does not fit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contradiction {
     /// What.
-    pub text: String,
+    pub text: Said,
     /// Facts.
     pub facts: Vec<String>,
 }
@@ -212,11 +214,11 @@ pub struct Contradiction {
 #[derive(Debug, Clone, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Missing {
     /// Which file.
-    pub file: String,
+    pub file: Said,
     /// What it would decide.
-    pub decides: String,
+    pub decides: Said,
     /// How to get it.
-    pub how: String,
+    pub how: Said,
     /// Facts that it would explain.
     pub facts: Vec<String>,
 }
@@ -225,11 +227,11 @@ pub struct Missing {
 #[derive(Debug, Clone, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecommendOut {
     /// `now`, `soon`, `later`.
-    pub urgency: String,
+    pub urgency: Said,
     /// Who.
-    pub owner: String,
+    pub owner: Said,
     /// What.
-    pub text: String,
+    pub text: Said,
     /// For which cause.
     pub cause: String,
     /// Facts that call for it.

@@ -4,6 +4,7 @@
 
 use crate::facts::Fact;
 use crate::model::RecommendOut;
+use crate::words::Said;
 
 /// Repairs that facts call for.
 pub fn repairs(facts: &[Fact]) -> Vec<RecommendOut> {
@@ -11,11 +12,11 @@ pub fn repairs(facts: &[Fact]) -> Vec<RecommendOut> {
         .iter()
         .filter(|f| f.rule == "config.crontab-broken")
         .map(|f| RecommendOut {
-            urgency: "now".to_owned(),
-            owner: "system".to_owned(),
-            text: format!(
-                "restore the crontab on {}: cron runs none of its entries until then ({})",
-                f.host, f.id
+            urgency: Said::of("now", &[]),
+            owner: Said::of("system", &[]),
+            text: Said::of(
+                "restore the crontab on {host}: cron runs none of its entries until then ({fact})",
+                &[("host", &f.host), ("fact", &f.id)],
             ),
             cause: f.rule.clone(),
             facts: vec![f.id.clone()],

@@ -90,8 +90,6 @@ pub struct Rule {
     pub boot: bool,
     /// English title with `{captures}`.
     pub title: String,
-    /// Chinese title with `{captures}`.
-    pub title_zh: String,
     /// Where the knowledge comes from.
     pub source: String,
     /// What would show that the fact is not what it seems.

@@ -8,6 +8,7 @@ use crate::analyse::{AnalyseError, Options};
 use crate::facts::Fact;
 use crate::scan::FileReport;
 use crate::settle::Settled;
+use crate::words::Said;
 
 /// A time as a user gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +92,12 @@ impl Window {
     }
 
     /// A word on facts without a time, which are all that is left when no log line lies in the time asked for.
-    pub fn without_logs(&self, shown: impl Fn(i64) -> String) -> Option<String> {
+    pub fn without_logs(&self, shown: impl Fn(i64) -> String) -> Option<Said> {
         let (first, last) = self.logs.filter(|_| self.misses_logs())?;
         let (a, b) = (shown(first), shown(last));
-        Some(format!(
-            "no log line lies in the time asked for (the logs reach from {a} to {b}): what is left rests on files without times"
+        Some(Said::of(
+            "no log line lies in the time asked for (the logs reach from {a} to {b}): what is left rests on files without times",
+            &[("a", &a), ("b", &b)],
         ))
     }
 
@@ -107,42 +109,33 @@ impl Window {
         outside: usize,
         unread: u64,
         shown: impl Fn(i64) -> String,
-    ) -> (String, String) {
+    ) -> Said {
         let Some((first, last)) = self.logs else {
-            return (
-                "no line of this input has a time that can be read: nothing can be said about an incident"
-                    .to_owned(),
-                "输入中没有任何带可识别时间的行：无法判断是否有故障".to_owned(),
+            return Said::of(
+                "no line of this input has a time that can be read: nothing can be said about an incident",
+                &[],
             );
         };
         if self.misses_logs() {
             let (a, b) = (shown(first), shown(last));
-            return (
-                format!("no log line lies in that time: the logs reach from {a} to {b}"),
-                format!("该时段内没有日志：日志范围为 {a} 至 {b}"),
+            return Said::of(
+                "no log line lies in that time: the logs reach from {a} to {b}",
+                &[("a", &a), ("b", &b)],
             );
         }
         if facts == 0 && outside > 0 {
-            return (
-                format!("no fact in what was asked for; {outside} lie outside it"),
-                format!("所选范围内没有事实；范围外有 {outside} 条"),
-            );
+            return Said::of("no fact in what was asked for; {n} lie outside it", &[("n", &outside)]);
         }
         if signs > 0 {
-            return (
-                "signs of trouble, but no failure that this evidence shows".to_owned(),
-                "有异常迹象，但证据未显示故障".to_owned(),
-            );
+            return Said::of("signs of trouble, but no failure that this evidence shows", &[]);
         }
         if unread > 0 {
-            return (
-                format!(
-                    "no sign of an incident in what could be read; {unread} files could not, or not whole"
-                ),
-                format!("可读取的证据中没有故障迹象；{unread} 个文件无法完整读取"),
+            return Said::of(
+                "no sign of an incident in what could be read; {n} files could not, or not whole",
+                &[("n", &unread)],
             );
         }
-        ("no sign of an incident in this evidence".to_owned(), "证据中没有故障迹象".to_owned())
+        Said::of("no sign of an incident in this evidence", &[])
     }
 }
 

@@ -11,6 +11,7 @@ use crate::computed::known;
 use crate::facts::fits;
 use crate::knowledge::Knowledge;
 use crate::rules::RuleSet;
+use crate::words::chinese;
 
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let (rules, knowledge) = match (RuleSet::builtin(), Knowledge::builtin()) {
@@ -52,7 +53,7 @@ fn explain(rules: &RuleSet, knowledge: &Knowledge, id: &str) -> ExitCode {
             "{}\n  {}\n  {}\n  severity {:?}, role {:?}\n  {} {}\n  {} {}\n  source     {}\n  refuted by {}\n  example    {}\n",
             r.id,
             r.title,
-            r.title_zh,
+            chinese(&r.title),
             r.severity,
             r.role,
             if r.path.is_some() { "path      " } else { "pattern   " },

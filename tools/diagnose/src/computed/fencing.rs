@@ -12,6 +12,7 @@ use holdfast_evidence::civil::MICROS;
 use super::Draft;
 use crate::facts::{Fact, Proof, fits};
 use crate::rules::{Role, Severity};
+use crate::words::Said;
 
 /// The threshold where no line tells another.
 const THRESHOLD: i64 = 31;
@@ -137,11 +138,6 @@ impl<'a> Reset<'a> {
         if self.disk_line.is_none() {
             words.push(format!("a threshold of {t} is assumed"));
         }
-        let (rule, reason, other, zh) = if disk {
-            ("ocfs2.disk-decided", "its disk", "quorum", "磁盘")
-        } else {
-            ("ocfs2.quorum-decided", "quorum", "its disk", "法定数")
-        };
         let tail = if words.is_empty() { String::new() } else { format!("; {}", words.join("; ")) };
         let mut evidence: Vec<Proof> = Vec::new();
         for fact in [self.disk_line, self.quorum_line, self.disk_lost, self.peers_lost].into_iter().flatten()
@@ -149,15 +145,20 @@ impl<'a> Reset<'a> {
             evidence.extend(fact.evidence.first().cloned());
         }
         let timing = agrees.map(|a| ("timing".to_owned(), if a { "agrees" } else { "disagrees" }.to_owned()));
+        let fields: [(&str, &dyn std::fmt::Display); 3] = [("why", &why), ("tail", &tail), ("t", &t)];
+        let title = if disk {
+            Said::of("OCFS2 reset this host for its disk, not for quorum: {why}{tail}", &fields)
+        } else {
+            Said::of("OCFS2 reset this host for quorum, not for its disk: {why}{tail}", &fields)
+        };
         Draft {
-            rule,
+            rule: if disk { "ocfs2.disk-decided" } else { "ocfs2.quorum-decided" },
             host: self.host,
             start: Some(self.at.0),
             end: Some(self.at.0),
             severity: Severity::Info,
             role: Role::Context,
-            title: format!("OCFS2 reset this host for {reason}, not for {other}: {why}{tail}"),
-            title_zh: format!("OCFS2 因{zh}重启本机（按先后与时限判断，阈值 {t}）"),
+            title,
             evidence,
             fields: BTreeMap::from_iter(timing),
         }

@@ -20,7 +20,7 @@ pub fn of(id: &str) -> Option<&'static Known> {
 }
 
 /// All of them.
-pub const KNOWN: [Known; 14] = [
+pub const KNOWN: [Known; 15] = [
     Known {
         id: "host.reset",
         about: "a boot without an orderly shutdown before it",
@@ -86,6 +86,12 @@ pub const KNOWN: [Known; 14] = [
         about: "the shared disk hangs on one local portal",
         source: "computed from the portal's address",
         refuted_by: "a second session of the same disk over another host",
+    },
+    Known {
+        id: "iscsi.initiator-shared",
+        about: "two hosts have one iSCSI initiator name, so a target takes them for one",
+        source: "computed from /etc/iscsi/initiatorname.iscsi of each host; RFC 7143 6.3.5, Linux drivers/target/iscsi/iscsi_target_login.c iscsi_check_for_session_reinstatement",
+        refuted_by: "one host that stands in the bundle under two names",
     },
     Known {
         id: "storage.port-closed",

@@ -34,7 +34,11 @@ pub fn render(report: &Report, lang: Lang) -> String {
     for cause in causes.take(2) {
         screen.other(cause);
     }
-    let weak = report.causes.iter().take(1).flat_map(|c| c.single_points_of_failure.iter().take(2).cloned());
+    let weak = report
+        .causes
+        .iter()
+        .take(1)
+        .flat_map(|c| c.single_points_of_failure.iter().take(2).map(ToString::to_string));
     screen.section(lang.pick("weak points on the way", "薄弱环节"), weak);
     let open: Vec<String> = report.contradictions.iter().take(3).map(|c| screen.contradiction(c)).collect();
     let open = open.into_iter();
@@ -43,7 +47,8 @@ pub fn render(report: &Report, lang: Lang) -> String {
         report.missing_evidence.iter().take(3).map(|m| format!("{}: {} ({})", m.file, m.decides, m.how));
     screen.section(lang.pick("would decide more", "缺少的证据"), missing);
     // What can wait is in the details, unless it is all there is.
-    let (urgent, later): (Vec<_>, Vec<_>) = report.recommendations.iter().partition(|r| r.urgency != "later");
+    let (urgent, later): (Vec<_>, Vec<_>) =
+        report.recommendations.iter().partition(|r| &*r.urgency != "later");
     let urgent = if urgent.is_empty() { later } else { urgent };
     let todo = urgent.iter().take(4).map(|r| format!("[{}] {}: {}", r.urgency, r.owner, r.text));
     screen.section(lang.pick("to do", "建议"), todo);
@@ -244,7 +249,7 @@ impl<'a> Screen<'a> {
     /// A contradiction with the first of its facts in words: its ids say nothing to who reads only this screen.
     fn contradiction(&self, open: &Contradiction) -> String {
         let Some(first) = open.facts.first().and_then(|id| self.facts.get(id.as_str())) else {
-            return open.text.clone();
+            return open.text.to_string();
         };
         let title = self.lang.pick(&first.title, &first.title_zh);
         let more = open.facts.len() - 1;

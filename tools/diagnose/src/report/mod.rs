@@ -9,7 +9,7 @@ pub mod pdf;
 pub mod terminal;
 mod wrap;
 
-/// The language of titles, mechanisms, advice and the report's own words; what is missing and what contradicts are English in both.
+/// The language of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lang {
     /// English.

@@ -39,7 +39,7 @@ fn render_details(out: &mut String, report: &Report, lang: Lang) {
     section(
         out,
         lang.pick("does not fit", "矛盾"),
-        report.contradictions.iter().map(|c| with_ids(&c.text, &c.facts)),
+        report.contradictions.iter().map(|c| with_ids(&c.text.to_string(), &c.facts)),
     );
     section(
         out,
@@ -62,11 +62,11 @@ fn render_details(out: &mut String, report: &Report, lang: Lang) {
         }
         for b in &h.boots {
             let word = match b.clean {
-                Some(true) => "after an orderly shutdown",
-                Some(false) => "unclean",
-                None => "after what, no log is left that would tell",
+                Some(true) => lang.pick("after an orderly shutdown", "正常关机之后"),
+                Some(false) => lang.pick("unclean", "非正常"),
+                None => lang.pick("after what, no log is left that would tell", "没有日志可说明此前情况"),
             };
-            let _ = writeln!(out, "  boot {} {word}", b.at);
+            let _ = writeln!(out, "  {} {} {word}", lang.pick("boot", "启动"), b.at);
         }
     }
     let _ = writeln!(out, "\n== {}", lang.pick("facts", "事实"));
@@ -87,7 +87,7 @@ fn render_details(out: &mut String, report: &Report, lang: Lang) {
         for e in &f.evidence {
             let _ = writeln!(out, "    {}:{} @{}: {}", e.file, e.line, e.offset, e.text);
         }
-        let _ = writeln!(out, "    refuted by: {}", f.refuted_by);
+        let _ = writeln!(out, "    {} {}", lang.pick("refuted by:", "可被推翻："), f.refuted_by);
     }
     section(
         out,

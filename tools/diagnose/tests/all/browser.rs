@@ -4,11 +4,9 @@
 //! It needs Chromium (`apt-get install --no-install-recommends chromium-headless-shell`) and is left out where none is asked for:
 //! `HOLDFAST_BROWSER=chromium-headless-shell cargo test -p holdfast-diagnose --test browser -- --ignored`
 
-mod common;
-
 use std::process::Command;
 
-use common::told;
+use crate::common::told;
 use holdfast_diagnose::report::{Lang, html};
 
 /// Works the page as a reader does and leaves what it saw in an element.

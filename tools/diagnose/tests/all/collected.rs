@@ -1,7 +1,5 @@
 //! What `collect` and `--live` take of a host, what they leave out, and that they say so.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +23,7 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
 fn tree(dir: &Path, files: &[(&str, &[u8])]) -> PathBuf {
     let root = dir.join("tree");
     for (name, bytes) in [("etc/hostname", &b"n7\n"[..])].iter().chain(files) {
-        common::put(&root, name, bytes);
+        crate::common::put(&root, name, bytes);
     }
     root
 }

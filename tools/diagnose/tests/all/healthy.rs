@@ -1,10 +1,8 @@
 //! Healthy hosts as distributions install them: nothing on them may be called an incident, and nobody may be accused.
 
-mod common;
-
 use std::path::Path;
 
-use common::{put, read};
+use crate::common::{put, read};
 use holdfast_diagnose::model::Report;
 
 /// An init script as Debian's packages write them.

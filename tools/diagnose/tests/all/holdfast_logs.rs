@@ -1,11 +1,9 @@
 //! Holdfast's own logs and events, as real daemons wrote them: two of three nodes killed while a client writes, with the log as
 //! text and as JSON, and a node that starts on a disk whose superblocks were overwritten.
 
-mod common;
-
 use std::path::Path;
 
-use common::read;
+use crate::common::read;
 use holdfast_diagnose::model::Report;
 
 fn real(name: &str) -> Report {

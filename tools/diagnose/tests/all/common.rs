@@ -1,7 +1,5 @@
 //! A bundle in a folder, and the report on it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::path::Path;
 
 use holdfast_diagnose::model::Report;

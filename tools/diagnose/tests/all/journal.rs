@@ -1,9 +1,7 @@
 //! Journals of systemd: what a rule finds in a syslog line it finds in the same entry of an export and of JSON, whatever the
 //! order of the fields.
 
-mod common;
-
-use common::report;
+use crate::common::report;
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::rules::RuleSet;
 use holdfast_diagnose::scan::scan;

@@ -1,9 +1,7 @@
 //! The full report on a bundle made from the excerpts in the field notes of the incident of 2016, and on its twin without the
 //! malware: what an operator reads, kept whole.
 
-mod common;
-
-use common::{put, read};
+use crate::common::{put, read};
 use holdfast_diagnose::model::Report;
 use holdfast_diagnose::report::{Lang, terminal};
 

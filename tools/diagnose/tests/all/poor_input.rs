@@ -1,8 +1,6 @@
 //! Bad input: what is said of each, and where a silence begins to count.
 
-mod common;
-
-use common::{read, syslog};
+use crate::common::{read, syslog};
 use holdfast_diagnose::model::Report;
 
 fn remarks(report: &Report) -> Vec<String> {

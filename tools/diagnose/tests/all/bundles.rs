@@ -1,11 +1,9 @@
 //! Whole bundles, as a user gives them: generated incidents and hostile input, through the public door.
 
-mod common;
-
 use std::io::Write;
 use std::path::Path;
 
-use common::{read, told};
+use crate::common::{read, told};
 use holdfast_diagnose::synth::{story, write};
 use holdfast_diagnose::{AnalyseError, Options, analyse, score};
 

@@ -1,11 +1,10 @@
 //! The first screen over the generated stories: it fits a screen, names only facts that it shows, and begins with what matters.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{syslog, told};
+use crate::common::{syslog, told};
 use holdfast_diagnose::model::Report;
+use holdfast_diagnose::report::chinese;
 use holdfast_diagnose::report::{Lang, terminal};
 use holdfast_diagnose::synth::STORIES;
 
@@ -86,7 +85,7 @@ fn one_line_is_one_cause_and_advice_is_for_what_failed() {
     let report = syslog(
         "Mar  3 10:00:01 n1 kernel: [9.1] sd 4:0:0:0: [sdc] tag#0 Sense Key : Medium Error [current]\n",
     );
-    let todo: Vec<&str> = report.recommendations.iter().map(|r| r.text.as_str()).collect();
+    let todo: Vec<&str> = report.recommendations.iter().map(|r| &*r.text).collect();
     assert_eq!(todo, ["save the SMART data (smartctl -x DEV), then replace the device"]);
     assert!(report.recommendations.iter().all(|r| !r.facts.is_empty()));
 }
@@ -115,4 +114,30 @@ fn without_a_cause_the_screen_says_what_failed_and_where() {
     // A cause that leaves an impact open says which in words.
     let (_, text) = screen("fencing-stuck", 3);
     assert!(text.contains("no way leads from fencing-failed to these impacts: kvm01 "), "{text}");
+}
+
+#[test]
+fn in_chinese_nothing_that_the_report_says_of_itself_is_english() {
+    let is_chinese = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    let mut seen = 0;
+    for name in ["incident", "split-brain", "insufficient", "crontab-torn", "healthy"] {
+        let mut report = told(name, 5);
+        chinese::speak(&mut report);
+        let missing = report.missing_evidence.iter().flat_map(|m| [&m.file, &m.decides]);
+        let causes = report.causes.iter();
+        let said = causes.clone().flat_map(|c| c.single_points_of_failure.iter().chain([&c.prevented_by]));
+        let steps = causes.flat_map(|c| &c.chain).map(|e| &e.mechanism);
+        let todo = report.recommendations.iter().flat_map(|r| [&r.urgency, &r.owner, &r.text]);
+        let open = report.contradictions.iter().map(|c| &c.text);
+        let refuted = report.facts.iter().map(|f| &f.refuted_by);
+        for text in missing.chain(said).chain(steps).chain(todo).chain(open).chain(refuted) {
+            let text = text.to_string();
+            assert!(is_chinese(&text), "{name}: {text}");
+            seen += 1;
+        }
+        assert!(
+            report.facts.iter().all(|f| is_chinese(&f.title_zh)) && is_chinese(&report.summary.headline_zh)
+        );
+    }
+    assert!(seen > 100, "{seen}");
 }

@@ -1,8 +1,6 @@
 //! Hosts whose clocks differ, put into one order by what both ends of a connection saw.
 
-mod common;
-
-use common::{put, read};
+use crate::common::{put, read};
 use holdfast_diagnose::model::Report;
 
 const HALF_PAST: i64 = 10 * 3600 + 30 * 60;

@@ -1,8 +1,6 @@
 //! Logs as a crash leaves them: a torn line, NULs of any number, and the first line after the boot with no newline between.
 
-mod common;
-
-use common::syslog;
+use crate::common::syslog;
 use holdfast_diagnose::model::Report;
 
 const BEFORE: &str = "Mar  3 09:58:00 h app: a\nMar  3 09:59:00 h app: torn li";

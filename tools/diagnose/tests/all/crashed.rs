@@ -1,8 +1,6 @@
 //! What a crash leaves beside the logs: a dump's messages, login records, and the report that a distribution's tool makes.
 
-mod common;
-
-use common::{put, read};
+use crate::common::{put, read};
 
 const DMESG: &str = "[    0.000000] Linux version 3.13.0-24-generic (x@y) #1\n\
                      [90000.000000] sd 2:0:0:0: rejecting I/O to offline device\n\

@@ -1,11 +1,9 @@
 //! OCFS2 resets a host for its disk or for quorum: told apart by order and by the two time limits, 2 x (T - 1) s and 2 x (T + 2) s.
 
-mod common;
-
 use holdfast_diagnose::model::{FactOut, Report};
 
 fn report(lines: &str) -> Report {
-    common::report(&[("n1/var/log/syslog", lines)])
+    crate::common::report(&[("n1/var/log/syslog", lines)])
 }
 
 fn decided(report: &Report) -> Option<&FactOut> {

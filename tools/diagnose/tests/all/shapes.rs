@@ -1,11 +1,9 @@
 //! What the rules tell apart that looks alike: each pair of bundles differs in the line that decides.
 
-mod common;
-
 use holdfast_diagnose::model::Report;
 
 fn report(lines: &str) -> Report {
-    common::report(&[("n1/var/log/syslog", lines)])
+    crate::common::report(&[("n1/var/log/syslog", lines)])
 }
 
 fn first(lines: &str) -> Option<String> {

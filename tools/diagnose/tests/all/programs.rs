@@ -1,8 +1,6 @@
 //! Incidents in the words of the programs that print them, one small bundle each: what must be named first, and what must not.
 
-mod common;
-
-use common::report;
+use crate::common::report;
 use holdfast_diagnose::model::Report;
 
 fn first(report: &Report) -> Option<&str> {
@@ -151,10 +149,10 @@ fn damage_on_one_host_is_led_back_to_the_host_that_failed() {
         "10:02:02 kernel: [71334.1] EXT4-fs (sdc1): Remounting filesystem read-only",
     ];
     let files = [("n1/syslog", stamped("n1", &crashed)), ("n2/syslog", stamped("n2", &initiator))];
-    let seen = common::report(&files);
+    let seen = crate::common::report(&files);
     assert_eq!(first(&seen), Some("storage-daemon-death"), "{:?}", rules(&seen));
     // Without the target's log the initiator still says on whom to call.
-    let seen = common::report(&files[1..]);
+    let seen = crate::common::report(&files[1..]);
     assert_eq!(first(&seen), Some("storage-target-stopped"), "{:?}", rules(&seen));
 }
 
@@ -278,4 +276,38 @@ fn signs_of_trouble_are_not_called_no_sign_and_say_what_would_decide() {
     );
     let quiet = n1(&["08:03:14 kernel: [9000.1] igb 0000:01:00.0 eth1: igb: eth1 NIC Link is Up 1000 Mbps"]);
     assert_eq!(quiet.summary.headline, "no sign of an incident in this evidence");
+}
+
+#[test]
+fn a_new_kind_of_line_near_the_incident_surfaces_and_the_usual_ones_do_not() {
+    let mut log = String::new();
+    for minute in 0..60 {
+        log.push_str(&format!(
+            "Mar  3 09:{minute:02}:00 n1 systemd[1]: Started Session {minute} of user a.\n\
+             Mar  3 09:{minute:02}:20 n1 backupd[7]: 12 files of pool tank kept\n"
+        ));
+        if minute >= 57 {
+            log.push_str(&format!("Mar  3 09:{minute:02}:40 n1 frobd[9]: widget {minute} lost its flange\n"));
+        }
+    }
+    log.push_str("Mar  3 10:00:00 n1 kernel: [9000.1] Kernel panic - not syncing: Fatal exception\n");
+    let seen = report(&[("n1/var/log/syslog", log)]);
+    let new: Vec<(&str, u64)> = seen.new_lines.iter().map(|n| (n.template.as_str(), n.count)).collect();
+    let flange = new.iter().find(|(t, _)| t.contains("lost its flange")).expect("the new kind of line");
+    assert_eq!(flange.1, 3, "{new:?}");
+    assert!(!new.iter().any(|(t, _)| t.contains("Session") || t.contains("pool tank")), "{new:?}");
+}
+
+#[test]
+fn a_storage_that_accepts_less_than_a_majority_is_a_fault_of_its_configuration() {
+    let line = |need: u32, min: u32| {
+        format!("Mar  3 10:00:00 n1 lichd: quorum not satisfied, need {need}, min {min}, got 0\n")
+    };
+    let called_out = |need, min| {
+        let seen = report(&[("n1/var/log/syslog", line(need, min))]);
+        assert!(seen.facts.iter().any(|f| f.rule == "lich.quorum"), "{:?}", seen.facts);
+        seen.facts.iter().any(|f| f.rule == "config.quorum-below-majority")
+    };
+    assert!(called_out(2, 1) && called_out(3, 1));
+    assert!(!called_out(2, 2) && !called_out(3, 2));
 }

@@ -1,8 +1,6 @@
 //! What ends on one host and is felt on another, and what only looks so.
 
-mod common;
-
-use common::report;
+use crate::common::report;
 use holdfast_diagnose::model::Report;
 
 /// A target that crashes, its start the last word of that host's log.
@@ -73,8 +71,50 @@ fn a_watchdog_that_was_left_armed_resets_its_host_within_its_time_and_not_an_hou
 fn who_stopped_feeding_the_watchdog_is_above_the_watchdog() {
     let report = watchdog(150, "");
     assert_eq!(report.causes[0].explains.len(), 1);
-    let fed = common::told("ha-link-lost", 3);
+    let fed = crate::common::told("ha-link-lost", 3);
     assert_eq!(causes(&fed).first(), Some(&"link-flap"));
     let below = fed.causes.iter().find(|c| c.id == "watchdog-unfed").expect("named below");
     assert!(below.consequence_of.is_some());
+}
+
+/// A host whose session is closed and comes back again and again, and its initiator's name.
+fn reconnecting(host: &str, name: &str) -> [(String, String); 2] {
+    let mut log = String::new();
+    for s in 0..8 {
+        log.push_str(&format!(
+            "Mar  3 10:00:{:02} {host} kernel: [9000.1]  connection1:0: detected conn error (1020)\n\
+             Mar  3 10:00:{:02} {host} iscsid: connection1:0 is operational after recovery (1 attempts)\n",
+            s * 5,
+            s * 5 + 2
+        ));
+    }
+    [
+        (format!("{host}/var/log/syslog"), log),
+        (
+            format!("{host}/etc/iscsi/initiatorname.iscsi"),
+            format!("## made by an image\nInitiatorName={name}\n"),
+        ),
+    ]
+}
+
+fn two_initiators(first: &str, second: &str) -> Report {
+    let files = [reconnecting("n1", first), reconnecting("n2", second)].concat();
+    let files: Vec<(&str, String)> = files.iter().map(|(path, text)| (path.as_str(), text.clone())).collect();
+    report(&files)
+}
+
+#[test]
+fn one_initiator_name_on_two_hosts_is_what_ends_their_sessions_in_turn() {
+    let name = "iqn.2016-04.com.open-iscsi:2f5b7c3a9d1";
+    let shared = two_initiators(name, name);
+    assert_eq!(causes(&shared).first(), Some(&"initiator-shared"), "{:?}", causes(&shared));
+    for host in ["n1", "n2"] {
+        let fact = shared.facts.iter().find(|f| f.rule == "iscsi.initiator-shared" && f.host == host);
+        let fact = fact.expect("a fact on each of the two hosts");
+        assert_eq!(fact.evidence.len(), 2, "the line of each host");
+        assert!(fact.evidence.iter().all(|e| e.line == 2 && e.text.contains(name)), "{:?}", fact.evidence);
+    }
+    let apart = two_initiators(name, "iqn.2016-04.com.open-iscsi:9a0");
+    assert!(apart.facts.iter().all(|f| f.rule != "iscsi.initiator-shared"));
+    assert!(!causes(&apart).contains(&"initiator-shared"));
 }

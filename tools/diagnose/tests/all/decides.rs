@@ -1,9 +1,7 @@
 //! Where the evidence carries no cause, the report says which file would decide it: for every rule whose fact is an impact or an
 //! error, alone on its host.
 
-mod common;
-
-use common::{put, read};
+use crate::common::{put, read, syslog};
 use holdfast_diagnose::decides::asks_why;
 use holdfast_diagnose::facts::fits;
 use holdfast_diagnose::knowledge::Knowledge;
@@ -80,7 +78,7 @@ fn only_the_first_of_a_chain_is_asked_for() {
          Mar  3 10:00:22 n1 kernel: [    2.100000] a\n",
     )]);
     assert!(report.facts.iter().any(|f| f.rule == "host.reset"));
-    let files: Vec<&str> = report.missing_evidence.iter().map(|m| m.file.as_str()).collect();
+    let files: Vec<&str> = report.missing_evidence.iter().map(|m| &*m.file).collect();
     assert!(files.iter().any(|f| f.contains("vmcore-dmesg")), "{files:?}");
     assert!(files.iter().all(|f| !f.contains("minute before")), "{files:?}");
 }
@@ -93,7 +91,26 @@ fn a_path_of_a_disk_is_no_host_whose_logs_are_missing() {
          Mar  3 10:00:01 n1 multipathd[400]: checker failed path 8:16 in map mpatha\n\
          Mar  3 10:00:05 n1 pacemaker-controld[88]:  notice: Peer n2 was terminated (reboot) by n1 on behalf of x: OK\n",
     )]);
-    let peers = report.missing_evidence.iter().filter(|m| m.decides == "what that host saw at the same time");
+    let peers =
+        report.missing_evidence.iter().filter(|m| &*m.decides == "what that host saw at the same time");
     let logs: Vec<&str> = peers.filter_map(|m| m.file.strip_prefix("the logs of ")).collect();
     assert_eq!(logs, ["n2"]);
+}
+
+#[test]
+fn what_rests_on_one_kind_of_line_alone_is_possible_and_says_so() {
+    let expired = "Mar  3 10:00:00 n1 etcd: x509: certificate has expired or is not yet valid\n";
+    let hang =
+        "Mar  3 10:00:00 n1 kernel: [8.000001] e1000e 0000:00:1f.6 eno1: Detected Hardware Unit Hang:\n";
+    let lost = "Mar  3 10:00:04 n1 corosync[900]:   [KNET  ] link: host: 2 link: 0 is down\n";
+    for line in [expired, hang] {
+        let alone = syslog(line);
+        let cause = alone.causes.first().expect("a cause");
+        assert!(cause.confidence == "possible" && cause.score < 0.5, "{} {}", cause.id, cause.score);
+        let said = |r: &Report| r.contradictions.iter().any(|c| c.text.contains("of one kind alone"));
+        assert!(said(&alone), "{:?}", alone.contradictions);
+        let more = syslog(format!("{hang}{lost}"));
+        let cause = more.causes.first().expect("a cause");
+        assert!(cause.id == "nic-hang" && cause.confidence != "possible" && !said(&more), "{cause:?}");
+    }
 }

@@ -1,7 +1,5 @@
 //! `diagnose` as a user calls it: exit codes, every kind of output, and what it says when there is nothing to say.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -29,7 +27,7 @@ impl Bundle {
     }
 
     fn put(&self, path: &str, text: &str) {
-        common::put(self.dir.path(), path, text);
+        crate::common::put(self.dir.path(), path, text);
     }
 
     fn path(&self, name: &str) -> PathBuf {
