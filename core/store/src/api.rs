@@ -43,13 +43,18 @@ pub struct StoreConfig {
     pub idle_writeback: Duration,
 }
 
+/// Data of records that a disk's store keeps in memory.
+pub const LOG_MEMORY_BYTES: usize = 64 << 20;
+/// Pages of extents that it keeps in memory.
+pub const PAGE_CACHE_BYTES: usize = 16 << 20;
+
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             journal_bytes: None,
             dirty_limit_bytes: 32 << 20,
-            page_cache_bytes: 16 << 20,
-            log_memory_bytes: 64 << 20,
+            page_cache_bytes: PAGE_CACHE_BYTES,
+            log_memory_bytes: LOG_MEMORY_BYTES,
             log_retain_bytes: 64 << 20,
             idle_writeback: Duration::from_secs(1),
         }
