@@ -97,7 +97,10 @@ fn refused_by_libvirt(domain: &str) -> Option<String> {
     let output = xmllint.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     // 3 and 4: it does not validate; others: there is no schema, or no XML.
-    assert!(matches!(output.status.code(), Some(0 | 3 | 4)), "is libvirt0 installed? {said}");
+    assert!(
+        matches!(output.status.code(), Some(0 | 3 | 4)),
+        "is libvirt-common (before Debian 13: libvirt0) installed? {said}"
+    );
     (!output.status.success()).then_some(said)
 }
 
