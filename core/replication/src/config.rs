@@ -71,7 +71,7 @@ impl Default for OwnerConfig {
             in_flight_records: 1024,
             queued_requests: 4096,
             queued_bytes: 64 << 20,
-            retained_bytes: 8 << 20,
+            retained_bytes: 32 << 20,
             drop_after: Duration::from_secs(10),
             drop_after_blocking: Duration::from_millis(1500),
             activation_patience: Duration::from_millis(750),
