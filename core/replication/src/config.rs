@@ -41,7 +41,7 @@ pub struct OwnerConfig {
     pub queued_requests: usize,
     /// Bytes of data that queue.
     pub queued_bytes: usize,
-    /// Bytes of committed records kept in memory for copies that are behind.
+    /// Bytes of committed records kept in memory for copies that are behind. One that needs more leaves S.
     pub retained_bytes: usize,
     /// A copy that is away or stuck for longer leaves S.
     pub drop_after: Duration,
