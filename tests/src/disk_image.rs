@@ -36,34 +36,37 @@ impl DiskImage {
 
     /// Whether a block of this content is in its place, behind the journal. The daemon may run.
     pub fn holds(&self, content: &[u8]) -> bool {
-        let mut found = false;
-        self.each_block(self.journal_end(), |_, block| found |= block == content);
-        found
+        !self.places(self.journal_end(), content).is_empty()
     }
 
     /// Flips a bit in the last place that holds this content: the block itself, behind its journal record.
     pub fn flip_bit_of(&self, content: &[u8]) {
-        let mut place = None;
-        self.each_block(0, |offset, block| {
-            if block == content {
-                place = Some(offset);
-            }
-        });
-        let offset = place.expect("the disk holds the block");
+        let places = self.places(0, content);
+        let offset = *places.last().expect("the disk holds the block");
         assert!(offset >= self.journal_end(), "the block lies in the journal only: it was not written back");
-        self.write(offset + 100, &[content[100] ^ 1]);
+        self.flip_bit_at(offset, content);
     }
 
     /// Flips a bit of this content in the journal, where alone it is.
     pub fn flip_bit_in_journal(&self, content: &[u8]) {
+        let places = self.places(0, content);
+        assert!(matches!(places[..], [at] if at < self.journal_end()), "it is at {places:?}");
+        self.flip_bit_at(places[0], content);
+    }
+
+    /// Where blocks of this content are, from byte `from` on.
+    fn places(&self, from: u64, content: &[u8]) -> Vec<u64> {
         let mut places = Vec::new();
-        self.each_block(0, |offset, block| {
+        self.each_block(from, |offset, block| {
             if block == content {
                 places.push(offset);
             }
         });
-        assert!(matches!(places[..], [at] if at < self.journal_end()), "it is at {places:?}");
-        self.write(places[0] + 100, &[content[100] ^ 1]);
+        places
+    }
+
+    fn flip_bit_at(&self, offset: u64, content: &[u8]) {
+        self.write(offset + 100, &[content[100] ^ 1]);
     }
 
     /// Everything behind the journal.

@@ -73,8 +73,8 @@ impl Overlay {
             same.heal |= block.heal;
             same.image &= block.image;
             if matches!((&same.content, &block.content), (Content::Journal(_), Content::Memory(_))) {
+                self.bytes += memory_bytes(&block);
                 same.content = block.content;
-                self.bytes += BLOCK_BYTES as u64;
             }
             return true;
         }

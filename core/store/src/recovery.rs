@@ -339,7 +339,6 @@ impl Recovery {
                 .filter(|h| h.offset == offset && h.sequence > self.expected.sequence)
                 .is_some_and(|h| h.header_holds(&data[n * BLOCK_BYTES..]));
             if later {
-                self.buffer = Bytes::new();
                 return self.is_damaged(out);
             }
         }

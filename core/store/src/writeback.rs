@@ -465,7 +465,7 @@ fn take_content(e: &mut RoundExtent, which: Range<usize>, data: &Bytes, out: &mu
     for (n, (i, b)) in e.blocks[which].iter_mut().enumerate() {
         let content = data.slice(n * BLOCK_BYTES..(n + 1) * BLOCK_BYTES);
         if crc32c(&content) != b.crc {
-            let block = BlockIndex(e.extent.0 * EXTENT_BLOCKS + *i);
+            let block = BlockIndex(e.extent.first_block().0 + *i);
             out.push(StoreOutput::Event(StoreEvent::DamagedContent { segment: e.key, block }));
         }
         b.content = Content::Memory(content);

@@ -112,6 +112,11 @@ fn presence_is_told_in_runs() {
     assert_eq!(rig.run(key(0), StoreOrder::Status { range }), StoreOutcome::Status { runs });
 }
 
+/// The blocks of the disk that hold this content.
+fn places_of(rig: &holdfast_store::testing::Rig, content: &[u8]) -> Vec<u64> {
+    (0..rig.disk.size() / BLOCK_BYTES as u64).filter(|n| rig.disk.peek(*n)[..] == *content).collect()
+}
+
 /// The place of the only extent's block `n`.
 fn place(rig: &holdfast_store::testing::Rig, n: u64) -> u64 {
     let layout = holdfast_store::layout(rig.disk.size(), &small()).expect("it was formatted");
@@ -155,11 +160,8 @@ fn damage_in_the_journal_is_of_a_block_and_not_of_the_disk() {
     // After a restart the journal alone has what was not in place.
     rig.restart(Cut::LoseAll);
     rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
-    let mut disk =
-        (0..rig.disk.size() / BLOCK_BYTES as u64).filter(|n| rig.disk.peek(*n)[..] == content(2, 1, 1)[..]);
-    let in_journal = disk.next().expect("it is in the journal");
-    assert_eq!(disk.next(), None, "and nowhere else");
-    drop(disk);
+    let places = places_of(&rig, &content(2, 1, 1));
+    let [in_journal] = places[..] else { panic!("in the journal and nowhere else: {places:?}") };
     rig.disk.flip_bit(in_journal * BLOCK_BYTES as u64 + 9, 3);
     rig.idle();
     assert_eq!(rig.events, [StoreEvent::DamagedContent { segment: key(0), block: BlockIndex(2) }]);
@@ -653,9 +655,8 @@ fn a_digest_does_not_claim_a_later_state_because_one_block_was_looked_at_again()
     put(&mut rig, write(1, 2, 1, 1));
     rig.idle();
     // The first look at block 0 fails, so that there is a second one.
-    let blocks = rig.disk.size() / BLOCK_BYTES as u64;
-    let in_place = (0..blocks).rev().find(|n| rig.disk.peek(*n)[..] == content(0, 1, 1)[..]);
-    rig.disk.flip_bit(in_place.expect("it is in place") * BLOCK_BYTES as u64, 0);
+    let places = places_of(&rig, &content(0, 1, 1));
+    rig.disk.flip_bit(places.last().expect("it is in place") * BLOCK_BYTES as u64, 0);
     let digest = rig.order(key(0), StoreOrder::Digest { extent: ExtentIndex(0) });
     rig.order(key(0), append(vec![write(1, 3, 1, 1)]));
     rig.order(key(0), StoreOrder::Commit { lsn: Lsn(3) });
