@@ -214,9 +214,14 @@ impl Disks {
         taken
     }
 
+    /// Whether [`Disks::poll`] has something to take.
+    pub fn has_done(&mut self) -> bool {
+        !self.answered.is_empty() || self.carrier.has_done()
+    }
+
     /// Waits until [`Disks::poll`] has something to take. Dropping the future loses nothing. Needs tokio.
     pub async fn wait(&mut self) {
-        while self.answered.is_empty() && !self.carrier.has_done() {
+        while !self.has_done() {
             let event = match &self.event {
                 Some(event) => event,
                 None => match watch(self.carrier.event_fd()) {

@@ -10,7 +10,7 @@ mod file;
 use holdfast_api::token::{AdminToken, from_hex, to_hex};
 use holdfast_net::atomic::{self, CheckedError};
 use holdfast_replication::ReadCheck;
-use holdfast_types::{ClusterId, DiskId, NodeId};
+use holdfast_types::{ClusterId, DiskId, Duration, NodeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,6 +25,8 @@ pub use file::{EXPLANATION, render};
 pub const DEFAULT_DIR: &str = "/var/lib/holdfast";
 /// The pool that `init` makes.
 pub const DEFAULT_POOL: &str = "default";
+/// For how long the data thread polls before it sleeps when nothing else is set.
+pub const BUSY_POLL: Duration = Duration::from_micros(100);
 /// The longest name of a node, cluster, pool or volume.
 pub const MAX_NAME: usize = 63;
 
@@ -259,13 +261,23 @@ pub struct Config {
     pub iscsi: IpAddr,
     /// Where it serves NBD.
     pub nbd: IpAddr,
+    /// The longest that the data thread polls before it sleeps; zero: never.
+    pub busy_poll: Duration,
 }
 
 impl Config {
     /// A configuration with every default.
     pub fn new(name: String, address: IpAddr) -> Self {
         let local = local_address(address);
-        Self { name, address, reads: ReadCheck::Lease, ports: Ports::default(), iscsi: local, nbd: local }
+        Self {
+            name,
+            address,
+            reads: ReadCheck::Lease,
+            ports: Ports::default(),
+            iscsi: local,
+            nbd: local,
+            busy_poll: BUSY_POLL,
+        }
     }
     /// Where peers reach this node.
     pub fn node_address(&self) -> SocketAddr {

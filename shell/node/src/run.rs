@@ -73,6 +73,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         refusals: refusals.clone(),
         front_ends,
         backend,
+        busy_poll: config.busy_poll,
     };
     let (data, reports) = data::start(data_options)?;
     let caller = Caller::new(identity.clone());

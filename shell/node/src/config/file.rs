@@ -1,8 +1,10 @@
 //! The grammar of `holdfast.toml`: its keys, what is allowed for each, and the text that `init` writes.
 
-use super::{Config, MAX_NAME, Ports, is_name, local_address};
+use super::{BUSY_POLL, Config, MAX_NAME, Ports, is_name, local_address};
 use crate::control::DATA_PORT_OFFSET;
+use crate::data::POLL_MOST;
 use holdfast_replication::ReadCheck;
+use holdfast_types::Duration;
 use serde::Deserialize;
 use std::net::IpAddr;
 use toml::Spanned;
@@ -22,6 +24,11 @@ address = \"192.0.2.1\"
 # nothing. quorum: by asking a write quorum of the copies, a round trip for each burst of reads; for hosts whose
 # clock may stop, as that of a virtual machine that is paused.
 reads = \"lease\"
+
+# For how long, in microseconds, the thread that carries data polls before it sleeps, while I/O comes in quick
+# succession and nobody else has use for its core: 0 (never) to 1000. It saves the time that a sleeping core takes
+# to wake, and costs processor time.
+busy_poll_us = 100
 
 [ports]           # 1 to 65535, all different. The defaults:
 node = 7400       # for the other nodes (mutual TLS); the next port, 7401, carries their I/O
@@ -43,6 +50,7 @@ struct FileConfig {
     name: Spanned<String>,
     address: Spanned<String>,
     reads: Option<Spanned<String>>,
+    busy_poll_us: Option<Spanned<i64>>,
     #[serde(default)]
     ports: FilePorts,
     #[serde(default)]
@@ -99,6 +107,15 @@ pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
             return Err(at(span, format!("reads {other:?} is neither \"lease\" nor \"quorum\"")));
         }
     };
+    let busy_poll = match &file.busy_poll_us {
+        None => BUSY_POLL,
+        Some(given) => {
+            let us = u64::try_from(*given.as_ref()).ok().filter(|us| *us <= POLL_MOST.as_micros());
+            let most = POLL_MOST.as_micros();
+            let wrong = || format!("busy_poll_us {} is not 0 to {most} microseconds", given.as_ref());
+            Duration::from_micros(us.ok_or_else(|| at(given.span(), wrong()))?)
+        }
+    };
     let listen = |key: &str, value: &Option<Spanned<String>>| match value {
         Some(value) => ip(key, value),
         None => Ok(local_address(address)),
@@ -110,6 +127,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Mistake> {
         ports: ports(text, &file.ports)?,
         iscsi: listen("listen.iscsi", &file.listen.iscsi)?,
         nbd: listen("listen.nbd", &file.listen.nbd)?,
+        busy_poll,
     })
 }
 
@@ -156,6 +174,9 @@ pub fn render(config: &Config) -> String {
     text.push_str(&format!("name = \"{}\"\naddress = \"{}\"\n", config.name, config.address));
     if config.reads == ReadCheck::Quorum {
         text.push_str("reads = \"quorum\"\n");
+    }
+    if config.busy_poll != BUSY_POLL {
+        text.push_str(&format!("busy_poll_us = {}\n", config.busy_poll.as_micros()));
     }
     let (ours, default) = (config.ports, Ports::default());
     let ports = [

@@ -23,6 +23,7 @@ fn what_init_writes_reads_back_the_same() {
         let mut config = Config::new("alpha".into(), address.parse().unwrap());
         config.ports = ports;
         config.reads = ReadCheck::Quorum;
+        config.busy_poll = Duration::ZERO;
         assert_eq!(file::parse(&render(&config)), Ok(config.clone()));
         config.iscsi = "192.0.2.9".parse().unwrap();
         assert_eq!(file::parse(&render(&config)), Ok(config));
@@ -55,6 +56,8 @@ fn every_mistake_is_named_with_its_line_and_what_is_allowed() {
         "name = \"a\"\naddress = \"localhost\"\n".to_owned(),
         "name = \"a\"\naddress = \"0.0.0.0\"\n".to_owned(),
         format!("{head}reads = \"any\"\n"),
+        format!("{head}busy_poll_us = 1001\n"),
+        format!("{head}busy_poll_us = -1\n"),
         format!("{head}colour = \"red\"\n"),
         format!("{head}[ports]\nnode = 70000\n"),
         format!("{head}[ports]\nnode = 7402\n"),

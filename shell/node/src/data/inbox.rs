@@ -32,9 +32,13 @@ impl Inbox {
     pub fn take(&self, into: &mut Vec<Input>) {
         into.append(&mut self.inputs.borrow_mut());
     }
+    /// Nothing was put, and nobody woke the loop.
+    pub fn is_empty(&self) -> bool {
+        self.inputs.borrow().is_empty() && !self.woken.get()
+    }
     /// Waits until something was put. Something that is there already may be all.
     pub async fn filled(&self) {
-        if self.inputs.borrow().is_empty() && !self.woken.get() {
+        if self.is_empty() {
             self.filled.notified().await;
         }
     }

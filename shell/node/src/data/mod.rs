@@ -8,12 +8,15 @@
 mod clock;
 mod inbox;
 mod links;
+mod polling;
 mod sessions;
 
 pub use clock::boot_time;
+pub use polling::POLL_MOST;
 
 use crate::data::inbox::Inbox;
 use crate::data::links::Links;
+use crate::data::polling::{CORE_TAKEN, Polling};
 use crate::data::sessions::Listening;
 use holdfast_disk::{Backend, DiskError, DiskSlot, Disks};
 use holdfast_engine::status::EngineStatus;
@@ -22,7 +25,7 @@ use holdfast_engine::{
 };
 use holdfast_net::{Identity, Listener, Refusals};
 use holdfast_store::{OpenError, OpenReport};
-use holdfast_types::{ConnectionId, DiskId, NodeId, SegmentCommand, SegmentKey, Time};
+use holdfast_types::{ConnectionId, DiskId, Duration, NodeId, SegmentCommand, SegmentKey, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -177,6 +180,8 @@ pub struct DataOptions {
     pub front_ends: Vec<(FrontEndKind, std::net::TcpListener)>,
     /// How to reach the disks.
     pub backend: Backend,
+    /// The longest to poll before sleeping; zero: never. At most [`POLL_MOST`].
+    pub busy_poll: Duration,
 }
 
 /// Starts the data thread. The receiver of reports is bounded by what the engine has under way; events are few.
@@ -207,6 +212,7 @@ pub fn start(options: DataOptions) -> anyhow::Result<(DataHandle, mpsc::Unbounde
 struct DataThread {
     engine: Engine,
     disks: Disks,
+    polling: Polling,
     slots: BTreeMap<DiskId, DiskSlot>,
     disk_of: BTreeMap<DiskSlot, DiskId>,
     inbox: Rc<Inbox>,
@@ -231,6 +237,7 @@ impl DataThread {
         Ok(Self {
             engine: Engine::new(options.engine),
             disks: Disks::new(options.backend)?,
+            polling: Polling::new(options.busy_poll),
             slots: BTreeMap::new(),
             disk_of: BTreeMap::new(),
             links,
@@ -295,6 +302,35 @@ impl DataThread {
     }
 
     async fn wait(&mut self, now: Time) {
+        if !self.poll(now).await {
+            self.sleep(now).await;
+            self.polling.slept(boot_time().since(now));
+        }
+    }
+
+    /// Looks for work without sleeping, for as long as that is likely to find some soon and nobody else has use for
+    /// the core. True: there is something to do.
+    async fn poll(&mut self, start: Time) -> bool {
+        let until = start + self.polling.window();
+        let until = self.engine.next_timer().map_or(until, |timer| timer.min(until));
+        let mut now = start;
+        while now < until {
+            // Runs the tasks of sockets that are ready, and asks the kernel which are.
+            tokio::task::yield_now().await;
+            if !self.inbox.is_empty() || self.disks.has_done() || !self.orders.is_empty() {
+                return true;
+            }
+            let before = boot_time();
+            std::thread::yield_now();
+            now = boot_time();
+            if now.since(before) > CORE_TAKEN {
+                return false;
+            }
+        }
+        false
+    }
+
+    async fn sleep(&mut self, now: Time) {
         let timer = self.engine.next_timer().map(|at| std::time::Duration::from_nanos(at.since(now).0));
         let sleep = async {
             match timer {
