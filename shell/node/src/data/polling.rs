@@ -1,6 +1,6 @@
 //! Busy polling: whether to look for work for a moment before sleeping. A core that sleeps takes longer to wake than
 //! a disk takes to flush, several times for each write; a host without I/O must burn nothing. So the thread
-//! polls only while the time between two facts is short ([decision 0013](../../../../docs/decisions/0013-busy-polling.md)).
+//! polls only while the time between two facts is short (docs/decisions/0013).
 
 use holdfast_types::Duration;
 
