@@ -6,6 +6,9 @@ use holdfast_store::testing::{Cut, Rng, SimDisk};
 use holdfast_types::{BLOCK_BYTES, DiskDone, DiskOrder, DiskOrderKind};
 use std::collections::VecDeque;
 
+/// How an extent's page begins.
+const PAGE_MAGIC: &[u8] = b"HFEXTENT";
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Disk {
@@ -56,10 +59,16 @@ impl Disk {
         self.lies = true;
     }
 
-    /// Flips a bit of a block that holds something, drawn among all such, durably. Which block.
+    /// Flips a bit of a block that holds something, durably: half of the time of an extent's page, of which there are few.
+    /// Which block.
     pub fn flip_bit(&mut self, rng: &mut Rng) -> Option<u64> {
         let blocks = self.disk.size() / BLOCK_BYTES as u64;
-        let used: Vec<u64> = (0..blocks).filter(|n| self.disk.peek(*n).iter().any(|b| *b != 0)).collect();
+        let mut used: Vec<u64> = (0..blocks).filter(|n| self.disk.peek(*n).iter().any(|b| *b != 0)).collect();
+        let pages: Vec<u64> =
+            used.iter().copied().filter(|n| self.disk.peek(*n).starts_with(PAGE_MAGIC)).collect();
+        if !pages.is_empty() && rng.one_in(2) {
+            used = pages;
+        }
         let block = *used.get(rng.below(used.len() as u64) as usize)?;
         let bit = rng.below(8 * BLOCK_BYTES as u64);
         self.disk.flip_bit(block * BLOCK_BYTES as u64 + bit / 8, (bit % 8) as u8);

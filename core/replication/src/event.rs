@@ -32,6 +32,8 @@ pub enum ReplicationEvent {
         /// The log's end.
         last: LogPosition,
     },
+    /// This copy lost part of what it held: it cannot become the owner's before another one has mended it.
+    OwnCopyIncomplete,
     /// A copy is to leave S.
     Dropping {
         /// Which.
@@ -158,6 +160,8 @@ pub enum DropReason {
     TooFarBehind,
     /// It lost what it had acknowledged.
     Regressed,
+    /// It lost a part of what it held.
+    Incomplete,
 }
 
 impl fmt::Display for DropReason {
@@ -168,6 +172,7 @@ impl fmt::Display for DropReason {
             DropReason::Full => "its disk is full",
             DropReason::TooFarBehind => "it is too far behind",
             DropReason::Regressed => "it lost what it had acknowledged",
+            DropReason::Incomplete => "it lost a part of what it held",
         })
     }
 }
@@ -183,6 +188,9 @@ impl fmt::Display for ReplicationEvent {
             }
             E::Superseded { epoch } => write!(f, "epoch {epoch} ended: another grant came"),
             E::OwnCopyTooOld { last } => write!(f, "own copy ends at {last}, before the others' logs begin"),
+            E::OwnCopyIncomplete => {
+                f.write_str("own copy lost a part: another node's has to serve and mend it")
+            }
             E::Dropping { replica, behind_bytes, why } => {
                 write!(f, "copy on node {} leaves the set ({why}), {behind_bytes} bytes behind", on(replica))
             }

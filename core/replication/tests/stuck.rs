@@ -204,6 +204,32 @@ fn an_owner_whose_own_disk_hangs_passes_the_segment_on_to_a_node_that_answers() 
 }
 
 #[test]
+fn an_owner_whose_own_copy_lost_a_part_passes_on_and_the_next_one_has_it_mended() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    // Node 1 starts again, and its store says that it may lack anything.
+    let (_, mut store) = rig.copies.remove(&NodeId(1)).expect("it is there");
+    store.order(StoreOrder::Reset { base: store.state().last, sealed: Epoch(1) }, &mut Vec::new());
+    let replica = Replica::new(rig.now, key(), copy(1), store.state(), ReplicaConfig::default());
+    rig.copies.insert(NodeId(1), (replica, store));
+    let (owner, owner_incarnation) = (NodeId(1), ProcessIncarnation(2));
+    rig.info.granted = Grant { epoch: Epoch(2), owner, owner_incarnation, set: rig.info.granted.set.clone() };
+    let mut rig = Rig::with(rig.now, rig.info, rig.copies, rig.hung);
+    rig.pass(ms(2000));
+    assert!(rig.proposals.is_empty(), "it must not serve: {:?}", rig.proposals);
+    assert!(rig.events.contains(&ReplicationEvent::OwnCopyIncomplete));
+    assert_eq!(rig.passed_on, [NodeId(2), NodeId(3)]);
+    rig.call(|owner, now, out| owner.propose_takeover(now, NodeId(2), ProcessIncarnation(1), out));
+    let mut rig = rig.granted();
+    rig.pass(ms(1500));
+    rig.activate();
+    rig.read(1);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+    rig.pass(ms(100));
+    assert_eq!(rig.sets(), [(NodeId(2), vec![2, 3])]);
+}
+
+#[test]
 fn of_three_copies_no_two_are_left_out() {
     let mut rig = Rig::new(3, &[2, 3]);
     rig.pass(Duration::from_secs(10));

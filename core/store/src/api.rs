@@ -236,13 +236,15 @@ pub enum StoreEvent {
         /// Which.
         block: BlockIndex,
     },
-    /// An extent's page is damaged; where there was an older copy of it, that one serves, and a check of the
-    /// segment shows what differs.
+    /// An extent's page is damaged. Found while the disk is opened, its copy is incomplete and the owner mends it; found
+    /// later, the extent cannot be read, and the disk fails when something is to be written to it.
     PageDamaged {
         /// The page's number on the disk.
         page: u32,
-        /// Whose page, where that can be told.
-        extent: Option<(SegmentKey, ExtentIndex)>,
+        /// Whose page.
+        segment: SegmentKey,
+        /// Of which extent.
+        extent: ExtentIndex,
     },
 }
 
@@ -281,15 +283,16 @@ impl fmt::Display for StoreEvent {
                 write!(f, "block {} of segment {} is damaged in the journal; ", block.0, segment.segment)?;
                 f.write_str("a read of it, or `holdfast volume check`, mends it from another copy")
             }
-            StoreEvent::PageDamaged { page, extent: Some((key, extent)) } => {
+            StoreEvent::PageDamaged { page, segment, extent } => {
                 write!(
                     f,
                     "metadata page {page} is damaged (extent {} of segment {}); ",
-                    extent.0, key.segment
+                    extent.0, segment.segment
                 )?;
-                f.write_str("`holdfast volume check` shows what differs")
+                f.write_str(
+                    "other copies have what it held, and the copy is mended when its node starts again",
+                )
             }
-            StoreEvent::PageDamaged { page, extent: None } => write!(f, "metadata page {page} is damaged"),
         }
     }
 }

@@ -226,6 +226,7 @@ impl Disk {
             nonce,
             place,
             tail,
+            self.pages_durable,
             &builder.entries,
             builder.count,
             builder.data_blocks,
@@ -371,7 +372,8 @@ impl Disk {
                     s.state_queued = false;
                 }
                 hold.map(|h| self.journal.holds.remove(&h));
-                self.round_stated(key, out);
+                self.unrecorded.retain(|of| (of.0, of.1) != (key, life) || of.2 > sequence);
+                self.round_stated(key, sequence, out);
             }
             Completion::Mark { key, life, lsn } => {
                 if let Some(s) = self.living(key, life) {

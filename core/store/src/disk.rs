@@ -57,6 +57,11 @@ pub(crate) struct Disk {
     /// When the first of what is kept for writes to come is given back.
     pub kept_until: Time,
     pub page_sequence: u64,
+    /// Pages with a sequence up to this one are durable.
+    pub pages_durable: u64,
+    /// Copies, each with its life, of which it is not on the disk yet that they are incomplete since a page was lost, and the
+    /// first batch that can say so. No round begins before: a later run would no more find what shows it.
+    pub unrecorded: Vec<(SegmentKey, u64, u64)>,
     pub cache: PageCache,
     pub purposes: BTreeMap<DiskToken, Purpose>,
     pub next_token: u64,

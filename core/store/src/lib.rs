@@ -22,6 +22,7 @@ pub mod format;
 mod image;
 pub mod layout;
 mod log;
+mod lost;
 mod overlay;
 mod pages;
 mod read;

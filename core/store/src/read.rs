@@ -3,9 +3,9 @@
 //! meanwhile, the new one is read; when not, the block is bad. Thus a read that races with writing in place
 //! reports nothing false.
 
-use crate::api::{StoreEvent, StoreOutput};
+use crate::api::StoreOutput;
 use crate::batch::Copy;
-use crate::disk::{Disk, Purpose, bad_image_blocks};
+use crate::disk::{Disk, Purpose, bad_image_blocks, refuse};
 use crate::format::page::Page;
 use crate::layout::BLOCK;
 use crate::segment::by_extent;
@@ -123,6 +123,10 @@ impl Disk {
         {
             let outcome = StoreOutcome::BadBlocks { blocks: vec![block.block] };
             return out.push(StoreOutput::Done { segment: key, token, outcome });
+        }
+        let of_owner = matches!(kind, JobKind::Read { .. } | JobKind::Status { .. });
+        if of_owner && self.segments.get(&key).is_some_and(|s| s.incomplete_since.is_some()) {
+            return refuse(key, token, StoreRefusal::Incomplete, out);
         }
         let force = match &kind {
             JobKind::Digest { extent, .. } => {
@@ -278,8 +282,7 @@ impl Disk {
                 Some(page) => self.cache.put(e.page, page),
                 None => {
                     damaged = true;
-                    let extent = Some((key, ExtentIndex(extent)));
-                    out.push(StoreOutput::Event(StoreEvent::PageDamaged { page: e.page, extent }));
+                    self.page_lost(key, life, ExtentIndex(extent), out);
                 }
             }
         }

@@ -4,6 +4,11 @@
 //! be committed, the log goes on behind it: their blocks are damaged, and other copies have them. Any other damage makes
 //! the copies of the disk worthless. Then the pages are read, and what the log says is put on top.
 //!
+//! A page that does not pass its checksum was either being written when the last run ended, and the log has what it
+//! was to say, or was durable and is damaged now, and nothing else knows where its blocks are. Its sequence tells: each batch
+//! says which pages were durable. A torn page is erased, so that its sequence is not taken for a durable one's later; one that
+//! is damaged makes its copy incomplete, which the owner mends like any other copy that lacks something.
+//!
 //! Before the disk counts as open, an empty batch overwrites what a torn one left, and a superblock takes the
 //! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
 //! that records are missing (replication.md H20).
@@ -11,11 +16,12 @@
 use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
 use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch};
-use crate::format::page::Page;
+use crate::format::page::{Page, Remains};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::layout::{BLOCK, PAGE_BYTES, layout};
-use crate::replay::{Found, Replay};
+use crate::replay::{Found, FoundPages, Replay};
 use crate::ring::{Place, Ring};
+use crate::slot::ZEROS;
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken};
@@ -42,6 +48,8 @@ enum Stage {
     Pages {
         next: u32,
     },
+    /// Erasing torn pages.
+    Erase,
     /// Writing the empty batch.
     Batch,
     /// Writing superblocks; how many are left after this one.
@@ -79,7 +87,9 @@ pub(crate) struct Recovery {
     /// The batch that ends the log, if it is only its data that is not whole.
     not_whole: Option<(BatchHeader, Batch)>,
     tail: u64,
-    found: Vec<Found>,
+    pages: FoundPages,
+    /// Where pages are that were torn.
+    torn_pages: Vec<u64>,
     /// The device has grown: how much of it was used before.
     grown_from: Option<u64>,
 }
@@ -140,7 +150,8 @@ impl Recovery {
             batches: Vec::new(),
             not_whole: None,
             tail: 0,
-            found: Vec::new(),
+            pages: FoundPages::default(),
+            torn_pages: Vec::new(),
             grown_from: None,
         }
     }
@@ -176,11 +187,15 @@ impl Recovery {
             }
             Stage::Prove { at } => self.prove(at, &data, out),
             Stage::Pages { next } => self.pages_read(next, &data, out),
+            Stage::Erase => {
+                self.erase_torn(out);
+                Ok(())
+            }
             Stage::Batch => {
                 self.write_superblocks(out);
                 Ok(())
             }
-            Stage::Superblock { left: 0 } => return self.finish(),
+            Stage::Superblock { left: 0 } => return self.finish(out),
             Stage::Superblock { left } => {
                 self.write_superblock(left - 1, out);
                 Ok(())
@@ -289,6 +304,7 @@ impl Recovery {
         ring.take(place, header.bytes());
         self.expected = ring.next();
         self.tail = header.tail.sequence;
+        self.pages.durable = self.pages.durable.max(header.pages);
         self.batches.push((place, place.offset + u64::from(header.header_blocks) * BLOCK, batch));
         (self.torn, self.not_whole) = (false, None);
         self.stage = Stage::Walk { from_start: false };
@@ -348,7 +364,7 @@ impl Recovery {
     fn read_pages(&mut self, next: u32, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
         let Some(superblock) = &self.superblock else { return Ok(()) };
         if next >= superblock.page_limit {
-            self.write_batch(out);
+            self.erase_torn(out);
             return Ok(());
         }
         let (offset, run) = superblock.layout.page_place(next);
@@ -364,10 +380,25 @@ impl Recovery {
         let mut number = next;
         for both in data.chunks_exact(PAGE_BYTES as usize) {
             let (a, b) = both.split_at(BLOCK_BYTES);
-            let slots = [(false, Page::decode(a, nonce)), (true, Page::decode(b, nonce))];
-            let sound = slots.into_iter().filter_map(|(slot, page)| Some((slot, page?)));
-            if let Some((slot, page)) = sound.max_by_key(|(_, p)| p.sequence) {
-                self.found.push(Found::new(number, slot, &page));
+            let pages = [Page::decode(a, nonce), Page::decode(b, nonce)];
+            let remains = [a, b].into_iter().zip(&pages).enumerate().filter(|(_, (_, page))| page.is_none());
+            let remains: Vec<(usize, Remains)> =
+                remains.filter_map(|(slot, (block, _))| Some((slot, Page::remains(block, nonce)?))).collect();
+            let sound = [false, true].into_iter().zip(pages).filter_map(|(slot, page)| Some((slot, page?)));
+            let sound = sound.max_by_key(|(_, p)| p.sequence);
+            // One that is older than the page that counts was to be written over: it does not matter what it said.
+            let counts = sound.as_ref().map_or(0, |(_, p)| p.sequence);
+            self.pages.newest = self.pages.newest.max(counts);
+            for (slot, remains) in remains.into_iter().filter(|(_, r)| r.sequence > counts) {
+                self.pages.newest = self.pages.newest.max(remains.sequence);
+                if remains.sequence <= self.pages.durable {
+                    self.pages.lost.push((number, remains));
+                } else {
+                    self.torn_pages.push(superblock.layout.page_offset(number, slot == 1));
+                }
+            }
+            if let Some((slot, page)) = sound {
+                self.pages.found.push(Found::new(number, slot, &page));
             }
             number += 1;
         }
@@ -375,6 +406,14 @@ impl Recovery {
             return Err(OpenError::Io(DiskFault::Short));
         }
         self.read_pages(number, out)
+    }
+
+    /// Erases the next torn page, or goes on to the batch.
+    fn erase_torn(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some(offset) = self.torn_pages.pop() else { return self.write_batch(out) };
+        self.stage = Stage::Erase;
+        let data = vec![Bytes::from_static(&ZEROS[..BLOCK_BYTES])];
+        self.order(DiskOrderKind::Write { offset, data, durable: true }, out);
     }
 
     /// Writes an empty batch where the log ends.
@@ -387,7 +426,7 @@ impl Recovery {
             return self.write_superblocks(out);
         };
         let tail = if self.batches.is_empty() { place } else { ring.tail() };
-        let batch = encode_batch(superblock.format_nonce, place, tail, &[], 0, 0);
+        let batch = encode_batch(superblock.format_nonce, place, tail, self.pages.durable, &[], 0, 0);
         ring.take(place, BLOCK);
         let kind =
             DiskOrderKind::Write { offset: place.offset, data: vec![Bytes::from(batch)], durable: true };
@@ -411,7 +450,7 @@ impl Recovery {
         self.order(DiskOrderKind::Write { offset, data, durable: true }, out);
     }
 
-    fn finish(&mut self) -> Progress {
+    fn finish(&mut self, out: &mut Vec<StoreOutput>) -> Progress {
         self.stage = Stage::Over;
         let (Some(superblock), Some(mut ring)) = (self.superblock.take(), self.ring.take()) else {
             return Progress::Going;
@@ -433,8 +472,8 @@ impl Recovery {
         {
             return Progress::Failed(self.corrupt(place));
         }
-        let found = core::mem::take(&mut self.found);
-        let disk = Disk::opened(self.config, superblock, ring, segments, found, self.token);
+        let pages = core::mem::take(&mut self.pages);
+        let disk = Disk::opened(self.config, superblock, ring, segments, pages, self.token, out);
         let report = OpenReport {
             identity,
             previous_boot_nonce: self.previous_boot_nonce,

@@ -1,10 +1,10 @@
 //! What the journal's entries and the extent pages add up to: the segments as they were. No I/O.
 
-use crate::api::StoreConfig;
+use crate::api::{StoreConfig, StoreOutput};
 use crate::batch::Journal;
 use crate::disk::Disk;
 use crate::format::journal::{Entry, SegmentState};
-use crate::format::page::Page;
+use crate::format::page::{Page, Remains};
 use crate::format::superblock::Superblock;
 use crate::log::journal_cost;
 use crate::pages::PageCache;
@@ -12,7 +12,7 @@ use crate::ring::{Place, Ring};
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace, Segment, written_extents};
 use crate::space::Slots;
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
-use holdfast_types::{BLOCK_BYTES, LogPosition, Lsn, SegmentKey, Time};
+use holdfast_types::{BLOCK_BYTES, ExtentIndex, LogPosition, Lsn, SegmentKey, Time};
 
 /// A page as it was found.
 #[derive(Debug)]
@@ -35,6 +35,24 @@ impl Found {
         };
         Self { key: page.key, life: page.life, extent: page.extent.0, entry }
     }
+    pub(crate) fn is_of(&self, key: SegmentKey, life: u64, extent: ExtentIndex) -> bool {
+        (self.key, self.life, self.extent) == (key, life, extent.0)
+    }
+    pub(crate) fn sequence(&self) -> u64 {
+        self.entry.sequence
+    }
+}
+
+/// All pages as they were found.
+#[derive(Debug, Default)]
+pub(crate) struct FoundPages {
+    pub found: Vec<Found>,
+    /// Pages up to this sequence were durable.
+    pub durable: u64,
+    /// The highest sequence of any page, sound or not.
+    pub newest: u64,
+    /// Pages that were durable and are damaged, with their numbers.
+    pub lost: Vec<(u32, Remains)>,
 }
 
 #[derive(Debug, Default)]
@@ -153,9 +171,11 @@ impl Disk {
         superblock: Superblock,
         ring: Ring,
         recovered: Recovered,
-        mut found: Vec<Found>,
+        pages: FoundPages,
         last_token: u64,
+        out: &mut Vec<StoreOutput>,
     ) -> Disk {
+        let FoundPages { mut found, durable, newest, lost } = pages;
         let life = found.iter().map(|f| f.life).max().unwrap_or(0).max(recovered.life);
         let mut disk = Disk {
             config,
@@ -170,7 +190,9 @@ impl Disk {
             pages: Slots::new(superblock.layout.pages()),
             promised: 0,
             kept_until: Time::NEVER,
-            page_sequence: found.iter().map(|f| f.entry.sequence).max().unwrap_or(0),
+            page_sequence: newest.max(durable),
+            pages_durable: durable,
+            unrecorded: Vec::new(),
             cache: PageCache::new(config.page_cache_bytes),
             purposes: BTreeMap::new(),
             next_token: last_token + 1,
@@ -191,6 +213,9 @@ impl Disk {
             failed: false,
             superblock,
         };
+        for (page, remains) in lost {
+            disk.page_lost_before(page, &remains, &mut found, out);
+        }
         // The newest page first: of two that claim the same, the newer one is right.
         found.sort_by_key(|f| core::cmp::Reverse(f.entry.sequence));
         for f in found {

@@ -17,7 +17,9 @@ const ROUND_EXTENTS: usize = 1024;
 impl Disk {
     /// Starts a round if there is a reason and none is in progress.
     pub(crate) fn start_round(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
-        if self.round.is_some() {
+        let segments = &self.segments;
+        self.unrecorded.retain(|(key, life, _)| segments.get(key).is_some_and(|s| s.life == *life));
+        if self.round.is_some() || !self.unrecorded.is_empty() {
             return;
         }
         self.advance_checkpoint();
@@ -56,9 +58,10 @@ impl Disk {
                 self.journal.urgent.push_back(Urgent::Mark { key: *key, life: s.life });
             }
         }
+        let next = self.ring.next().sequence;
         let erased = self.fold_tombstones();
         self.round = Some(Round {
-            floors: erased.keys().copied().collect(),
+            states: erased.keys().map(|key| (*key, next)).collect(),
             erased: erased.into_values().flatten().collect(),
             stage: Stage::LoadingPages,
             extents,

@@ -97,8 +97,8 @@ pub(crate) struct Round {
     /// What those that are count together.
     pub outstanding: usize,
     pub marks: BTreeSet<SegmentKey>,
-    /// Segments whose new floor must be durable before their tombstones are erased.
-    pub floors: BTreeSet<SegmentKey>,
+    /// Segments whose new state must be durable before pages are written or erased, with the first batch that can hold it.
+    pub states: BTreeMap<SegmentKey, u64>,
     /// Pages of tombstones that went into a floor.
     pub erased: Vec<u32>,
     /// The jobs that wait for an extent of the round.
@@ -123,7 +123,7 @@ impl Round {
     /// A segment is dropped: its commit position is not waited for.
     pub(crate) fn forget_segment(&mut self, key: SegmentKey) {
         self.marks.remove(&key);
-        self.floors.remove(&key);
+        self.states.remove(&key);
     }
 }
 
@@ -178,9 +178,11 @@ impl Disk {
     }
 
     /// A segment's state is durable.
-    pub(crate) fn round_stated(&mut self, key: SegmentKey, out: &mut Vec<StoreOutput>) {
-        if let Some(round) = &mut self.round {
-            round.floors.remove(&key);
+    pub(crate) fn round_stated(&mut self, key: SegmentKey, batch: u64, out: &mut Vec<StoreOutput>) {
+        if let Some(round) = &mut self.round
+            && round.states.get(&key).is_some_and(|first| *first <= batch)
+        {
+            round.states.remove(&key);
         }
         self.advance_round(out);
     }
@@ -198,19 +200,28 @@ impl Disk {
             RoundOrder::Write(activity) => *activity,
             RoundOrder::Flush => DiskActivity::Flush,
         };
-        let data = match result {
-            Ok(data) => data,
-            Err(fault) => return self.fail(activity, Some(fault), out),
+        let data = match (result, &order) {
+            (Ok(data), _) => data,
+            // No page either.
+            (Err(_), RoundOrder::Page { .. }) => Bytes::new(),
+            (Err(fault), _) => return self.fail(activity, Some(fault), out),
         };
         let nonce = self.superblock.format_nonce;
         let Some(round) = &mut self.round else { return };
         round.outstanding -= cost;
+        let mut lost = None;
         let sound = match order {
             RoundOrder::Page { index } => {
                 let e = &mut round.extents[index];
                 let sequence = e.old.map_or(0, |o| o.sequence);
                 e.page = Page::decode(&data, nonce).filter(|p| p.sequence == sequence);
-                e.page.is_some()
+                if e.page.is_none() {
+                    let mut empty = Page::empty(e.key, e.life, e.extent);
+                    empty.location = e.old.and_then(|old| old.location);
+                    e.page = Some(empty);
+                    lost = Some((e.key, e.life, e.extent));
+                }
+                true
             }
             RoundOrder::Journal { index, first, count } => {
                 let fits = data.len() == count * BLOCK_BYTES;
@@ -223,6 +234,13 @@ impl Disk {
         };
         if !sound {
             return self.fail(activity, None, out);
+        }
+        if let Some((key, life, extent)) = lost {
+            self.page_lost(key, life, extent, out);
+            let first = self.unrecorded.iter().find(|of| (of.0, of.1) == (key, life)).map(|of| of.2);
+            if let (Some(round), Some(first)) = (&mut self.round, first) {
+                round.states.insert(key, first);
+            }
         }
         self.advance_round(out);
     }
@@ -237,7 +255,7 @@ impl Disk {
                     round.stage = Stage::LoadingContent;
                     self.load_content();
                 }
-                Stage::LoadingContent if !round.marks.is_empty() || !round.floors.is_empty() => return,
+                Stage::LoadingContent if !round.marks.is_empty() || !round.states.is_empty() => return,
                 Stage::LoadingContent => {
                     round.stage = Stage::WritingData;
                     self.write_data();
@@ -377,6 +395,7 @@ impl Disk {
     /// Everything of the round is durable.
     fn finish_round(&mut self, out: &mut Vec<StoreOutput>) {
         let Some(round) = self.round.take() else { return };
+        self.pages_durable = self.page_sequence;
         round.erased.into_iter().for_each(|page| self.pages.release(page));
         let (mut keys, mut waiters) = (BTreeSet::new(), round.waiters);
         for e in round.extents {

@@ -183,6 +183,123 @@ fn damage_in_the_journal_is_of_a_block_and_not_of_the_disk() {
     assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
 }
 
+/// Where the newest page is that was written of the only page number in use, as a block of the disk.
+fn newest_page(rig: &holdfast_store::testing::Rig) -> u64 {
+    let blocks = rig.disk.size() / BLOCK_BYTES as u64;
+    let sequence = |n: &u64| u64::from_le_bytes(rig.disk.peek(*n)[24..32].try_into().expect("eight bytes"));
+    let pages = (0..blocks).filter(|n| rig.disk.peek(*n).starts_with(b"HFEXTENT"));
+    pages.max_by_key(sequence).expect("a page was written")
+}
+
+#[test]
+fn a_damaged_page_makes_its_copy_incomplete_and_never_an_extent_of_zeros_or_of_old_blocks() {
+    // The second time there is an older page, which knows block 0 only and an old checksum of it.
+    for rounds in 1..=2 {
+        let mut rig = rig();
+        for lsn in 1..=rounds {
+            put(&mut rig, write(1, lsn, 0, lsn as u32));
+            rig.idle();
+        }
+        // A batch after the round says that its pages were durable.
+        put(&mut rig, write(1, rounds + 1, 0, 1));
+        let damaged = newest_page(&rig);
+        rig.disk.flip_bit(damaged * BLOCK_BYTES as u64 + 1500, 4);
+        for n in 0..3 {
+            rig.restart(Cut::LoseAll);
+            let state = rig.store.replica_state(key(0)).expect("the copy is there");
+            assert_eq!(state.incomplete_since, Some(Lsn(0)), "round {rounds}, start {n}");
+            let found = matches!(
+                rig.events[..],
+                [StoreEvent::PageDamaged { segment, extent: ExtentIndex(0), .. }] if segment == key(0)
+            );
+            assert_eq!(found, n == 0, "{:?}", rig.events);
+            rig.events.clear();
+            // What is in the log goes in place, perhaps over the damaged page; the copy stays what it is.
+            rig.order(key(0), StoreOrder::Commit { lsn: state.last.lsn });
+            rig.idle();
+            assert_eq!(rig.run(key(0), read(0, 1)), StoreOutcome::Refused(StoreRefusal::Incomplete));
+        }
+        // The owner sends the extent, and says so.
+        let base = LogPosition::new(Epoch(1), Lsn(rounds + 1));
+        let reset = StoreOrder::Reset { base, sealed: Epoch(1) };
+        assert_eq!(rig.run(key(0), reset), StoreOutcome::Reset { since: Lsn(0) });
+        let image = |block: u32| {
+            let (lsn, data) = (Lsn(rounds), content(block, 1, rounds));
+            ImageBlock {
+                block: BlockIndex(block),
+                lsn,
+                crc: holdfast_checksum::crc32c(&data),
+                data: Some(data),
+            }
+        };
+        let blocks: Vec<ImageBlock> = (1..rounds as u32).map(image).collect();
+        rig.run(key(0), StoreOrder::InstallImage { blocks });
+        assert_eq!(
+            rig.run(key(0), StoreOrder::Complete { repeats: Default::default() }),
+            StoreOutcome::Completed
+        );
+        rig.idle();
+        rig.restart(Cut::LoseAll);
+        assert_eq!(rig.store.replica_state(key(0)).map(|s| s.incomplete_since), Some(None));
+        assert_eq!(joined(rig.run(key(0), read(0, 1))), content(0, 1, rounds + 1));
+        assert_eq!(
+            joined(rig.run(key(0), read(1, rounds as u32 - 1))),
+            content(1, rounds as u32 - 1, rounds)
+        );
+        assert!(rig.events.is_empty(), "{:?}", rig.events);
+    }
+}
+
+#[test]
+fn a_page_that_is_found_damaged_later_costs_its_copy_and_not_the_disk() {
+    // Found by a read, by a round of writing back, and by either where the device cannot read it at all.
+    for (by_read, unreadable) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut rig = rig();
+        rig.call(|s, now, _| s.create_replica(now, key(1)));
+        put(&mut rig, write(1, 1, 0, 4));
+        rig.idle();
+        // No page is in memory then.
+        rig.restart(Cut::LoseAll);
+        let damaged = newest_page(&rig);
+        if unreadable {
+            rig.disk.faults.reads.insert(damaged);
+        } else {
+            rig.disk.flip_bit(damaged * BLOCK_BYTES as u64 + 1500, 4);
+        }
+        if by_read {
+            let all = (0..4).map(BlockIndex).collect();
+            assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::BadBlocks { blocks: all });
+        }
+        put(&mut rig, write(1, 2, 1, 1));
+        rig.idle();
+        rig.disk.faults.reads.clear();
+        let lost =
+            |e: &StoreEvent| matches!(e, StoreEvent::PageDamaged { segment, .. } if *segment == key(0));
+        assert!(!rig.events.is_empty() && rig.events.iter().all(lost), "{:?}", rig.events);
+        rig.events.clear();
+        for n in 0..2 {
+            assert_eq!(
+                rig.run(key(0), read(0, 4)),
+                StoreOutcome::Refused(StoreRefusal::Incomplete),
+                "start {n}"
+            );
+            let digest = rig.run(key(0), StoreOrder::Digest { extent: ExtentIndex(0) });
+            let StoreOutcome::Digest { blocks, .. } = digest else { panic!("{digest:?}") };
+            // What the log has is there.
+            let has = |b: &BlockDigest| matches!(b.content, BlockContent::Good(_));
+            assert!(blocks.iter().all(has) && blocks.iter().any(|b| b.lsn == Lsn(2)), "{blocks:?}");
+            rig.restart(Cut::LoseAll);
+            let state = rig.store.replica_state(key(0)).expect("the copy is there");
+            assert_eq!(state.incomplete_since, Some(Lsn(0)));
+        }
+        assert!(rig.events.is_empty(), "it was mended on the disk: {:?}", rig.events);
+        assert_eq!(
+            rig.run(key(0), append(vec![write(1, 3, 0, 1)])),
+            StoreOutcome::Appended { last: LogPosition::new(Epoch(1), Lsn(3)) }
+        );
+    }
+}
+
 #[test]
 fn an_unreadable_block_is_a_bad_block() {
     let mut rig = rig();

@@ -215,6 +215,9 @@ pub enum StoreRefusal {
     /// what was given does not follow the log or is damaged.
     #[error("the disk cannot take it yet")]
     Later,
+    /// The copy lost a part of what it held, and is mended by an owner elsewhere.
+    #[error("the copy lost a part")]
+    Incomplete,
 }
 
 /// A block as it goes from one copy to another.

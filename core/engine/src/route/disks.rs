@@ -6,7 +6,7 @@ use crate::io::{DiskOpen, EngineEvent, Output, Outputs};
 use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use holdfast_store::{DiskExpected, Store, StoreOutput, Usage};
+use holdfast_store::{DiskExpected, Store, StoreEvent, StoreOutput, Usage};
 use holdfast_types::{DiskDone, DiskId, DiskIncarnation, SegmentKey, Time};
 
 /// The disks that were attached.
@@ -110,7 +110,12 @@ impl Engine {
                     out.push(Output::DiskRefused { disk, error });
                 }
                 StoreOutput::Dropped { segment } => out.push(Output::Freed { segment, disk }),
-                StoreOutput::Event(event) => out.push(Output::Event(EngineEvent::Store { disk, event })),
+                StoreOutput::Event(event) => {
+                    if let StoreEvent::PageDamaged { segment, .. } = event {
+                        self.with_replica(now, (segment, disk), out, |replica, o| replica.lost_part(o));
+                    }
+                    out.push(Output::Event(EngineEvent::Store { disk, event }));
+                }
             }
         }
     }

@@ -69,7 +69,7 @@ pub(crate) struct Activation {
     lease_until: Time,
     /// The START record.
     pub(crate) start: LogPosition,
-    /// Said once that the own copy is too old.
+    /// Said once that the own copy cannot be served from.
     complained: bool,
     /// When to look whether this phase goes on.
     pub(super) look_at: Time,
@@ -94,7 +94,7 @@ impl Activation {
         self.seals.contains_key(&copy)
     }
 
-    pub(super) fn own_is_too_old(&self) -> bool {
+    pub(super) fn own_is_of_no_use(&self) -> bool {
         self.complained
     }
 }
@@ -127,6 +127,7 @@ impl Owner {
         let step = self.config.resend;
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.index = Some(state.index.clone());
+        c.lost = c.counts && state.incomplete_since.is_some();
         if let Phase::Sealing = self.phase {
             c.answered(now, true, step);
             // A lease is measured here from the reply on, longer by what the clocks may differ.
@@ -157,6 +158,9 @@ impl Owner {
             counted.retain(heard);
         }
         let Some(own) = seals.get(&self.own) else { return };
+        if own.incomplete_since.is_some() {
+            return self.complain(ReplicationEvent::OwnCopyIncomplete, out);
+        }
         let Some(best) = counted.iter().copied().max_by_key(|r| seals.get(r).map(|s| s.index.last())) else {
             return;
         };
@@ -165,12 +169,8 @@ impl Owner {
             return;
         }
         let Some(common) = own.index.common(&best_index) else {
-            if !self.activation.complained {
-                self.activation.complained = true;
-                let event = ReplicationEvent::OwnCopyTooOld { last: own.index.last() };
-                self.event(event, out);
-            }
-            return;
+            let event = ReplicationEvent::OwnCopyTooOld { last: own.index.last() };
+            return self.complain(event, out);
         };
         let mut index = own.index.clone();
         self.repeats = own.repeats.clone().unwrap_or_default();
@@ -186,6 +186,13 @@ impl Owner {
         // The own copy takes what is fetched at once.
         self.place_known(now, out);
         self.fetch_more(now, out);
+    }
+
+    /// The own copy cannot be served from: another node's is to be (`stuck.rs`).
+    fn complain(&mut self, event: ReplicationEvent, out: &mut Vec<OwnerOutput>) {
+        if !core::mem::replace(&mut self.activation.complained, true) {
+            self.event(event, out);
+        }
     }
 
     fn phase(&mut self, now: Time, phase: Phase, out: &mut Vec<OwnerOutput>) {

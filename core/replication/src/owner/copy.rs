@@ -30,6 +30,8 @@ pub(crate) struct Copy {
     /// It said that its log ends before what it acknowledged, this often in a row.
     pub(crate) regress_hints: u32,
     pub(crate) refused: Option<StoreRefusal>,
+    /// It lost a part of what it held, or all of it with its disk.
+    pub(crate) lost: bool,
     /// What it needs is not in the log any more.
     pub(crate) too_far: bool,
     /// The most records in one append to it.
@@ -60,6 +62,7 @@ impl Copy {
             ask_step: step,
             regress_hints: 0,
             refused: None,
+            lost: false,
             too_far: false,
             batch: APPEND_RECORDS,
             full: false,

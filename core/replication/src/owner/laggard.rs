@@ -180,7 +180,9 @@ impl Owner {
     fn drop_reason(&self, now: Time, copy: &super::Copy) -> Option<DropReason> {
         let limit = self.drop_limit();
         let long = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= limit);
-        if self.regressed(copy.replica) {
+        if copy.lost {
+            Some(DropReason::Incomplete)
+        } else if self.regressed(copy.replica) {
             Some(DropReason::Regressed)
         } else if copy.too_far {
             Some(DropReason::TooFarBehind)
@@ -231,7 +233,7 @@ impl Owner {
             let since = copy.and_then(|c| match why {
                 DropReason::Unreachable => c.away_since,
                 DropReason::Stuck | DropReason::Full => c.waiting_since,
-                DropReason::TooFarBehind | DropReason::Regressed => None,
+                DropReason::TooFarBehind | DropReason::Regressed | DropReason::Incomplete => None,
             });
             if self.proposals.said_leaving.insert(replica, (why, since)) == Some((why, since)) {
                 continue;
@@ -250,7 +252,7 @@ impl Owner {
         }
         let limit = self.drop_limit();
         let due = |c: &super::Copy| {
-            let now = (c.too_far || self.regressed(c.replica)).then_some(Time(0));
+            let now = (c.lost || c.too_far || self.regressed(c.replica)).then_some(Time(0));
             let away = c.away_since.map(|at| at + limit);
             let stuck = c.waiting_since.map(|at| at + limit);
             [now, away, stuck].into_iter().flatten().min()

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use holdfast_types::{
     BLOCK_BYTES, BlockError, BlockIndex, BlockRange, BlockReply, Lsn, NodeId, ReplicaRef, RequestId,
-    StatusRange, StoreOrder, StoreOutcome, Time,
+    StatusRange, StoreOrder, StoreOutcome, StoreRefusal, Time,
 };
 
 /// What blocks are read for.
@@ -53,6 +53,8 @@ pub(crate) struct Reads {
     /// Wait until the own copy's store knows what they must see.
     waiting: VecDeque<BlockRead>,
     proving: Vec<Proving>,
+    /// The own store cannot answer them any more: they wait for the next owner.
+    stranded: Vec<BlockRead>,
     /// Reads whose store order is under way, so that they can be sent back when the owner ends.
     ordered: usize,
 }
@@ -63,7 +65,7 @@ const REPAIRS_MOST: u32 = 3;
 impl Reads {
     /// Those to be answered, when the owner ends. Reads at the store are answered by their gateway's repeat.
     pub(crate) fn take_all(&mut self) -> Vec<(NodeId, RequestId)> {
-        let waiting = self.waiting.drain(..).filter_map(|r| match r.purpose {
+        let waiting = self.waiting.drain(..).chain(self.stranded.drain(..)).filter_map(|r| match r.purpose {
             Purpose::Data { to, id, .. } | Purpose::Status { to, id, .. } => Some((to, id)),
             Purpose::Merge { .. } => None,
         });
@@ -135,11 +137,18 @@ impl Owner {
                 read.repairs += 1;
                 self.repair(now, self.own, blocks, Some(read), out);
             }
+            StoreOutcome::Refused(StoreRefusal::Failed | StoreRefusal::Incomplete) if self.set.len() > 1 => {
+                // Another node is to serve (`stuck.rs`), and the read is sent there.
+                if let Some(own) = self.copies.get_mut(&self.own) {
+                    own.lost = true;
+                }
+                self.reads.stranded.push(read);
+            }
             _ => self.read_failed(now, read, out),
         }
     }
 
-    /// No copy has what was to be read, or the own store is gone: then control will find another owner.
+    /// No copy has what was to be read.
     pub(super) fn read_failed(&mut self, now: Time, read: BlockRead, out: &mut Vec<OwnerOutput>) {
         match read.purpose {
             Purpose::Data { to, id, .. } | Purpose::Status { to, id, .. } => {

@@ -236,7 +236,14 @@ impl Owner {
         if reason == StoreRefusal::Full {
             self.note_full(copy, true, out);
         }
+        let is_own = copy == self.own;
         let Some(c) = self.copies.get_mut(&copy) else { return };
+        c.lost |=
+            c.counts && (reason == StoreRefusal::Incomplete || (is_own && reason == StoreRefusal::Failed));
+        if reason == StoreRefusal::Incomplete {
+            // What it acknowledges is in its log all the same.
+            return self.consider_drop(now, out);
+        }
         // That it is full is told once, that it can take no more at this moment not at all.
         if c.refused != Some(reason) && matches!(reason, StoreRefusal::Failed | StoreRefusal::Unknown) {
             self.event(ReplicationEvent::StoreRefused { replica: copy, reason }, out);

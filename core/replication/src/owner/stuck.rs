@@ -4,8 +4,8 @@
 //! (replication.md §1), and a grant that was never activated acknowledged nothing.
 //!
 //! An owner that serves can be stuck, too: S commits without its own copy, which cannot follow because its disk has no
-//! room for a record of the past, or does not answer. Its reads would wait for good, so it passes the segment on; the
-//! next owner drops that copy from S like any other that does not follow.
+//! room for a record of the past, does not answer or has failed, or because it lost a part. Its reads would wait for good, so
+//! it passes the segment on; the next owner drops that copy from S like any other that does not follow.
 
 use super::activation::Phase;
 use super::{Owner, OwnerOutput};
@@ -24,7 +24,7 @@ impl Owner {
             Phase::Sealing => {
                 // r(active.S) must answer whatever is granted: only a missing own copy can be got round.
                 let sealed = self.activation.has_sealed(self.own);
-                if !sealed || self.activation.own_is_too_old() {
+                if !sealed || self.activation.own_is_of_no_use() {
                     self.pass_on(out);
                 }
             }
@@ -56,10 +56,16 @@ impl Owner {
         }
     }
 
-    /// When the own copy has lacked what S committed for so long that another node should serve. A full disk says at
-    /// once that it cannot follow; one that is merely slow gets as long as any other copy of S.
+    /// When the own copy has lacked what S committed for so long that another node should serve: at once when it has lost
+    /// something. A full disk says at once that it cannot follow; one that is merely slow gets as long as any other copy of S.
     fn own_is_stuck_at(&self) -> Option<Time> {
-        let own = self.copies.get(&self.own).filter(|c| self.active() && c.matched < self.commit)?;
+        let own = self.copies.get(&self.own).filter(|_| self.active())?;
+        if own.lost {
+            return Some(self.activation.look_at);
+        }
+        if own.matched >= self.commit {
+            return None;
+        }
         let limit = if own.full { self.config.activation_patience } else { self.drop_limit() };
         Some((own.waiting_since? + limit).max(self.activation.look_at))
     }

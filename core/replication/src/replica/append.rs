@@ -54,6 +54,7 @@ impl Replica {
     /// Promises the owner's epoch in memory. An older owner is refused from here on; replies wait for the disk.
     fn promise(&mut self, peer: Peer) {
         assert!(peer.epoch >= self.promised, "I5: a promise never falls");
+        self.owner = Some(peer);
         if peer.epoch > self.promised {
             self.promised = peer.epoch;
             self.matched = Lsn(0);
@@ -96,6 +97,7 @@ impl Replica {
         out: &mut Vec<ReplicaOutput>,
     ) {
         self.promise(peer);
+        self.tell_lost(peer, out);
         if !self.index.has(prev) {
             // No gaps, and no append by index alone (H8).
             self.order_promise(peer, out);
@@ -184,6 +186,7 @@ impl Replica {
             let order = StoreOrder::Reset { base, sealed: peer.epoch };
             self.log_order(peer, LogOrderKind::Reset, order, out);
         }
+        self.lost = false;
         self.ack(Ack::Learn { peer, base }, now, out);
     }
 

@@ -87,6 +87,10 @@ pub struct Replica {
     /// As the store was told.
     committed: Lsn,
     incomplete_since: Option<Lsn>,
+    /// It lost a part, or began as incomplete, and no owner has begun to mend it: each is told.
+    lost: bool,
+    /// The owner of the promised epoch, once it was heard.
+    owner: Option<Peer>,
     next_number: u64,
     /// Orders that change the log or the promise, in the order given, which is the order of their outcomes.
     log_orders: BTreeMap<u64, LogOrder>,
@@ -118,6 +122,8 @@ impl Replica {
             commit_heard: state.applied,
             committed: state.applied,
             incomplete_since: state.incomplete_since,
+            lost: state.incomplete_since.is_some(),
+            owner: None,
             next_number: 1,
             log_orders: BTreeMap::new(),
             acks: VecDeque::new(),
@@ -142,6 +148,21 @@ impl Replica {
             Body::Learn { base } => self.learn(peer, base, now, out),
             Body::Finish { repeats } => self.finish(peer, repeats, out),
             body => self.serve(peer, body, now, out),
+        }
+    }
+
+    /// The store lost a part of the copy. It is as if the copy had never been complete: an owner compares all of it.
+    pub fn lost_part(&mut self, out: &mut Vec<ReplicaOutput>) {
+        (self.incomplete_since, self.lost) = (Some(Lsn(0)), true);
+        if let Some(owner) = self.owner {
+            self.tell_lost(owner, out);
+        }
+    }
+
+    /// An owner that counts this copy in S must know that it lacks something.
+    fn tell_lost(&self, peer: Peer, out: &mut Vec<ReplicaOutput>) {
+        if self.lost {
+            self.send(peer, Body::Refused { reason: StoreRefusal::Incomplete }, out);
         }
     }
 

@@ -5,7 +5,7 @@
 //! carries. It names the ring offset that it was written for, so that a copy of it in somebody's data is not
 //! taken for it.
 
-use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
+use super::{Put, Reader, has_magic, is_sealed, seal};
 use crate::ring::Place;
 use alloc::{sync::Arc, vec::Vec};
 use bytes::Bytes;
@@ -16,8 +16,11 @@ use holdfast_types::{
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"HFJOURNL";
+/// Version 1 lacks the last field of the header, `pages`, which counts as zero then.
+const VERSIONS: [(u16, usize); 2] = [(1, 72), (VERSION, BATCH_HEADER_BYTES)];
+const VERSION: u16 = 2;
 /// Bytes before the entries.
-pub const BATCH_HEADER_BYTES: usize = 72;
+pub const BATCH_HEADER_BYTES: usize = 80;
 /// Bytes before an entry's own fields.
 pub const ENTRY_HEADER_BYTES: usize = 24;
 /// The most that the entries of one batch take.
@@ -237,6 +240,10 @@ pub struct BatchHeader {
     pub entries: u32,
     /// How many bytes the fixed header and the entries take.
     entries_end: u32,
+    /// Extent pages with a sequence up to this one were durable when it was written.
+    pub pages: u64,
+    /// Where the entries begin.
+    entries_at: usize,
 }
 
 impl BatchHeader {
@@ -252,14 +259,13 @@ impl BatchHeader {
             return None;
         }
         let mut r = Reader::new(&block[12..]);
-        if r.u16()? != FORMAT_VERSION {
-            return None;
-        }
+        let version = r.u16()?;
+        let (_, entries_at) = VERSIONS.into_iter().find(|(known, _)| *known == version)?;
         r.u16()?;
         if r.u64()? != format_nonce {
             return None;
         }
-        let header = Self {
+        let mut header = Self {
             sequence: r.u64()?,
             offset: r.u64()?,
             tail: Place { sequence: r.u64()?, offset: r.u64()? },
@@ -267,10 +273,15 @@ impl BatchHeader {
             data_blocks: r.u32()?,
             entries: r.u32()?,
             entries_end: r.u32()?,
+            pages: 0,
+            entries_at,
         };
+        if version == VERSION {
+            header.pages = r.u64()?;
+        }
         let header_bytes = u64::from(header.header_blocks) * BLOCK_BYTES as u64;
         let sound = header.bytes() <= MAX_BATCH_BYTES
-            && (BATCH_HEADER_BYTES as u64..=header_bytes).contains(&u64::from(header.entries_end));
+            && (entries_at as u64..=header_bytes).contains(&u64::from(header.entries_end));
         sound.then_some(header)
     }
 
@@ -285,6 +296,7 @@ pub fn encode_batch(
     format_nonce: u64,
     place: Place,
     tail: Place,
+    pages: u64,
     entries: &[u8],
     count: u32,
     data_blocks: u32,
@@ -294,7 +306,7 @@ pub fn encode_batch(
     let mut b = Vec::with_capacity(blocks * BLOCK_BYTES);
     b.bytes(MAGIC);
     b.u32(0);
-    b.u16(FORMAT_VERSION);
+    b.u16(VERSION);
     b.u16(0);
     b.u64(format_nonce);
     for p in [place, tail] {
@@ -305,6 +317,7 @@ pub fn encode_batch(
     b.u32(data_blocks);
     b.u32(count);
     b.u32(end as u32);
+    b.u64(pages);
     debug_assert_eq!(b.len(), BATCH_HEADER_BYTES);
     b.bytes(entries);
     b.resize(blocks * BLOCK_BYTES, 0);
@@ -327,7 +340,7 @@ pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Batch> {
         return None;
     }
     let (head, data) = batch.split_at_checked(header.header_blocks as usize * BLOCK_BYTES)?;
-    let mut r = Reader::new(head.get(BATCH_HEADER_BYTES..header.entries_end as usize)?);
+    let mut r = Reader::new(head.get(header.entries_at..header.entries_end as usize)?);
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     for _ in 0..header.entries {
         let (key, entry) = decode_entry(&mut r)?;
@@ -394,7 +407,7 @@ mod tests {
         entries.iter().for_each(|(k, e)| encode_entry(&mut bytes, *k, e));
         let place = Place { sequence: 20, offset: 0x20000 };
         let tail = Place { sequence: 18, offset: 0x10000 };
-        let mut batch = encode_batch(0x55, place, tail, &bytes, entries.len() as u32, 1);
+        let mut batch = encode_batch(0x55, place, tail, 7, &bytes, entries.len() as u32, 1);
         batch.extend_from_slice(&[9; BLOCK_BYTES]);
         for (_, entry) in &mut entries {
             if let Entry::Record { record: Record { body: RecordBody::Write(w), .. }, .. } = entry {
@@ -408,9 +421,26 @@ mod tests {
     fn every_kind_of_entry_comes_back() {
         let (batch, entries) = known();
         let header = BatchHeader::peek(&batch[..BLOCK_BYTES], 0x55).expect("it is a batch");
-        assert_eq!((header.sequence, header.tail.sequence, header.bytes()), (20, 18, 2 * BLOCK_BYTES as u64));
+        assert_eq!((header.sequence, header.tail.sequence, header.pages), (20, 18, 7));
+        assert_eq!(header.bytes(), 2 * BLOCK_BYTES as u64);
         assert_eq!(decode_batch(&header, &batch), Some(Batch { entries, damaged: Vec::new() }));
         assert_eq!(BatchHeader::peek(&batch[..BLOCK_BYTES], 0x56), None, "another formatting's");
+    }
+
+    #[test]
+    fn a_batch_of_version_1_tells_of_no_pages() {
+        let (batch, entries) = known();
+        let (head, data) = batch.split_at(BLOCK_BYTES);
+        let mut old = [&head[..72], &head[80..]].concat();
+        old.resize(BLOCK_BYTES, 0);
+        old[12..14].copy_from_slice(&1u16.to_le_bytes());
+        let end = u32::from_le_bytes([head[68], head[69], head[70], head[71]]) - 8;
+        old[68..72].copy_from_slice(&end.to_le_bytes());
+        seal(&mut old);
+        let header = BatchHeader::peek(&old, 0x55).expect("it is a batch");
+        assert_eq!((header.sequence, header.pages), (20, 0));
+        let old = [&old, data].concat();
+        assert_eq!(decode_batch(&header, &old), Some(Batch { entries, damaged: Vec::new() }));
     }
 
     #[test]
@@ -420,14 +450,14 @@ mod tests {
         assert_eq!(holdfast_checksum::crc32c(&batch), GOLDEN_CRC);
     }
     const GOLDEN: &str = "\
-        48464a4f55524e4cfecde475010000005500000000000000140000000000000000000200000000001200000000000000\
-        000001000000000001000000010000000900000032020000180000000100000001000000000000000200000003000000\
-        0e00000000000000010000000000000001000000000000004a0000000201000001000000000000000200000003000000\
-        0e0000000000000002000000000000000100000000000000040005000000000000000600000000000000070000000000\
-        000008000000000000000a0000000100000000000000e90a788920000000030000000100000000000000020000000300\
-        00000e00000000000000030000000000000001000000000000000b0000000c00\
+        48464a4f55524e4cbce80b86020000005500000000000000140000000000000000000200000000001200000000000000\
+        00000100000000000100000001000000090000003a020000070000000000000018000000010000000100000000000000\
+        02000000030000000e00000000000000010000000000000001000000000000004a000000020100000100000000000000\
+        02000000030000000e000000000000000200000000000000010000000000000004000500000000000000060000000000\
+        0000070000000000000008000000000000000a0000000100000000000000e90a78892000000003000000010000000000\
+        000002000000030000000e000000000000000300000000000000010000000000\
         ";
-    const GOLDEN_CRC: u32 = 1_827_569_369;
+    const GOLDEN_CRC: u32 = 1_627_043_916;
 
     #[test]
     fn a_flipped_bit_in_the_entries_makes_them_worthless_and_one_in_the_data_is_of_its_record() {
@@ -449,7 +479,7 @@ mod tests {
             // A header that passes its checksum over entries that are noise.
             let noise: Vec<u8> = (0..rng.below(400)).map(|_| (rng.draw() % 24) as u8).collect();
             let place = Place { sequence: 1, offset: 0 };
-            let mut batch = encode_batch(1, place, place, &noise, rng.below(9) as u32, 1);
+            let mut batch = encode_batch(1, place, place, 0, &noise, rng.below(9) as u32, 1);
             batch.resize(batch.len() + BLOCK_BYTES, 0);
             if let Some(header) = BatchHeader::peek(&batch[..BLOCK_BYTES], 1) {
                 decode_batch(&header, &batch);

@@ -113,6 +113,10 @@ impl Page {
         if block.len() != BLOCK_BYTES || !has_magic(block, MAGIC) || !is_sealed(block) {
             return None;
         }
+        Self::fields(block, format_nonce)
+    }
+
+    fn fields(block: &[u8], format_nonce: u64) -> Option<Box<Self>> {
         let mut r = Reader::new(&block[12..]);
         if r.u16()? != FORMAT_VERSION {
             return None;
@@ -143,11 +147,40 @@ impl Page {
         Some(page)
     }
 
-    /// Whether a block that does not decode looks like a page of this formatting that was damaged or torn,
-    /// rather than one never written.
-    pub fn looks_damaged(block: &[u8], format_nonce: u64) -> bool {
-        has_magic(block, MAGIC) && block[16..24] == format_nonce.to_le_bytes()
+    /// What a block that does not decode says of itself, if it looks like a page of this formatting that was torn or
+    /// damaged, rather than one never written.
+    pub fn remains(block: &[u8], format_nonce: u64) -> Option<Remains> {
+        if block.len() != BLOCK_BYTES || !has_magic(block, MAGIC) {
+            return None;
+        }
+        let page = Self::fields(block, format_nonce)?;
+        let (has_blocks, newest) = (page.present_count() > 0, page.newest());
+        Some(Remains {
+            key: page.key,
+            life: page.life,
+            extent: page.extent,
+            sequence: page.sequence,
+            has_blocks,
+            newest,
+        })
     }
+}
+
+/// What can be read of a page that does not pass its checksum. All but `newest` lies in its first sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Whose extent.
+    pub key: SegmentKey,
+    /// Which life of the copy.
+    pub life: u64,
+    /// Which extent.
+    pub extent: ExtentIndex,
+    /// Which of all pages.
+    pub sequence: u64,
+    /// It holds data, not only tombstones.
+    pub has_blocks: bool,
+    /// The newest LSN of any block.
+    pub newest: Lsn,
 }
 
 #[cfg(test)]
@@ -191,8 +224,9 @@ mod tests {
         let mut bad = bytes.clone();
         bad[2000] ^= 1;
         assert_eq!(Page::decode(&bad, 0x55), None);
-        assert!(Page::looks_damaged(&bad, 0x55));
-        assert!(!Page::looks_damaged(&bad, 0x56) && !Page::looks_damaged(&[0; BLOCK_BYTES], 0x55));
+        let remains = Page::remains(&bad, 0x55).expect("it looks like a page");
+        assert_eq!((remains.extent, remains.sequence, remains.has_blocks), (ExtentIndex(9), 10, true));
+        assert!(Page::remains(&bad, 0x56).is_none() && Page::remains(&[0; BLOCK_BYTES], 0x55).is_none());
     }
 
     #[test]
