@@ -1,5 +1,5 @@
-//! A stopped node's disk, for damage on purpose. It knows of the format only that data and metadata lie behind
-//! the superblocks and the journal; it finds blocks by their content.
+//! A node's disk, for damage on purpose. It knows of the format only that data and metadata lie behind the superblocks and
+//! the journal, and what an extent's page begins with; it finds blocks by their content.
 
 use crate::pattern::BLOCK;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct DiskImage {
 pub struct Snapshot(BTreeMap<u64, Vec<u8>>);
 
 impl DiskImage {
-    /// Opens a disk file; its daemon must not run.
+    /// Opens a disk file; its daemon must not run, unless a method says that it may.
     pub fn open(path: &Path) -> DiskImage {
         let file = File::options().read(true).write(true).open(path).expect("the disk file can be opened");
         let size = file.metadata().expect("a file has a size").len();
@@ -52,6 +52,28 @@ impl DiskImage {
         let places = self.places(0, content);
         assert!(matches!(places[..], [at] if at < self.journal_end()), "it is at {places:?}");
         self.flip_bit_at(places[0], content);
+    }
+
+    /// Flips a bit in the newest page of an extent of the first segment. The daemon may run, as long as it has no use for the
+    /// page.
+    pub fn flip_bit_in_page(&self, extent: u32) {
+        let offset = self.newest_page(extent).expect("the extent has a page");
+        let mut block = [0; BLOCK];
+        self.file.read_exact_at(&mut block, offset).expect("the page can be read");
+        self.flip_bit_at(offset, &block);
+    }
+
+    /// Where the newest page is of an extent of the first segment. The daemon may run.
+    pub fn newest_page(&self, extent: u32) -> Option<u64> {
+        let mut newest = None;
+        self.each_block(self.journal_end(), |offset, block| {
+            let is_page = block.starts_with(b"HFEXTENT");
+            let sequence = u64::from_le_bytes(block[24..32].try_into().expect("eight bytes"));
+            if is_page && block[40..44] == [0; 4] && block[56..60] == extent.to_le_bytes() {
+                newest = newest.max(Some((sequence, offset)));
+            }
+        });
+        newest.map(|(_, offset)| offset)
     }
 
     /// Where blocks of this content are, from byte `from` on.

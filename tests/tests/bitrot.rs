@@ -81,6 +81,60 @@ fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
     cluster.assert_copies_equal();
 }
 
+/// The page of the first extent is damaged on the disk of `node`, and nothing of it is in memory. `running`: damaged only once
+/// the daemon has opened the disk. A client of that node then reads all of the extent.
+fn a_page_is_damaged(running: bool) {
+    let mut cluster = Cluster::start(3);
+    let node = cluster.owner(0);
+    let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+    (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
+    until("it is in place", LIMIT, || DiskImage::open(cluster.disk(node)).holds(&content(63, 1)));
+    // The round of writing back that this is in begins with a batch which says that the first one's pages are durable.
+    client.write(1000 * BLOCK as u64, &content(1000, 1)).expect("a write");
+    until("the next round is done", LIMIT, || DiskImage::open(cluster.disk(node)).newest_page(3).is_some());
+    drop(client);
+    stop_cleanly(&mut cluster, node);
+    if !running {
+        DiskImage::open(cluster.disk(node)).flip_bit_in_page(0);
+    }
+    cluster.start_node(node);
+    if running {
+        cluster.wait_healthy();
+        DiskImage::open(cluster.disk(node)).flip_bit_in_page(0);
+        cluster.make_owner(node);
+    }
+    let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
+    for b in 0..64 {
+        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
+        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
+    }
+    until("the damage is reported", LIMIT, || !cluster.events("store").is_empty());
+    let found: Vec<String> = cluster.events("store").iter().map(|e| e["what"].to_string()).collect();
+    assert!(matches!(&found[..], [e] if e.contains("metadata page") && e.contains("extent 0")), "{found:?}");
+    let dropped = cluster.replication_events("it lost a part of what it held");
+    cluster.wait_healthy();
+    println!("{}; {}", found.join("; "), dropped.join("; "));
+    cluster.assert_copies_equal();
+    // It serves again, from its own disk.
+    cluster.make_owner(node);
+    for b in 0..64 {
+        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
+        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
+    }
+    assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
+    assert!(cluster.events("store").len() == found.len(), "it was mended for good");
+}
+
+#[test]
+fn a_bit_that_flipped_in_an_extents_page_while_its_node_was_down_is_mended_from_other_copies() {
+    a_page_is_damaged(false);
+}
+
+#[test]
+fn a_bit_that_flips_in_an_extents_page_while_its_node_serves_is_mended_and_no_initiator_sees_an_error() {
+    a_page_is_damaged(true);
+}
+
 /// Starts a node whose disk is damaged; what its log says of that disk.
 fn start_and_read_log(cluster: &mut Cluster, node: usize) -> String {
     cluster.spawn(node);
