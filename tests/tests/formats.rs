@@ -126,9 +126,10 @@ fn every_structure_on_a_disk_begins_as_drawn() {
     assert_eq!(drawn, [(0, 8), (8, 4), (12, 2)]);
     let zero = Place { sequence: 0, offset: 0 };
     let page = Page::empty(KEY, 0, ExtentIndex(0)).encode(0);
-    for bytes in [superblock().encode(), encode_batch(0, zero, zero, &[], 0, 0), page] {
+    let batch = encode_batch(0, zero, zero, 0, &[], 0, 0);
+    for (bytes, version) in [(superblock().encode(), 1), (batch, 2), (page, 1)] {
         assert_eq!(bytes[8..12], holdfast_checksum::crc32c(&bytes[12..]).to_le_bytes());
-        assert_eq!(bytes[12..14], [1, 0]);
+        assert_eq!(bytes[12..14], [version, 0]);
     }
 }
 
@@ -170,7 +171,7 @@ fn the_journal_batch_is_as_drawn() {
     const ALL: u64 = u64::MAX;
     let place = |sequence, offset| Place { sequence, offset };
     let zero = place(0, 0);
-    let batch = |nonce, at, tail, count, data| encode_batch(nonce, at, tail, &[], count, data);
+    let batch = |nonce, at, tail, count, data| encode_batch(nonce, at, tail, 0, &[], count, data);
     let base = batch(0, zero, zero, 0, 0);
     let cases = vec![
         ("format", batch(ALL, zero, zero, 0, 0)),
@@ -179,6 +180,7 @@ fn the_journal_batch_is_as_drawn() {
         ("tail", batch(0, zero, place(ALL, ALL), 0, 0)),
         ("data", batch(0, zero, zero, 0, u32::MAX)),
         ("entries", batch(0, zero, zero, u32::MAX, 0)),
+        ("pages", encode_batch(0, zero, zero, ALL, &[], 0, 0)),
     ];
     let text = section(&document(), "### Journal batch");
     let mut drawn = fields(&text, 0);
@@ -187,7 +189,7 @@ fn the_journal_batch_is_as_drawn() {
     assert_eq!(drawn.remove(4), (56, 4, "header".to_owned()));
     compare(&drawn, &base, cases);
     assert!(text.contains(&format!("At {BATCH_HEADER_BYTES} the entries begin")));
-    let long = encode_batch(0, zero, zero, &[7; BLOCK_BYTES], 0, 0);
+    let long = encode_batch(0, zero, zero, 0, &[7; BLOCK_BYTES], 0, 0);
     assert_eq!((&long[56..60], long.len()), (&[2, 0, 0, 0][..], 2 * BLOCK_BYTES));
     assert_eq!(long[68..72], ((BATCH_HEADER_BYTES + BLOCK_BYTES) as u32).to_le_bytes());
     assert_eq!(BatchHeader::peek(&long, 0).map(|h| h.header_blocks), Some(2));
@@ -275,7 +277,7 @@ fn the_cost_of_a_write_is_as_derived() {
     let zero = Place { sequence: 0, offset: 0 };
     let blocks = |writes: usize| {
         let entries = vec![0; entry * writes];
-        encode_batch(0, zero, zero, &entries, writes as u32, writes as u32).len() / BLOCK_BYTES + writes
+        encode_batch(0, zero, zero, 0, &entries, writes as u32, writes as u32).len() / BLOCK_BYTES + writes
     };
     let text = section(&document(), "### What a 4 KiB write costs");
     for said in [

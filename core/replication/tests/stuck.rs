@@ -27,6 +27,8 @@ struct Rig {
     copies: BTreeMap<NodeId, (Replica, Store)>,
     /// Nodes whose disk takes no order any more.
     hung: BTreeSet<NodeId>,
+    /// A node whose disk refuses every order.
+    failed: Option<NodeId>,
     /// No other node's copy hears anything.
     mute: bool,
     proposals: Vec<(u64, SegmentCommand)>,
@@ -63,8 +65,19 @@ impl Rig {
         let mut out = Vec::new();
         let owner = Owner::new(now, info.granted.owner, &info, &links, OwnerConfig::default(), &mut out);
         let (proposals, passed_on, replies, events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut rig =
-            Rig { now, info, owner, copies, hung, mute: false, proposals, passed_on, replies, events };
+        let mut rig = Rig {
+            now,
+            info,
+            owner,
+            copies,
+            hung,
+            failed: None,
+            mute: false,
+            proposals,
+            passed_on,
+            replies,
+            events,
+        };
         rig.carry_out(out);
         rig
     }
@@ -99,6 +112,10 @@ impl Rig {
                         self.owner.receive(now, to, answer, &mut more);
                     }
                 }
+                OwnerOutput::Store { number, .. } if self.failed == Some(me) => {
+                    let failed = StoreOutcome::Refused(StoreRefusal::Failed);
+                    self.owner.stored(now, number, failed, &mut more);
+                }
                 OwnerOutput::Store { number, order } if !self.hung.contains(&me) => {
                     let (_, store) = self.copies.get_mut(&me).expect("the owner has a copy");
                     if let Some(outcome) = store.order(order, &mut Vec::new()) {
@@ -118,7 +135,7 @@ impl Rig {
 
     /// A message to a copy, and what the copy answers.
     fn say(&mut self, from: NodeId, to: NodeId, message: Envelope) -> Vec<Envelope> {
-        let (now, hung) = (self.now, self.hung.contains(&to));
+        let (now, hung, failed) = (self.now, self.hung.contains(&to), self.failed == Some(to));
         if self.mute && to != from {
             return Vec::new();
         }
@@ -129,6 +146,9 @@ impl Rig {
             for order in std::mem::take(&mut out) {
                 match order {
                     ReplicaOutput::Send { message, .. } => answers.push(message),
+                    ReplicaOutput::Store { number, .. } if failed => {
+                        replica.stored(now, number, StoreOutcome::Refused(StoreRefusal::Failed), &mut out);
+                    }
                     ReplicaOutput::Store { number, order } if !hung => {
                         if let Some(outcome) = store.order(order, &mut Vec::new()) {
                             replica.stored(now, number, outcome, &mut out);
@@ -227,6 +247,26 @@ fn an_owner_whose_own_copy_lost_a_part_passes_on_and_the_next_one_has_it_mended(
     assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
     rig.pass(ms(100));
     assert_eq!(rig.sets(), [(NodeId(2), vec![2, 3])]);
+}
+
+#[test]
+fn an_owner_whose_disk_failed_answers_no_read_with_an_error_and_passes_on() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.read(1);
+    rig.failed = Some(NodeId(1));
+    rig.read(2);
+    assert_eq!(rig.replies.len(), 1, "{:?}", rig.replies);
+    rig.pass(ms(1000));
+    assert_eq!((rig.replies.len(), &rig.passed_on[..]), (1, &[NodeId(2), NodeId(3)][..]));
+    rig.call(|owner, now, out| owner.propose_takeover(now, NodeId(2), ProcessIncarnation(1), out));
+    let failed = rig.failed;
+    let mut rig = rig.granted();
+    rig.failed = failed;
+    rig.pass(ms(1500));
+    rig.activate();
+    rig.read(2);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
 }
 
 #[test]

@@ -236,8 +236,7 @@ pub enum StoreEvent {
         /// Which.
         block: BlockIndex,
     },
-    /// An extent's page is damaged. Found while the disk is opened, its copy is incomplete and the owner mends it; found
-    /// later, the extent cannot be read, and the disk fails when something is to be written to it.
+    /// An extent's page is damaged or unreadable: its copy is incomplete from now on, and an owner elsewhere mends it.
     PageDamaged {
         /// The page's number on the disk.
         page: u32,
@@ -289,9 +288,7 @@ impl fmt::Display for StoreEvent {
                     "metadata page {page} is damaged (extent {} of segment {}); ",
                     extent.0, segment.segment
                 )?;
-                f.write_str(
-                    "other copies have what it held, and the copy is mended when its node starts again",
-                )
+                f.write_str("the copy is incomplete until another one has mended it")
             }
         }
     }
