@@ -73,6 +73,35 @@ fn a_log_that_was_cut_does_not_acknowledge_what_it_held_before() {
     assert!(claims(&out).iter().all(|lsn| *lsn <= Lsn(2)), "{:?}", claims(&out));
 }
 
+fn said(out: Vec<ReplicaOutput>) -> Vec<Body> {
+    let of = |o| if let ReplicaOutput::Send { message, .. } = o { Some(message.body) } else { None };
+    out.into_iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_copy_that_lost_a_part_says_so_until_it_is_mended_and_is_not_complete_before() {
+    let incomplete = Body::Refused { reason: StoreRefusal::Incomplete };
+    let mut copy = Copy::new();
+    copy.say(Body::Append { prev: LogPosition::ZERO, records: Vec::new(), commit: Lsn(0) });
+    let mut lost = Vec::new();
+    copy.replica.lost_part(&mut lost);
+    assert_eq!(said(lost), [incomplete.clone()]);
+    let out = said(copy.say(Body::Append { prev: LogPosition::ZERO, records: Vec::new(), commit: Lsn(0) }));
+    assert!(out.contains(&incomplete), "that was not lost on the way: {out:?}");
+    // It is mended, and loses another part just before it is told that all of it was compared.
+    let base = at(9, 2);
+    copy.say(Body::Learn { base });
+    copy.stored(1, StoreOutcome::Sealed);
+    copy.stored(2, StoreOutcome::Reset { since: Lsn(0) });
+    assert!(
+        !said(copy.say(Body::Append { prev: base, records: Vec::new(), commit: Lsn(2) }))
+            .contains(&incomplete)
+    );
+    copy.replica.lost_part(&mut Vec::new());
+    assert_eq!(said(copy.say(Body::Finish { repeats: RepeatState::default() })), [incomplete]);
+    assert_eq!(copy.replica.status().incomplete_since, Some(Lsn(0)));
+}
+
 #[test]
 fn a_learner_without_room_for_an_image_says_so() {
     let mut copy = Copy::new();
@@ -80,10 +109,7 @@ fn a_learner_without_room_for_an_image_says_so() {
     copy.stored(1, StoreOutcome::Reset { since: Lsn(0) });
     copy.say(Body::Image { number: 7, blocks: Vec::new() });
     let out = copy.stored(2, StoreOutcome::Refused(StoreRefusal::Full));
-    let said = |o: ReplicaOutput| {
-        if let ReplicaOutput::Send { message, .. } = o { Some(message.body) } else { None }
-    };
-    let said: Vec<Body> = out.into_iter().filter_map(said).collect();
+    let said = said(out);
     let full = Body::Refused { reason: StoreRefusal::Full };
     assert_eq!(said, [full, Body::ImageReply { number: 7, installed: false }]);
 }

@@ -193,6 +193,10 @@ impl Replica {
     /// The owner has compared every image.
     pub(super) fn finish(&mut self, peer: Peer, repeats: RepeatState, out: &mut Vec<ReplicaOutput>) {
         self.promise(peer);
+        if self.lost {
+            // What was compared is not what is there: it is compared again from the beginning.
+            return self.tell_lost(peer, out);
+        }
         if self.incomplete_since.is_none() {
             return self.send(peer, Body::FinishReply, out);
         }
@@ -220,6 +224,8 @@ impl Replica {
             self.incomplete_since = Some(since);
         }
         match order.kind {
+            // The store has said since then that it lost a part, and says that of the copy on its disk, too.
+            LogOrderKind::Complete if self.lost => {}
             LogOrderKind::Complete => {
                 self.incomplete_since = None;
                 let after = self.log_orders.last_key_value().map_or(0, |(number, _)| *number);
