@@ -85,7 +85,7 @@ fn a_copy_that_lost_a_part_says_so_until_it_is_mended_and_is_not_complete_before
     copy.say(Body::Append { prev: LogPosition::ZERO, records: Vec::new(), commit: Lsn(0) });
     let mut lost = Vec::new();
     copy.replica.lost_part(&mut lost);
-    assert_eq!(said(lost), [incomplete.clone()]);
+    assert_eq!(said(lost), std::slice::from_ref(&incomplete));
     let out = said(copy.say(Body::Append { prev: LogPosition::ZERO, records: Vec::new(), commit: Lsn(0) }));
     assert!(out.contains(&incomplete), "that was not lost on the way: {out:?}");
     // It is mended, and loses another part just before it is told that all of it was compared.
