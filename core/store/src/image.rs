@@ -73,7 +73,7 @@ impl Disk {
         self.job_step(id, out);
     }
 
-    /// Puts a good copy over a damaged block, if the block's state is still the copy's.
+    /// Puts a good copy over a damaged block, in place or in the journal, if the block's state is still the copy's.
     pub(crate) fn place_heal(&mut self, id: u64, extent: ExtentIndex) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let JobKind::Heal { block, placed } = &mut job.kind else { return };
@@ -81,7 +81,9 @@ impl Disk {
         let i = block.block.in_extent();
         let page = s.extents.get(&extent.0).and_then(|e| self.cache.get(e.page));
         let in_place = page.is_some_and(|p| p.lsns[i as usize] == block.lsn && p.is_present(i));
-        let Some(data) = block.data.clone().filter(|_| in_place) else { return };
+        let waits = s.overlay.extent(extent).and_then(|o| o.blocks.get(&i)).filter(|b| b.lsn == block.lsn);
+        let in_journal = waits.is_some_and(|b| matches!(b.content, Content::Journal(_)));
+        let Some(data) = block.data.clone().filter(|_| in_place || in_journal) else { return };
         let content = Content::Memory(data);
         let state = OverlayBlock { lsn: block.lsn, crc: block.crc, content, heal: true, image: true };
         if s.overlay.insert(extent, i, state) {

@@ -251,6 +251,26 @@ fn a_damaged_page_makes_its_copy_incomplete_and_never_an_extent_of_zeros_or_of_o
 }
 
 #[test]
+fn a_block_that_is_damaged_in_the_journal_is_healed_before_it_is_in_place() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 0, 4));
+    rig.restart(Cut::LoseAll);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(1) });
+    let data = content(2, 1, 1);
+    let places = places_of(&rig, &data);
+    let [in_journal] = places[..] else { panic!("in the journal and nowhere else: {places:?}") };
+    rig.disk.flip_bit(in_journal * BLOCK_BYTES as u64 + 9, 3);
+    assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(2)] });
+    let crc = holdfast_checksum::crc32c(&data);
+    let block = ImageBlock { block: BlockIndex(2), lsn: Lsn(1), crc, data: Some(data) };
+    assert_eq!(rig.run(key(0), StoreOrder::Heal { block }), StoreOutcome::Healed { replaced: true });
+    assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
+    rig.idle();
+    assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
+    assert!(rig.events.is_empty(), "{:?}", rig.events);
+}
+
+#[test]
 fn a_page_that_is_found_damaged_later_costs_its_copy_and_not_the_disk() {
     // Found by a read, by a round of writing back, and by either where the device cannot read it at all.
     for (by_read, unreadable) in [(true, false), (false, false), (true, true), (false, true)] {
