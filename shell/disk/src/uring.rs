@@ -68,11 +68,9 @@ impl Uring {
     fn push_call(&mut self, index: usize) {
         let call = self.jobs[index].as_mut().expect("a job stays until it is done").call();
         let entry = match call {
-            // RWF_DSYNC, and not a write linked to fdatasync: one request for two, no worker thread, FUA where the
-            // device has it. By examples/raw.rs (12 paired runs of 1 s, ext4 on virtio without FUA, two cores
-            // busy with builds) it does 1.42 times as many at depth 32 (1.20 to 1.90). At depth 1 the pairs say
-            // nothing for it: 0.29 times (0.13 to 1.83) on those busy cores, 1.05 in an earlier pair where both
-            // ran without stalls of 4 ms, a tick. To be measured again on an idle machine.
+            // RWF_DSYNC, and not a write linked to fdatasync: one request for two, no worker thread of the ring, FUA where the
+            // device has it. By examples/raw.rs, ext4 on virtio without FUA, an idle machine of two cores: 69,416 against
+            // 52,971 a second at depth 32; at depth 1 no difference (medians of four rounds 8,544 and 8,520).
             Call::Write { fd, pieces, count, offset, durable } => {
                 let flags = if durable { libc::RWF_DSYNC } else { 0 };
                 opcode::Writev::new(types::Fd(fd), pieces, count).offset(offset).rw_flags(flags).build()
