@@ -33,8 +33,9 @@ pub(crate) struct Requests {
     aside: VecDeque<Waiting>,
     /// All of `queue` and `aside`.
     queued: BTreeSet<RequestId>,
-    /// Writes that failed for lack of room. A repeat that is on its way must not take effect after that was said.
-    failed: BTreeMap<GatewayId, BTreeSet<u64>>,
+    /// Writes that failed: for lack of room, by what they were compared with, for what could not be read. A repeat that is
+    /// on its way must not take effect after that was said.
+    failed: BTreeMap<GatewayId, BTreeMap<u64, BlockError>>,
     bytes: usize,
     /// Answered when the record is committed.
     pending: BTreeMap<Lsn, Vec<(NodeId, RequestId)>>,
@@ -89,15 +90,15 @@ impl Requests {
         gone.into()
     }
     /// The request is not in the log and will not be.
-    pub(crate) fn note_failed(&mut self, id: RequestId) {
+    pub(crate) fn note_failed(&mut self, id: RequestId, error: BlockError) {
         let failed = self.failed.entry(id.gateway).or_default();
-        failed.insert(id.seq);
+        failed.insert(id.seq, error);
         if failed.len() as u64 > WINDOW {
             failed.pop_first();
         }
     }
-    fn has_failed(&self, id: RequestId) -> bool {
-        self.failed.get(&id.gateway).is_some_and(|f| f.contains(&id.seq))
+    fn failed(&self, id: RequestId) -> Option<BlockError> {
+        self.failed.get(&id.gateway)?.get(&id.seq).copied()
     }
     /// No request below `low` is repeated.
     fn forget_failed(&mut self, gateway: GatewayId, low: u64) {
@@ -178,8 +179,11 @@ impl Owner {
             waiting.to = from;
             return;
         }
-        if self.requests.has_failed(id) {
-            return self.reply(from, id, SegmentResult::Failed(BlockError::NoSpace), out);
+        match self.requests.failed(id) {
+            // Said only once it is proved, as the first time.
+            Some(BlockError::Miscompare { at }) => return self.prove_miscompare(now, from, id, at, out),
+            Some(error) => return self.reply(from, id, SegmentResult::Failed(error), out),
+            None => {}
         }
         let full = self.requests.queued.len() >= self.config.queued_requests
             || self.requests.bytes + request.op.data_bytes() > self.config.queued_bytes;

@@ -248,7 +248,7 @@ impl Owner {
         self.rooms.asks.remove(&extent);
         let waits = |w: &Waiting| needs(&w.request.op).any(|e| e == extent);
         for waiting in self.requests.take_aside(waits) {
-            self.requests.note_failed(waiting.request.id);
+            self.requests.note_failed(waiting.request.id, BlockError::NoSpace);
             let failed = SegmentResult::Failed(BlockError::NoSpace);
             self.reply(waiting.to, waiting.request.id, failed, out);
         }

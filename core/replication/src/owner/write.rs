@@ -74,6 +74,7 @@ impl Owner {
             self.requests.merge = None;
             if let Some(waiting) = self.requests.pop() {
                 let failed = SegmentResult::Failed(BlockError::Unreadable);
+                self.requests.note_failed(waiting.request.id, BlockError::Unreadable);
                 self.reply(waiting.to, waiting.request.id, failed, out);
             }
             return self.advance(now, out);
@@ -95,6 +96,7 @@ impl Owner {
         }
         let Some(waiting) = self.requests.pop() else { return };
         if let Some(at) = differs(&waiting.request.op, &blocks) {
+            self.requests.note_failed(waiting.request.id, BlockError::Miscompare { at });
             // Proved like a read: no newer owner may have written what would have made it equal.
             self.prove_miscompare(now, waiting.to, waiting.request.id, at, out);
         } else {

@@ -88,6 +88,25 @@ fn a_miscompare_is_answered_only_under_a_lease() {
     assert_eq!(script.writes(1), []);
 }
 
+/// H12. Its gateway sent it twice, and the second arrives after the first was answered: what is there by then may be what it
+/// expects, and must not be written over by a command that the initiator knows has failed.
+#[test]
+fn a_repeated_compare_and_write_that_had_found_another_content_is_not_compared_again() {
+    let mut setting = Setting::new(&[1, 2, 3], &[1, 2, 3]);
+    setting.fakes.values_mut().for_each(|f| f.keeps_leases = true);
+    let mut script = setting.active();
+    let miscompare = (1, SegmentResult::Failed(BlockError::Miscompare { at: 0 }));
+    script.request(compare_and_write(1, 9, 8));
+    script.store_reads(7);
+    script.request(compare_and_write(1, 9, 8));
+    assert!(script.orders.is_empty(), "it is not read again");
+    assert!(!script.answered(1), "neither is proved");
+    script.fakes.values_mut().for_each(|f| f.keeps_leases = false);
+    script.pass(milliseconds(200));
+    assert_eq!(script.replies, [miscompare.clone(), miscompare]);
+    assert_eq!(script.writes(2), []);
+}
+
 /// H13. What comes of a session after its fence is in the log is refused, and is in no log.
 #[test]
 fn a_write_that_comes_after_its_sessions_fence_is_refused() {
