@@ -17,6 +17,14 @@ fn stop_cleanly(cluster: &mut Cluster, node: usize) {
     cluster.wait_ended(node);
 }
 
+/// The first 64 blocks are as they were written, and no read of them fails.
+fn reads_what_was_written(client: &mut Client) {
+    for b in 0..64 {
+        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
+        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
+    }
+}
+
 #[test]
 fn a_flipped_bit_on_the_owners_disk_is_found_on_read_answered_from_a_good_copy_healed_and_reported() {
     let mut cluster = Cluster::start(3);
@@ -71,10 +79,7 @@ fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
     );
     cluster.make_owner(node);
     let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
-    for b in 0..64 {
-        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
-        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
-    }
+    reads_what_was_written(&mut client);
     assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
     until("the healed block is reported", LIMIT, || !cluster.replication_events(" healed from ").is_empty());
     println!("{}; {}", found.join("; "), cluster.replication_events(" healed from ").join("; "));
@@ -104,10 +109,7 @@ fn a_page_is_damaged(running: bool) {
         cluster.make_owner(node);
     }
     let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
-    for b in 0..64 {
-        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
-        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
-    }
+    reads_what_was_written(&mut client);
     until("the damage is reported", LIMIT, || !cluster.events("store").is_empty());
     let found: Vec<String> = cluster.events("store").iter().map(|e| e["what"].to_string()).collect();
     assert!(matches!(&found[..], [e] if e.contains("metadata page") && e.contains("extent 0")), "{found:?}");
@@ -117,10 +119,7 @@ fn a_page_is_damaged(running: bool) {
     cluster.assert_copies_equal();
     // It serves again, from its own disk.
     cluster.make_owner(node);
-    for b in 0..64 {
-        let read = client.read(b * BLOCK as u64, BLOCK).expect("a read");
-        assert_eq!(version_of(b, &read), Ok(1), "block {b}");
-    }
+    reads_what_was_written(&mut client);
     assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
     assert!(cluster.events("store").len() == found.len(), "it was mended for good");
 }

@@ -35,24 +35,25 @@ impl Disk {
         out.push(StoreOutput::Event(StoreEvent::PageDamaged { page, segment: key, extent }));
     }
 
-    /// A page was found damaged, or could not be read. An empty one takes its place, with the extent of the disk that it had:
-    /// the next round writes it.
+    /// A page was found damaged, or could not be read. The empty one that takes its place, with the extent of the disk that it
+    /// had: the next round writes it. None: the copy was given up meanwhile.
     pub(crate) fn page_lost(
         &mut self,
         key: SegmentKey,
         life: u64,
         extent: ExtentIndex,
         out: &mut Vec<StoreOutput>,
-    ) {
-        let Some(s) = self.living(key, life) else { return };
-        let Some(entry) = s.extents.get(&extent.0).copied() else { return };
+    ) -> Option<Box<Page>> {
+        let s = self.living(key, life)?;
+        let entry = s.extents.get(&extent.0).copied()?;
         s.hollow.insert(extent.0);
-        let mut empty: Box<Page> = Page::empty(key, life, extent);
+        let mut empty = Page::empty(key, life, extent);
         empty.location = entry.location;
-        self.cache.put(entry.page, empty);
+        self.cache.put(entry.page, empty.clone());
         self.dirty.insert(key);
         self.make_incomplete(key, life);
         out.push(StoreOutput::Event(StoreEvent::PageDamaged { page: entry.page, segment: key, extent }));
+        Some(empty)
     }
 
     fn make_incomplete(&mut self, key: SegmentKey, life: u64) {

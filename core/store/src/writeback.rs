@@ -215,12 +215,7 @@ impl Disk {
                 let e = &mut round.extents[index];
                 let sequence = e.old.map_or(0, |o| o.sequence);
                 e.page = Page::decode(&data, nonce).filter(|p| p.sequence == sequence);
-                if e.page.is_none() {
-                    let mut empty = Page::empty(e.key, e.life, e.extent);
-                    empty.location = e.old.and_then(|old| old.location);
-                    e.page = Some(empty);
-                    lost = Some((e.key, e.life, e.extent));
-                }
+                lost = e.page.is_none().then_some((index, e.key, e.life, e.extent));
                 true
             }
             RoundOrder::Journal { index, first, count } => {
@@ -235,11 +230,12 @@ impl Disk {
         if !sound {
             return self.fail(activity, None, out);
         }
-        if let Some((key, life, extent)) = lost {
-            self.page_lost(key, life, extent, out);
+        if let Some((index, key, life, extent)) = lost {
+            let empty = self.page_lost(key, life, extent, out);
             let first = self.unrecorded.iter().find(|of| (of.0, of.1) == (key, life)).map(|of| of.2);
-            if let (Some(round), Some(first)) = (&mut self.round, first) {
-                round.states.insert(key, first);
+            if let Some(round) = &mut self.round {
+                round.extents[index].page = empty;
+                round.states.extend(first.map(|first| (key, first)));
             }
         }
         self.advance_round(out);

@@ -79,3 +79,8 @@ pub fn put(rig: &mut Rig, record: Record) {
     assert!(matches!(rig.run(key(0), append(vec![record])), StoreOutcome::Appended { .. }));
     rig.order(key(0), StoreOrder::Commit { lsn });
 }
+
+/// The blocks of the disk that hold this content.
+pub fn places_of(rig: &Rig, content: &[u8]) -> Vec<u64> {
+    (0..rig.disk.size() / BLOCK_BYTES as u64).filter(|n| rig.disk.peek(*n)[..] == *content).collect()
+}
