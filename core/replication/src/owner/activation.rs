@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! Sealing ──r(base) seals, own copy's among them──> Fetching ──own log holds the best tail──> Equalising
-//!    Equalising ──w(S') hold START──> Leases ──every lease seen has passed──> Recording ──control: done──> Active
+//!    Equalising ──w(S') hold START──> Leases ──r(base) have no lease left──> Recording ──control: done──> Active
 //!    any ──another grant──> Ended
 //! ```
+//!
+//! Another owner reads under the leases of w(base) copies. A copy that sealed renews none, so once r(base) of the
+//! copies that sealed have none left, fewer than w(base) leases run. One copy that reports a lease costs no pause
+//! where the others are enough: one that has just started reports a full lease always, as it may have forgotten one.
 
 use super::{Owner, OwnerOutput};
 use crate::event::ReplicationEvent;
@@ -65,8 +69,8 @@ impl Fetch {
 pub(crate) struct Activation {
     began: Time,
     seals: BTreeMap<ReplicaRef, SealState>,
-    /// Every lease that a counted seal reported has passed then.
-    lease_until: Time,
+    /// When the lease has passed that each copy of `base.S` reported when it sealed.
+    leases: BTreeMap<ReplicaRef, Time>,
     /// The START record.
     pub(crate) start: LogPosition,
     /// Said once that the own copy cannot be served from.
@@ -82,7 +86,7 @@ impl Activation {
         Self {
             began: now,
             seals: BTreeMap::new(),
-            lease_until: now,
+            leases: BTreeMap::new(),
             start: LogPosition::ZERO,
             complained: false,
             look_at: now + patience,
@@ -125,17 +129,15 @@ impl Owner {
         out: &mut Vec<OwnerOutput>,
     ) {
         let step = self.config.resend;
+        self.note_lease(now, copy, state.lease_left);
+        if let Phase::Leases = self.phase {
+            self.equalised(now, out);
+        }
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.index = Some(state.index.clone());
         c.lost = c.counts && state.incomplete_since.is_some();
         if let Phase::Sealing = self.phase {
             c.answered(now, true, step);
-            // A lease is measured here from the reply on, longer by what the clocks may differ.
-            if self.base.set.contains(&copy) {
-                let drift = state.lease_left.0 / 1000 * self.config.drift_per_mille;
-                let until = now + state.lease_left + Duration(drift);
-                self.activation.lease_until = self.activation.lease_until.max(until);
-            }
             self.activation.seals.insert(copy, state);
             return self.try_adopt(now, out);
         }
@@ -146,6 +148,23 @@ impl Owner {
         if c.next.is_none() && state.incomplete_since.is_none() {
             self.place(now, copy, &state.index, out);
         }
+    }
+
+    /// A lease is measured from the reply on, longer by what the clocks may differ. What a copy said first holds: it
+    /// renews nobody's lease after it sealed, and only forgets if it is started again.
+    fn note_lease(&mut self, now: Time, copy: ReplicaRef, left: Duration) {
+        if self.base.set.contains(&copy) {
+            let until = now + left + Duration(left.0 / 1000 * self.config.drift_per_mille);
+            let known = self.activation.leases.entry(copy).or_insert(until);
+            *known = until.min(*known);
+        }
+    }
+
+    /// When another owner can read no more; unknown until enough copies have sealed.
+    fn leases_over_at(&self) -> Option<Time> {
+        let mut ends: Vec<Time> = self.activation.leases.values().copied().collect();
+        ends.sort_unstable();
+        ends.get(self.r_base() - 1).copied()
     }
 
     /// Step 3: choose the log, among complete copies of `base.S` only; a learner's may be hollow.
@@ -303,7 +322,7 @@ impl Owner {
             self.phase(now, Phase::Leases, out);
         }
         if let Phase::Leases = self.phase {
-            if now < self.activation.lease_until {
+            if self.leases_over_at().is_none_or(|at| now < at) {
                 return;
             }
             self.phase(now, Phase::Recording, out);
@@ -351,7 +370,7 @@ impl Owner {
 
     pub(super) fn activation_timer_at(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Leases => Some(self.activation.lease_until),
+            Phase::Leases => self.leases_over_at(),
             Phase::Fetching(fetch) => fetch.asked.map(|(_, at)| at),
             Phase::Sealing | Phase::Equalising | Phase::Recording | Phase::Active | Phase::Ended => None,
         }

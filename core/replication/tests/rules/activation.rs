@@ -1,7 +1,6 @@
 //! From a grant to serving.
 
 use crate::script::{Setting, at, copy, empty_record, log, milliseconds, write};
-use holdfast_replication::Body;
 use holdfast_replication::index::LogIndex;
 use holdfast_types::*;
 
@@ -41,14 +40,7 @@ fn an_epoch_is_proposed_as_active_only_when_a_write_quorum_holds_its_start_recor
     script.fake(2).silent = true;
     script.fake(3).silent = true;
     let mut script = script.start();
-    let sealed = holdfast_replication::SealState {
-        index: log(&[]),
-        applied: Lsn(0),
-        lease_left: Duration::ZERO,
-        incomplete_since: None,
-        repeats: None,
-    };
-    script.say(2, Body::SealReply(sealed));
+    script.say(2, script.fakes[&2].sealed());
     assert_eq!(script.phase(), "equalising");
     script.pass(milliseconds(500));
     assert!(!script.asks_for_activation(), "only the own copy holds it");
@@ -63,23 +55,16 @@ fn a_seal_of_another_incarnation_of_the_disk_does_not_count() {
     setting.fake(2).silent = true;
     setting.fake(3).silent = true;
     let mut script = setting.start();
-    let state = holdfast_replication::SealState {
-        index: log(&[]),
-        applied: Lsn(0),
-        lease_left: Duration::ZERO,
-        incomplete_since: None,
-        repeats: None,
-    };
     let replica = ReplicaRef { incarnation: DiskIncarnation(2), ..copy(2) };
     let message = holdfast_replication::Envelope {
         segment: crate::script::key(),
         epoch: Epoch(9),
         replica,
-        body: Body::SealReply(state.clone()),
+        body: script.fakes[&2].sealed(),
     };
     script.call(|o, now, out| o.receive(now, NodeId(2), message, out));
     assert_eq!(script.phase(), "sealing");
-    script.say(2, Body::SealReply(state));
+    script.say(2, script.fakes[&2].sealed());
     assert_ne!(script.phase(), "sealing", "the incarnation that S lists counts");
 }
 
@@ -130,15 +115,29 @@ fn an_owner_whose_activation_came_too_late_serves_nothing() {
     assert_eq!(script.replies, [(1, holdfast_replication::SegmentResult::NotOwner)]);
 }
 
-/// H9. The old owner may read under a lease until it has passed: only then does the new epoch count.
+/// H9. The old owner may read under a lease of two copies until it has passed: only then does the new epoch count.
 #[test]
-fn an_activation_waits_for_the_longest_lease_that_a_seal_reported() {
+fn an_activation_waits_until_no_more_leases_run_than_are_too_few_to_read_under() {
     let mut setting = Setting::new(&[1, 2, 3], &[1, 2, 3]);
     setting.fake(2).lease_left = milliseconds(700);
+    setting.fake(3).lease_left = milliseconds(900);
     let mut script = setting.start();
     assert_eq!(script.phase(), "waiting for leases");
     script.pass(milliseconds(700));
     assert!(!script.asks_for_activation(), "the clocks may differ by the drift");
     script.pass(milliseconds(10));
-    assert!(script.asks_for_activation());
+    assert!(script.asks_for_activation(), "copies 1 and 2 have none left");
+}
+
+/// A copy that has just started reports a full lease, whatever it gave. That keeps nobody waiting where enough others
+/// have none left, whichever answers first.
+#[test]
+fn a_copy_that_has_just_started_keeps_no_activation_waiting() {
+    let mut setting = Setting::new(&[1, 2, 3], &[1, 2, 3]);
+    setting.fake(2).lease_left = milliseconds(1000);
+    setting.fake(3).silent = true;
+    let mut script = setting.start();
+    assert_eq!(script.phase(), "waiting for leases", "one copy without a lease is not enough");
+    script.say(3, script.fakes[&3].sealed());
+    assert!(script.asks_for_activation(), "{}", script.phase());
 }

@@ -62,6 +62,19 @@ pub struct Fake {
     pub told: Vec<Body>,
 }
 
+impl Fake {
+    /// What it says when it seals.
+    pub fn sealed(&self) -> Body {
+        Body::SealReply(SealState {
+            index: self.index.clone(),
+            applied: Lsn(0),
+            lease_left: self.lease_left,
+            incomplete_since: self.incomplete_since,
+            repeats: Some(Default::default()),
+        })
+    }
+}
+
 /// See the module's text.
 pub struct Script {
     pub owner: Owner,
@@ -188,13 +201,7 @@ impl Script {
             return None;
         }
         let answer = match message.body {
-            Body::Seal { repeats } => Body::SealReply(SealState {
-                index: fake.index.clone(),
-                applied: Lsn(0),
-                lease_left: fake.lease_left,
-                incomplete_since: fake.incomplete_since,
-                repeats: repeats.then(Default::default),
-            }),
+            Body::Seal { .. } => fake.sealed(),
             Body::Append { prev, records, commit } => {
                 if !fake.index.has(prev) {
                     return Some((to.0, Body::Need { index: fake.index.clone() }));
