@@ -1,6 +1,6 @@
 //! A stand-in for control: one agreed map, changed by `holdfast_cluster::apply`. Calls reach it after a while if the
 //! caller reaches a majority; answers may be lost; followers may be late; for a while there may be no majority at
-//! all. Beside it the director, as the leader's node runs it: nodes that do not answer for a second are down, and
+//! all. Beside it the director, as the leader's node runs it: nodes that do not answer for a while are down, and
 //! `plan_grants` says which grants follow, and `plan_replacements` which copies are placed anew.
 
 use crate::event::Event;
@@ -18,8 +18,6 @@ use holdfast_types::{ConnectionId, Duration, Epoch, NodeId, SegmentCommandResult
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A node that does not answer for so long is down.
-const DOWN_AFTER: Duration = Duration::from_secs(1);
 /// A grant that is not activated for so long goes to another owner.
 const STUCK_AFTER: Duration = Duration::from_secs(3);
 /// Between looks of the director.
@@ -79,6 +77,8 @@ pub struct Control {
     pub away: bool,
     /// Followers are late, and answers get lost.
     pub unsure: bool,
+    /// A node that does not answer for so long is down.
+    pub down_after: Duration,
     /// The copies of a node that is down for so long are placed anew, and those that lacked room for so long.
     pub replace_after: Duration,
     answered: BTreeMap<NodeId, Time>,
@@ -284,7 +284,8 @@ impl World {
             let Some(entry) = self.control.map.nodes.get(&node) else { continue };
             let (state, incarnation) = (entry.state, entry.incarnation);
             let current = self.nodes[&node].process.as_ref().and_then(|p| p.incarnation) == Some(incarnation);
-            let silent = self.control.answered.get(&node).is_none_or(|at| now.since(*at) >= DOWN_AFTER);
+            let silent =
+                self.control.answered.get(&node).is_none_or(|at| now.since(*at) >= self.control.down_after);
             let command = match state {
                 NodeState::Up | NodeState::Stopping if silent => Command::NodeDown { node, incarnation },
                 NodeState::Down if current && answers.contains(&node) => {

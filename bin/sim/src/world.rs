@@ -107,6 +107,8 @@ impl World {
         let mut commands = Vec::new();
         // Shorter and longer than most faults last: copies of nodes that come back are replaced as well.
         self.control.replace_after = Duration::from_secs(2 + self.rng.below(8));
+        // Shorter than a lease, too: a node that others do not reach may still read under one.
+        self.control.down_after = Duration::from_millis(200 + self.rng.below(1000));
         let config = self.engine_config();
         let extents =
             |size: &u64| holdfast_store::layout(*size, &config.store).map_or(0, |l| l.extent_count());

@@ -78,22 +78,25 @@ fn full_disks_refuse_new_data_and_lose_nothing() {
     assert!(checks > 300, "the copies were hardly ever compared: {checks}");
 }
 
-/// Seeds of five nodes, each of which once ended with a copy that was in no set. With 363 another disk has room for
-/// it in the end; with the others none has.
+/// Five nodes with full disks: now and then a copy is left that is in no set, as its disk does not hold it. It goes to
+/// another disk that has room for it, or waits if none has; both are seen within so many seeds.
 #[test]
 fn a_copy_that_its_full_disk_cannot_hold_goes_where_there_is_room_or_there_is_none() {
-    for seed in [4, 79, 256, 363, 410] {
+    let (mut moved, mut left) = (0, 0);
+    for seed in 0..3000 {
         let options = Options { seed, nodes: 5, small_disks: true, ..Options::default() };
         match run_seed(&options) {
-            Ok(summary) if seed == 363 => {
-                assert_eq!((summary.moved_for_room, summary.without_room), (1, 0), "seed {seed}: {summary}");
-            }
             Ok(summary) => {
-                assert_eq!((summary.moved_for_room, summary.without_room), (0, 1), "seed {seed}: {summary}");
+                moved += summary.moved_for_room;
+                left += summary.without_room;
             }
             Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
         }
+        if moved > 0 && left > 2 {
+            return;
+        }
     }
+    panic!("{moved} copies went elsewhere, and {left} had nowhere to go");
 }
 
 #[test]
