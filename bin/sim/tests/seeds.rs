@@ -54,6 +54,12 @@ fn one_node_keeps_every_promise_under_random_faults() {
     seeds(3000..3015, 1, &[FaultKind::Crash, FaultKind::Pause, FaultKind::Control, FaultKind::Disconnect]);
 }
 
+/// When an activation waits for no lease, nine of these runs show a stale read.
+#[test]
+fn an_owner_that_is_cut_off_reads_nothing_stale() {
+    seeds(5000..5100, 3, &[FaultKind::Partition]);
+}
+
 #[test]
 fn a_disk_that_flips_bits_serves_no_wrong_data() {
     seeds(4000..4015, 3, &[FaultKind::BitFlip, FaultKind::Crash, FaultKind::Pause]);
