@@ -348,6 +348,9 @@ impl Disk {
         let Some(job) = self.jobs.remove(&id) else { return };
         let (key, life, token) = (job.key, job.life, job.token);
         let alive = self.living(key, life).is_some();
+        let is_bad = |s: &Slot| matches!(s.state, SlotState::Bad(_));
+        let of_owner = matches!(job.kind, JobKind::Read { .. } | JobKind::Status { .. });
+        let lost_part = self.living(key, life).is_some_and(|s| s.incomplete_since.is_some());
         let outcome = match job.kind {
             JobKind::Copy { records } => {
                 for record in records {
@@ -362,8 +365,12 @@ impl Disk {
                 StoreOutcome::Installed
             }
             JobKind::Digest { .. } => StoreOutcome::Digest { at: job.at, blocks: digests(&job.slots) },
-            _ if job.slots.iter().any(|s| matches!(s.state, SlotState::Bad(_))) => {
-                let bad = job.slots.iter().filter(|s| matches!(s.state, SlotState::Bad(_)));
+            // The page was found to be damaged: of no block is it known what it was, not even whether it ever was written.
+            _ if of_owner && lost_part && job.slots.iter().any(is_bad) => {
+                StoreOutcome::Refused(StoreRefusal::Incomplete)
+            }
+            _ if job.slots.iter().any(is_bad) => {
+                let bad = job.slots.iter().filter(|s| is_bad(s));
                 StoreOutcome::BadBlocks { blocks: bad.map(|s| s.block).collect() }
             }
             JobKind::Heal { placed, .. } => StoreOutcome::Healed { replaced: placed },

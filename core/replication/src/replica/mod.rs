@@ -236,6 +236,3 @@ impl Replica {
         number
     }
 }
-
-#[cfg(test)]
-mod tests;

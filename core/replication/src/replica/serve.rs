@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use holdfast_checksum::crc32c;
 use holdfast_types::{
-    BlockContent, BlockDigest, BlockIndex, BlockRange, ImageBlock, StoreOrder, StoreOutcome, StoreRefusal,
-    Time,
+    BlockContent, BlockDigest, BlockIndex, BlockRange, ImageBlock, Lsn, StoreOrder, StoreOutcome,
+    StoreRefusal, Time,
 };
 
 /// The most services under way at once; more are not answered, and asked for again.
@@ -138,7 +138,16 @@ impl Replica {
             }
             (Service::Read { number, .. }, _) => Body::ReadReply { number, block: None },
             (Service::ReadVersion { number, block, data, .. }, StoreOutcome::Digest { blocks, .. }) => {
-                Body::ReadReply { number, block: versioned(block, data, &blocks) }
+                match versioned(block, data, &blocks) {
+                    Version::Found(found) => Body::ReadReply { number, block: Some(found) },
+                    Version::Damaged => Body::ReadReply { number, block: None },
+                    Version::Moved => {
+                        let again = StoreOrder::Read { range: BlockRange::new(block, 1) };
+                        let order = self.order(again, out);
+                        self.services.insert(order, Service::Read { peer, number, block });
+                        return;
+                    }
+                }
             }
             (Service::ReadVersion { number, .. }, _) => Body::ReadReply { number, block: None },
             (Service::Heal { number, .. }, outcome) => {
@@ -168,14 +177,25 @@ impl Replica {
     }
 }
 
-/// The block with its version, if what was read and what the disk was found to hold are the same.
-fn versioned(block: BlockIndex, data: Bytes, digest: &[BlockDigest]) -> Option<ImageBlock> {
-    let found = digest.iter().find(|d| d.block == block)?;
-    match found.content {
+/// What a block that was read turns out to be.
+enum Version {
+    Found(ImageBlock),
+    Damaged,
+    /// It was written after it was read and before its version was looked up.
+    Moved,
+}
+
+/// The block with its version, if what was read and what the disk was found to hold are the same. One that is not listed was
+/// never written.
+fn versioned(block: BlockIndex, data: Bytes, digest: &[BlockDigest]) -> Version {
+    let found = digest.iter().find(|d| d.block == block);
+    let (lsn, content) = found.map_or((Lsn(0), BlockContent::Absent), |d| (d.lsn, d.content));
+    match content {
         BlockContent::Good(crc) if crc == crc32c(&data) => {
-            Some(ImageBlock { block, lsn: found.lsn, crc, data: Some(data) })
+            Version::Found(ImageBlock { block, lsn, crc, data: Some(data) })
         }
-        BlockContent::Absent => Some(ImageBlock { block, lsn: found.lsn, crc: 0, data: None }),
-        BlockContent::Good(_) | BlockContent::Bad(_) => None,
+        BlockContent::Absent => Version::Found(ImageBlock { block, lsn, crc: 0, data: None }),
+        BlockContent::Good(_) => Version::Moved,
+        BlockContent::Bad(_) => Version::Damaged,
     }
 }

@@ -1,6 +1,8 @@
 //! The copy against a scripted owner.
 
 use crate::script::{at, copy, empty_record, key, milliseconds};
+use bytes::Bytes;
+use holdfast_checksum::crc32c;
 use holdfast_replication::{Body, Envelope, Replica, ReplicaConfig, ReplicaOutput, ReplicationEvent};
 use holdfast_types::*;
 
@@ -203,4 +205,48 @@ fn after_a_failed_flush_a_copy_acknowledges_nothing_any_more() {
     let out = copy.stored(2, StoreOutcome::Appended { last: at(8, 2) });
     assert!(bodies(&out).is_empty(), "{out:?}");
     assert_eq!(copy.append(OLD, 8, LogPosition::ZERO, &[at(8, 1)], 0), []);
+}
+
+/// What a good copy gives for a block that another one lost: content and version belong together. A write that came in between
+/// has it look again; "I do not have it" is said of damage only, as the block counts as lost when every copy says so.
+#[test]
+fn a_block_that_is_written_while_it_is_given_is_looked_at_again() {
+    let (block, extent) = (BlockIndex(3), ExtentIndex(0));
+    let content = |byte| Bytes::from(vec![byte; BLOCK_BYTES]);
+    let listed = |lsn, byte| StoreOutcome::Digest {
+        at: Lsn(5),
+        blocks: vec![BlockDigest {
+            block,
+            lsn: Lsn(lsn),
+            content: BlockContent::Good(crc32c(&content(byte))),
+        }],
+    };
+    let ordered = |out: &[ReplicaOutput]| match out {
+        [ReplicaOutput::Store { number, order }] => (*number, order.clone()),
+        other => panic!("one order: {other:?}"),
+    };
+    let read = StoreOrder::Read { range: BlockRange::new(block, 1) };
+    let mut copy = Copy::settled();
+    copy.say(NEW, 9, Body::Seal { repeats: false });
+    copy.stored(1, StoreOutcome::Sealed);
+    let out = copy.say(NEW, 9, Body::Read { number: 7, block, min_lsn: Lsn(0) });
+    let (number, order) = ordered(&out);
+    assert_eq!(order, read);
+    let out = copy.stored(number, StoreOutcome::Read { data: vec![content(1)] });
+    let (number, order) = ordered(&out);
+    assert_eq!(order, StoreOrder::Digest { extent });
+    let out = copy.stored(number, listed(5, 2));
+    let (number, order) = ordered(&out);
+    assert_eq!(order, read, "it is another version by now");
+    let (number, _) = ordered(&copy.stored(number, StoreOutcome::Read { data: vec![content(2)] }));
+    let found = ImageBlock { block, lsn: Lsn(5), crc: crc32c(&content(2)), data: Some(content(2)) };
+    let out = copy.stored(number, listed(5, 2));
+    assert_eq!(bodies(&out), [&Body::ReadReply { number: 7, block: Some(found) }]);
+    // One that was never written is in no list.
+    let out = copy.say(NEW, 9, Body::Read { number: 8, block, min_lsn: Lsn(0) });
+    let (number, _) = ordered(&out);
+    let (number, _) = ordered(&copy.stored(number, StoreOutcome::Read { data: vec![content(0)] }));
+    let out = copy.stored(number, StoreOutcome::Digest { at: Lsn(5), blocks: Vec::new() });
+    let nothing = ImageBlock { block, lsn: Lsn(0), crc: 0, data: None };
+    assert_eq!(bodies(&out), [&Body::ReadReply { number: 8, block: Some(nothing) }]);
 }
