@@ -98,7 +98,7 @@ fn a_copy_that_its_full_disk_cannot_hold_goes_where_there_is_room_or_there_is_no
             }
             Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
         }
-        if moved > 0 && left > 2 {
+        if moved > 0 && left >= 4 {
             return;
         }
     }

@@ -283,7 +283,8 @@ async fn accept(kind: FrontEndKind, listener: tokio::net::TcpListener, shared: R
 }
 
 async fn read(id: ConnectionId, open: Rc<Connection>, shared: Rc<Shared>) {
-    let mut buffer = BytesMut::new();
+    // Who never says more than the beginning of something is not worth a whole buffer.
+    let mut buffer = BytesMut::with_capacity(READ_LEAST_BYTES);
     loop {
         while open.paused.get() {
             open.resume.notified().await;
