@@ -56,6 +56,10 @@ impl JobKind {
     pub(crate) fn status(range: BlockRange) -> Self {
         JobKind::Status { range, present: BTreeMap::new() }
     }
+    /// Whether an owner wants to know what the copy holds: an incomplete one does not know.
+    fn is_of_owner(&self) -> bool {
+        matches!(self, JobKind::Read { .. } | JobKind::Status { .. })
+    }
 }
 
 /// Something under way that ends in an outcome.
@@ -124,8 +128,7 @@ impl Disk {
             let outcome = StoreOutcome::BadBlocks { blocks: vec![block.block] };
             return out.push(StoreOutput::Done { segment: key, token, outcome });
         }
-        let of_owner = matches!(kind, JobKind::Read { .. } | JobKind::Status { .. });
-        if of_owner && self.segments.get(&key).is_some_and(|s| s.incomplete_since.is_some()) {
+        if kind.is_of_owner() && self.segments.get(&key).is_some_and(|s| s.incomplete_since.is_some()) {
             return refuse(key, token, StoreRefusal::Incomplete, out);
         }
         let force = match &kind {
@@ -349,7 +352,7 @@ impl Disk {
         let (key, life, token) = (job.key, job.life, job.token);
         let alive = self.living(key, life).is_some();
         let is_bad = |s: &Slot| matches!(s.state, SlotState::Bad(_));
-        let of_owner = matches!(job.kind, JobKind::Read { .. } | JobKind::Status { .. });
+        let of_owner = job.kind.is_of_owner();
         let lost_part = self.living(key, life).is_some_and(|s| s.incomplete_since.is_some());
         let outcome = match job.kind {
             JobKind::Copy { records } => {
