@@ -127,7 +127,7 @@ fn every_structure_on_a_disk_begins_as_drawn() {
     let zero = Place { sequence: 0, offset: 0 };
     let page = Page::empty(KEY, 0, ExtentIndex(0)).encode(0);
     let batch = encode_batch(0, zero, zero, 0, &[], 0, 0);
-    for (bytes, version) in [(superblock().encode(), 1), (batch, 2), (page, 1)] {
+    for (bytes, version) in [(superblock().encode(), 3), (batch, 3), (page, 1)] {
         assert_eq!(bytes[8..12], holdfast_checksum::crc32c(&bytes[12..]).to_le_bytes());
         assert_eq!(bytes[12..14], [version, 0]);
     }
@@ -205,7 +205,15 @@ fn encoded(entry: &Entry) -> Vec<u8> {
 
 fn record(body: RecordBody, request: Option<RequestTag>) -> Entry {
     let position = LogPosition::new(Epoch(1), Lsn(2));
-    Entry::Record { record: Record { position, body, request }, commit: Lsn(1), data_block: 0 }
+    Entry::Record { record: Record { position, body, request }, commit: Lsn(1), data_block: 0, direct: None }
+}
+
+/// A write whose data lies outside its batch.
+fn write_elsewhere() -> Entry {
+    let Entry::Record { record, commit, data_block, .. } = record(write_of_one_block(), None) else {
+        unreachable!("it is a record")
+    };
+    Entry::Record { record, commit, data_block, direct: Some(1 << 20) }
 }
 
 fn gateway() -> GatewayId {
@@ -251,6 +259,7 @@ fn the_journals_entries_are_as_drawn() {
         ("start", record(RecordBody::Start, None), 0, 24),
         ("start", record(RecordBody::Start, Some(tag())), 1, 24 + 34),
         ("write", record(write_of_one_block(), Some(tag())), 1, 24 + 34 + 12 + 4),
+        ("write", write_elsewhere(), 4, 24 + 16 + 4),
         ("zero", record(zero, None), 0, 24 + 8),
         ("fence", record(fence(None), None), 0, 24 + 10),
         ("fence", record(fence(session), Some(tag())), 3, 24 + 34 + 10 + 8),

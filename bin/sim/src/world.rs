@@ -170,6 +170,7 @@ impl World {
             page_cache_bytes: 1 << 20,
             log_memory_bytes: 256 << 10,
             log_retain_bytes: if self.rng.one_in(2) { 64 << 10 } else { 4 << 20 },
+            direct_from_blocks: 1 + self.rng.below(4) as u32,
             idle_writeback: Duration::from_millis(50 + self.rng.below(1000)),
         };
         EngineConfig {

@@ -39,6 +39,8 @@ pub struct StoreConfig {
     /// Journal kept behind the newest record although its content is in place, so that a copy that was away for
     /// a moment is brought up by records.
     pub log_retain_bytes: u64,
+    /// Data of a write of so many blocks goes to its extent's shadow at once where it can, and not through the journal.
+    pub direct_from_blocks: u32,
     /// Committed data is written in place when nothing was committed for this long.
     pub idle_writeback: Duration,
 }
@@ -56,6 +58,7 @@ impl Default for StoreConfig {
             page_cache_bytes: PAGE_CACHE_BYTES,
             log_memory_bytes: LOG_MEMORY_BYTES,
             log_retain_bytes: 64 << 20,
+            direct_from_blocks: 16,
             idle_writeback: Duration::from_secs(1),
         }
     }

@@ -2,9 +2,6 @@
 //! entries, which go first because they free room. One batch is in flight at a time; the next takes all that
 //! gathered meanwhile. A write of one block thus costs two blocks in the journal when it is alone: one for the
 //! header, one for the data.
-//!
-//! The tail moves when what the oldest batches hold is in place or was written again: states and uncommitted
-//! records are copied forward, records that are in place are trimmed.
 
 use crate::api::{JournalTimes, StoreOutput};
 use crate::disk::{Disk, Purpose};
@@ -12,10 +9,11 @@ use crate::format::journal::{
     BATCH_HEADER_BYTES, Entry, MAX_BATCH_BYTES, MAX_ENTRIES_BYTES, SegmentState, encode_batch, encode_entry,
 };
 use crate::layout::{BLOCK, MIN_JOURNAL_BYTES};
-use crate::read::JobKind;
+use crate::read_log::is_whole;
+use crate::relief::WASTE_SHARE;
 use crate::ring::Place;
-use crate::segment::{ExtentEntry, LogEntry, RecordPlace};
-use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
+use crate::segment::{ExtentEntry, RecordPlace};
+use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{
     BLOCK_BYTES, DiskOrderKind, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody,
@@ -27,15 +25,17 @@ const MIN_BATCHES: u64 = 14;
 /// Batches of room that orders leave for the store's own entries, and copies for states and marks.
 const LEFT_BY_ORDERS: u64 = 3;
 const LEFT_BY_COPIES: u64 = 1;
-/// One in so many bytes of the ring may be neither free nor uncommitted records when these are copied no more.
-const WASTE_SHARE: u64 = 8;
 const _: () = assert!(MIN_JOURNAL_BYTES / MIN_BATCHES > MAX_RECORD_BYTES as u64 + 4 * BLOCK);
 const _: () = assert!(MIN_BATCHES > MIN_BATCHES / WASTE_SHARE + 2 * (LEFT_BY_ORDERS + 1) + 2);
 
 /// Something of an order's that must become durable.
 #[derive(Debug)]
 pub(crate) enum QueuedEntry {
-    Record(Record),
+    /// A record, with where its data is to go, if not to its batch.
+    Record {
+        record: Record,
+        direct: Option<u64>,
+    },
     Seal(Epoch),
     Cut(Lsn),
     State(SegmentState),
@@ -47,6 +47,13 @@ pub(crate) struct Queued {
     pub life: u64,
     pub entry: QueuedEntry,
     pub done: Option<Completion>,
+}
+
+impl Queued {
+    fn holds_the_tail(&self) -> bool {
+        use Completion::{Cut, Dropped, State};
+        matches!(&self.done, Some(Cut { hold, .. } | State { hold, .. } | Dropped { hold, .. }) if hold.is_some())
+    }
 }
 
 /// Something of the store's own. What it says is decided when its batch is made.
@@ -69,11 +76,36 @@ pub(crate) struct Copy {
 /// What follows when a batch is durable.
 #[derive(Debug)]
 pub(crate) enum Completion {
-    Order { key: SegmentKey, token: OrderToken, outcome: StoreOutcome },
-    Release { hold: u64 },
-    State { key: SegmentKey, life: u64, hold: Option<u64> },
-    Mark { key: SegmentKey, life: u64, lsn: Lsn },
-    Dropped { key: SegmentKey, hold: Option<u64>, extents: Vec<ExtentEntry> },
+    Order {
+        key: SegmentKey,
+        token: OrderToken,
+        outcome: StoreOutcome,
+    },
+    /// Records that were cut off do not come back: those that have data elsewhere.
+    Cut {
+        key: SegmentKey,
+        life: u64,
+        gone: Vec<LogPosition>,
+        hold: Option<u64>,
+    },
+    /// Nor do those up to `trim`.
+    State {
+        key: SegmentKey,
+        life: u64,
+        trim: Lsn,
+        hold: Option<u64>,
+    },
+    Mark {
+        key: SegmentKey,
+        life: u64,
+        lsn: Lsn,
+    },
+    Dropped {
+        key: SegmentKey,
+        hold: Option<u64>,
+        extents: Vec<ExtentEntry>,
+        shadows: Vec<u32>,
+    },
 }
 
 /// A record of the batch in flight.
@@ -83,6 +115,7 @@ struct InFlightRecord {
     life: u64,
     position: LogPosition,
     data_block: u32,
+    direct: Option<u64>,
     copy: bool,
 }
 
@@ -93,6 +126,9 @@ struct InFlight {
     records: Vec<InFlightRecord>,
     completions: Vec<Completion>,
     ordered: Time,
+    /// Orders to the disk that it waits for, and whether a flush comes then.
+    outstanding: usize,
+    flush: bool,
 }
 
 /// What waits for the journal, and what keeps its tail.
@@ -103,12 +139,12 @@ pub(crate) struct Journal {
     pub normal: VecDeque<Queued>,
     in_flight: Option<InFlight>,
     /// Batches that must stay until something later is durable.
-    holds: BTreeMap<u64, u64>,
+    pub holds: BTreeMap<u64, u64>,
     next_hold: u64,
     /// An entry waits for room.
     pub blocked: bool,
     /// How much was written when the tail was last looked after.
-    relieved_at: u64,
+    pub relieved_at: u64,
     /// Something happened that may let the tail move.
     pub relief_due: bool,
     pub times: JournalTimes,
@@ -120,6 +156,10 @@ impl Journal {
         self.next_hold += 1;
         self.holds.insert(self.next_hold, sequence);
         self.next_hold
+    }
+    /// The batch that is not durable yet.
+    pub(crate) fn writing(&self) -> Option<u64> {
+        self.in_flight.as_ref().map(|b| b.place.sequence)
     }
     /// The copies whose end waits to become durable.
     pub(crate) fn dropping(&self) -> impl Iterator<Item = SegmentKey> {
@@ -150,6 +190,9 @@ impl Journal {
 struct Builder {
     entries: Vec<u8>,
     data: Vec<Bytes>,
+    /// Data that goes elsewhere, where contiguous as one piece, and how much.
+    direct: Vec<(u64, Vec<Bytes>)>,
+    direct_bytes: u64,
     data_blocks: u32,
     count: u32,
     records: Vec<InFlightRecord>,
@@ -167,7 +210,7 @@ impl Builder {
         let before = self.entries.len();
         encode_entry(&mut self.entries, key, entry);
         let data = match entry {
-            Entry::Record { record: Record { body: RecordBody::Write(w), .. }, .. } => Some(w),
+            Entry::Record { record: Record { body: RecordBody::Write(w), .. }, direct: None, .. } => Some(w),
             _ => None,
         };
         let blocks = data.map_or(0, |w| w.range.count);
@@ -184,11 +227,27 @@ impl Builder {
         self.count += 1;
         true
     }
+
+    /// Whether this much more data can go elsewhere with this batch.
+    fn has_room_for_direct(&self, bytes: usize) -> bool {
+        self.direct_bytes == 0 || self.direct_bytes + bytes as u64 <= MAX_BATCH_BYTES
+    }
+
+    /// Has data written to byte `at` of the disk.
+    fn write_directly(&mut self, at: u64, data: Bytes) {
+        self.direct_bytes += data.len() as u64;
+        let end =
+            |(start, pieces): &(u64, Vec<Bytes>)| start + pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        match self.direct.last_mut() {
+            Some(last) if end(last) == at => last.1.push(data),
+            _ => self.direct.push((at, vec![data])),
+        }
+    }
 }
 
 impl Disk {
     /// The longest batch that this ring takes.
-    fn max_batch(&self) -> u64 {
+    pub(crate) fn max_batch(&self) -> u64 {
         MAX_BATCH_BYTES.min(self.ring.capacity() / MIN_BATCHES)
     }
 
@@ -212,9 +271,13 @@ impl Disk {
         let mut builder = Builder::default();
         self.take_urgent(&mut builder, limit);
         self.take_copies(&mut builder, copy_limit);
-        self.take_orders(&mut builder, order_limit);
+        // What holds the tail until it is durable must come through, or there would never be more room.
+        let is_pressed =
+            order_limit < self.max_batch() && self.journal.normal.iter().any(Queued::holds_the_tail);
+        self.take_orders(&mut builder, if is_pressed { copy_limit } else { order_limit });
         let waiting = self.journal.urgent.len() + self.journal.copies.len() + self.journal.normal.len();
-        self.journal.blocked = waiting > 0;
+        // What only waits for the next batch lacks no room.
+        self.journal.blocked = waiting > 0 && order_limit < self.max_batch();
         if builder.count == 0 {
             return;
         }
@@ -232,26 +295,48 @@ impl Disk {
             builder.data_blocks,
         ));
         self.ring.take(place, len);
+        self.ring.tells_of(builder.direct_bytes);
         self.journal.in_flight = Some(InFlight {
             place,
             data_offset: place.offset + header.len() as u64,
             records: builder.records,
             completions: builder.completions,
             ordered: now,
+            outstanding: 1 + builder.direct.len(),
+            flush: !builder.direct.is_empty(),
         });
         let mut data = Vec::with_capacity(builder.data.len() + 1);
         data.push(header);
         data.append(&mut builder.data);
-        self.begin(DiskOrderKind::Write { offset: place.offset, data, durable: true }, Purpose::Batch, out);
+        // Alone it is made durable as it is written; with data elsewhere, one flush is for all.
+        let durable = builder.direct.is_empty();
+        for (offset, data) in builder.direct {
+            self.begin(DiskOrderKind::Write { offset, data, durable: false }, Purpose::Batch, out);
+        }
+        self.begin(DiskOrderKind::Write { offset: place.offset, data, durable }, Purpose::Batch, out);
+    }
+
+    /// An order of the batch in flight is done.
+    pub(crate) fn batch_step(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+        let Some(batch) = &mut self.journal.in_flight else { return };
+        batch.outstanding -= 1;
+        if batch.outstanding > 0 {
+            return;
+        }
+        if core::mem::take(&mut batch.flush) {
+            batch.outstanding = 1;
+            return self.begin(DiskOrderKind::Flush, Purpose::Batch, out);
+        }
+        self.batch_done(now, out);
     }
 
     fn take_urgent(&mut self, builder: &mut Builder, limit: u64) {
         while let Some(urgent) = self.journal.urgent.front().cloned() {
             let added = match urgent {
                 Urgent::State { key, life, hold } => self.living(key, life).is_none_or(|s| {
-                    let entry = Entry::State(s.state(false));
-                    builder.push(key, &entry, limit) && {
-                        builder.completions.push(Completion::State { key, life, hold });
+                    let (state, trim) = (s.state(false), s.trim.lsn);
+                    builder.push(key, &Entry::State(state), limit) && {
+                        builder.completions.push(Completion::State { key, life, trim, hold });
                         true
                     }
                 }),
@@ -276,13 +361,22 @@ impl Disk {
             let position = record.position;
             let data_block = builder.data_blocks;
             let Some(s) = self.living(key, life) else { continue };
-            let is_current = s.entry(position.lsn).is_some_and(|e| e.record.position == position);
-            if !is_current || position.lsn <= s.commit {
+            let Some(current) = s.entry(position.lsn).filter(|e| e.record.position == position) else {
+                self.way_is_clear(key);
                 continue;
-            }
-            let entry = Entry::Record { record, commit: s.commit, data_block };
+            };
+            let direct = match current.direct {
+                direct if position.lsn > s.commit => direct,
+                // In place, and in the way.
+                Some(_) if position.lsn <= s.settled && is_whole(&record) => None,
+                _ => {
+                    self.way_is_clear(key);
+                    continue;
+                }
+            };
+            let entry = Entry::Record { record, commit: s.commit, data_block, direct };
             if builder.push(key, &entry, limit) {
-                builder.records.push(InFlightRecord { key, life, position, data_block, copy: true });
+                builder.records.push(InFlightRecord { key, life, position, data_block, direct, copy: true });
             } else if let Entry::Record { record, .. } = entry {
                 self.journal.copies.push_front(Copy { key, life, record });
                 return;
@@ -292,12 +386,18 @@ impl Disk {
 
     fn take_orders(&mut self, builder: &mut Builder, limit: u64) {
         while let Some(queued) = self.journal.normal.pop_front() {
+            if let QueuedEntry::Record { record, direct: Some(_) } = &queued.entry
+                && !builder.has_room_for_direct(record.data_bytes())
+            {
+                self.journal.normal.push_front(queued);
+                return;
+            }
             let Queued { key, life, entry, done } = queued;
             let data_block = builder.data_blocks;
             let entry = match entry {
-                QueuedEntry::Record(record) => {
+                QueuedEntry::Record { record, direct } => {
                     let commit = self.living(key, life).map_or(Lsn(0), |s| s.commit);
-                    Entry::Record { record, commit, data_block }
+                    Entry::Record { record, commit, data_block, direct }
                 }
                 QueuedEntry::Seal(epoch) => Entry::Seal(epoch),
                 QueuedEntry::Cut(lsn) => Entry::Cut(lsn),
@@ -305,7 +405,7 @@ impl Disk {
             };
             if !builder.push(key, &entry, limit) {
                 let entry = match entry {
-                    Entry::Record { record, .. } => QueuedEntry::Record(record),
+                    Entry::Record { record, direct, .. } => QueuedEntry::Record { record, direct },
                     Entry::Seal(epoch) => QueuedEntry::Seal(epoch),
                     Entry::Cut(lsn) | Entry::Mark(lsn) => QueuedEntry::Cut(lsn),
                     Entry::State(state) => QueuedEntry::State(state),
@@ -313,16 +413,19 @@ impl Disk {
                 self.journal.normal.push_front(Queued { key, life, entry, done });
                 return;
             }
-            if let Entry::Record { record, .. } = &entry {
-                let position = record.position;
-                builder.records.push(InFlightRecord { key, life, position, data_block, copy: false });
+            if let Entry::Record { record, direct, .. } = &entry {
+                let (position, direct) = (record.position, *direct);
+                if let (Some(at), RecordBody::Write(w)) = (direct, &record.body) {
+                    builder.write_directly(at, w.data.clone());
+                }
+                builder.records.push(InFlightRecord { key, life, position, data_block, direct, copy: false });
             }
             builder.completions.extend(done);
         }
     }
 
     /// The batch in flight is durable.
-    pub(crate) fn batch_done(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
+    fn batch_done(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         let Some(batch) = self.journal.in_flight.take() else { return };
         let times = &mut self.journal.times;
         times.batches += 1;
@@ -330,18 +433,27 @@ impl Disk {
         times.flush = times.flush + now.since(batch.ordered);
         // The newest go: what is oldest is soon in place.
         let excess = self.log_memory.saturating_sub(self.config.log_memory_bytes as u64);
-        let mut freed = 0;
+        let (mut freed, mut home, mut copied) = (0, Vec::new(), BTreeSet::new());
         for r in batch.records {
-            let data = batch.data_offset + u64::from(r.data_block) * BLOCK_BYTES as u64;
+            let in_batch = batch.data_offset + u64::from(r.data_block) * BLOCK_BYTES as u64;
+            let data = r.direct.unwrap_or(in_batch);
             let Some(s) = self.living(r.key, r.life) else { continue };
-            if r.copy && r.position.lsn <= s.commit {
-                // Committed meanwhile: its content may be read from where it was first.
-                continue;
-            }
+            let committed = r.position.lsn <= s.commit;
             let Some(entry) = s.entry_mut(r.position.lsn).filter(|e| e.record.position == r.position) else {
                 continue;
             };
+            copied.extend(r.copy.then_some(r.key));
+            let comes_home = entry.direct.is_some() && r.direct.is_none();
+            if r.copy && committed && !comes_home {
+                // Committed meanwhile: its content may be read from where it was first.
+                continue;
+            }
             entry.place = Some(RecordPlace { batch: batch.place, data });
+            entry.direct = r.direct;
+            if comes_home {
+                home.push((r.key, r.life, r.position));
+                continue;
+            }
             if freed < excess {
                 freed += s.leave_to_journal(r.position.lsn, data);
             }
@@ -350,10 +462,14 @@ impl Disk {
             }
         }
         self.log_memory -= freed;
+        for (key, life, position) in home {
+            self.forget_pointers(key, life, |record| record == position);
+        }
+        copied.into_iter().for_each(|key| self.way_is_clear(key));
         for completion in batch.completions {
             self.complete_entry(batch.place.sequence, completion, out);
         }
-        if self.ring.used() > self.ring_target() {
+        if self.ring.told() > self.ring_target() {
             self.journal.relief_due = true;
         }
     }
@@ -363,15 +479,17 @@ impl Disk {
             Completion::Order { key, token, outcome } => {
                 out.push(StoreOutput::Done { segment: key, token, outcome });
             }
-            Completion::Release { hold } => {
-                self.journal.holds.remove(&hold);
+            Completion::Cut { key, life, gone, hold } => {
+                hold.map(|h| self.journal.holds.remove(&h));
+                self.forget_pointers(key, life, |record| gone.contains(&record));
             }
-            Completion::State { key, life, hold } => {
+            Completion::State { key, life, trim, hold } => {
                 if let Some(s) = self.living(key, life) {
                     s.stated = Some(sequence);
                     s.state_queued = false;
                 }
                 hold.map(|h| self.journal.holds.remove(&h));
+                self.forget_pointers(key, life, |record| record.lsn <= trim);
                 self.unrecorded.retain(|of| (of.0, of.1) != (key, life) || of.2 > sequence);
                 self.round_stated(key, sequence, out);
             }
@@ -381,7 +499,7 @@ impl Disk {
                 }
                 self.round_marked(key, out);
             }
-            Completion::Dropped { key, hold, extents } => {
+            Completion::Dropped { key, hold, extents, shadows } => {
                 hold.map(|h| self.journal.holds.remove(&h));
                 for entry in extents {
                     self.pages.release(entry.page);
@@ -389,103 +507,9 @@ impl Disk {
                         self.extents.release(location);
                     }
                 }
+                shadows.into_iter().for_each(|location| self.extents.release(location));
                 out.push(StoreOutput::Dropped { segment: key });
             }
-        }
-    }
-
-    /// How much of the ring is kept in use when nothing presses.
-    fn ring_target(&self) -> u64 {
-        // Not less than what makes writing the states again rare.
-        self.config.log_retain_bytes.clamp(self.ring.capacity() / 8, self.ring.capacity() / 2)
-    }
-
-    /// Lets the tail move where the ring is too full, and has the superblock follow.
-    pub(crate) fn relieve(&mut self, out: &mut Vec<StoreOutput>) {
-        // When an order waits for room, what is kept for convenience has to go.
-        let blocked = self.journal.blocked;
-        let target = if blocked { self.ring.capacity() / 8 } else { self.ring_target() };
-        let written = self.ring.total() - self.journal.relieved_at;
-        let due = blocked || (self.journal.relief_due && written >= target / 16);
-        if !due {
-            return;
-        }
-        self.journal.relief_due = false;
-        self.journal.relieved_at = self.ring.total();
-        if self.ring.used() > target {
-            let keep_from = self.ring.within(target / 4 * 3);
-            let keys: Vec<SegmentKey> = self.segments.keys().copied().collect();
-            for key in &keys {
-                self.relieve_segment(*key, keep_from);
-            }
-            self.advance_tail();
-            // Copying helps only as long as something else than uncommitted records takes room.
-            let pressed = blocked || self.ring.used() > self.ring.capacity() / 4 * 3;
-            let waste = self.ring.used().saturating_sub(self.uncommitted);
-            if pressed && waste > self.ring.capacity() / WASTE_SHARE && self.journal.copies.is_empty() {
-                let oldest = self.ring.used().saturating_sub(self.max_batch());
-                let before = self.ring.within(oldest);
-                keys.into_iter().for_each(|key| self.copy_forward(key, before, out));
-            }
-        }
-        let reclaimable = self.ring.reclaimable();
-        if reclaimable > 0 && (blocked || reclaimable > self.ring.capacity() / 8) {
-            self.superblock_wanted = true;
-        }
-    }
-
-    fn advance_tail(&mut self) {
-        let of_segments = self.segments.values().flat_map(|s| [s.stated, s.oldest_batch()]);
-        let holds = self.journal.holds.values().copied().map(Some);
-        let oldest = of_segments.chain(holds).flatten().min().unwrap_or(u64::MAX);
-        // The superblock may come to name the tail: it has to be a batch that is durable.
-        let durable = self.journal.in_flight.as_ref().map_or(u64::MAX, |b| b.place.sequence - 1);
-        self.ring.advance_tail(oldest.min(durable));
-    }
-
-    /// Has a segment need nothing before batch `keep_from`, as far as that goes.
-    fn relieve_segment(&mut self, key: SegmentKey, keep_from: u64) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < keep_from);
-        if s.log
-            .iter()
-            .any(|e| is_old(&e) && e.record.position.lsn > s.settled && e.record.position.lsn <= s.commit)
-        {
-            self.writeback_due = true;
-        }
-        if s.stated.is_none() || s.state_queued {
-            return;
-        }
-        let old = s.log.iter().take_while(is_old).map(|e| e.record.position.lsn);
-        let trim = old.take_while(|l| *l <= s.settled).last();
-        let oldest = [s.oldest_batch(), s.stated].into_iter().flatten().min();
-        if let Some(lsn) = trim {
-            s.trim_to(lsn);
-        }
-        if trim.is_some() || s.stated.is_some_and(|b| b < keep_from) {
-            s.state_queued = true;
-            let life = s.life;
-            let hold = oldest.map(|b| self.journal.hold(b));
-            self.journal.urgent.push_back(Urgent::State { key, life, hold });
-        }
-    }
-
-    /// Writes uncommitted records again that lie before batch `before` (replication.md H14).
-    fn copy_forward(&mut self, key: SegmentKey, before: u64, out: &mut Vec<StoreOutput>) {
-        let Some(s) = self.segments.get(&key) else { return };
-        let life = s.life;
-        let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < before);
-        let mut missing = None;
-        for entry in s.log.iter().filter(|e| e.record.position.lsn > s.commit).filter(is_old) {
-            if entry.is_only_in_journal() {
-                missing = missing.or(Some(entry.record.position.lsn));
-            } else {
-                self.journal.copies.push_back(Copy { key, life, record: entry.record.clone() });
-            }
-        }
-        let is_copying = self.jobs.values().any(|j| j.key == key && matches!(j.kind, JobKind::Copy { .. }));
-        if let Some(lsn) = missing.filter(|_| !is_copying) {
-            self.start_copy(key, Lsn(lsn.0 - 1), self.max_batch() as usize, out);
         }
     }
 }

@@ -74,6 +74,10 @@ pub(crate) struct Disk {
     /// Those of them whose extent was left out of a round, until the next one that takes everything.
     pub postponed: BTreeMap<(SegmentKey, u32), Vec<u64>>,
     pub round: Option<Round>,
+    /// Places that nothing needs any more, each with the copy whose records may point to it.
+    pub leaving: Vec<(SegmentKey, u64, u32)>,
+    /// Something was refused that such a place has room for.
+    pub places_wanted: bool,
     /// Of a checkpoint: the copies, each with its life and how far it is to be in place, that are not yet.
     pub checkpoint: Vec<(SegmentKey, u64, Lsn)>,
     /// Write back: the timer fired.
@@ -176,7 +180,7 @@ impl Disk {
         if s.stated.is_none() && !s.state_queued {
             s.state_queued = true;
             let (life, state) = (s.life, s.state(false));
-            let done = Completion::State { key, life, hold: None };
+            let done = Completion::State { key, life, trim: Lsn(0), hold: None };
             self.queue(key, life, QueuedEntry::State(state), Some(done));
         }
     }
@@ -193,7 +197,7 @@ impl Disk {
         }
         match purpose {
             Purpose::Batch => match done.result {
-                Ok(_) => self.batch_done(now, out),
+                Ok(_) => self.batch_step(now, out),
                 Err(fault) => self.fail(DiskActivity::Journal, Some(fault), out),
             },
             Purpose::Superblock { hint, page_limit } => match done.result {
@@ -247,6 +251,7 @@ impl Disk {
         }
         self.expire_kept(now);
         self.advance_round(out);
+        self.free_places(out);
         self.relieve(out);
         self.start_round(now, out);
         self.write_batch(now, out);
@@ -275,7 +280,7 @@ impl Disk {
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             extents_total: self.extents.total().into(),
-            extents_free: self.extents.free().into(),
+            extents_free: u64::from(self.extents.free()) + self.leaving.len() as u64,
             extents_for_new_data: self.spare_extents(),
             pages_used: u64::from(self.pages.total() - self.pages.free()),
             journal_bytes: self.ring.capacity(),
@@ -297,7 +302,7 @@ impl Disk {
         let (segments, postponed) = (&self.segments, &self.postponed);
         self.checkpoint.retain(|(key, life, target)| {
             segments.get(key).is_some_and(|s| s.life == *life && s.settled < *target)
-                && !postponed.keys().any(|(k, _)| k == key)
+                && !postponed.keys().any(|(k, e)| k == key && !segments[k].held.contains(e))
         });
     }
 }

@@ -55,7 +55,8 @@ impl Disk {
         let Some(s) = self.segments.get_mut(&key) else { return };
         for b in blocks {
             let content = b.data.map_or(Content::Absent, Content::Memory);
-            let state = OverlayBlock { lsn: b.lsn, crc: b.crc, content, heal: false, image: true };
+            let state =
+                OverlayBlock { lsn: b.lsn, crc: b.crc, content, heal: false, image: true, direct: None };
             s.overlay.insert(b.block.extent(), b.block.in_extent(), state);
         }
         for extent in &with_data {
@@ -85,7 +86,8 @@ impl Disk {
         let in_journal = waits.is_some_and(|b| matches!(b.content, Content::Journal(_)));
         let Some(data) = block.data.clone().filter(|_| in_place || in_journal) else { return };
         let content = Content::Memory(data);
-        let state = OverlayBlock { lsn: block.lsn, crc: block.crc, content, heal: true, image: true };
+        let state =
+            OverlayBlock { lsn: block.lsn, crc: block.crc, content, heal: true, image: true, direct: None };
         if s.overlay.insert(extent, i, state) {
             *placed = true;
             job.waiting += 1;

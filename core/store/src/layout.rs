@@ -167,6 +167,17 @@ impl Layout {
     pub(crate) fn page_place(&self, page: u32) -> (u64, u64) {
         place(self.metadata_parts(), PAGE_BYTES, page).unwrap_or((self.size, 0))
     }
+    /// Which extent starts at byte `offset`.
+    pub(crate) fn location_at(&self, offset: u64) -> Option<u32> {
+        let mut before = 0;
+        for part in self.extent_parts() {
+            if part.contains(&offset) && (offset - part.start).is_multiple_of(EXTENT) {
+                return u32::try_from(before + (offset - part.start) / EXTENT).ok();
+            }
+            before += (part.end - part.start) / EXTENT;
+        }
+        None
+    }
     /// Where extent `location` starts.
     pub(crate) fn extent_offset(&self, location: u32) -> u64 {
         place(self.extent_parts(), EXTENT, location).map_or(self.size, |(offset, _)| offset)

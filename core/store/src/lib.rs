@@ -8,7 +8,7 @@
 //!
 //! What a lone write of one 4 KiB block costs: 8 KiB in one durable write to the journal (a header block and the
 //! data); later 4 KiB in place and its share of one 4 KiB page, of two flushes and of one 4 KiB journal batch
-//! that notes the commit position, all shared by what is written back in the same round.
+//! that notes the commit position, all shared by what is written back in the same round. Bulk is written once (`shadow.rs`).
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -28,11 +28,13 @@ mod pages;
 mod read;
 mod read_log;
 mod recovery;
+mod relief;
 mod replay;
 mod ring;
 mod room;
 mod segment;
 mod select;
+mod shadow;
 mod slot;
 mod space;
 #[cfg(any(test, feature = "testing"))]

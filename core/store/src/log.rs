@@ -50,11 +50,11 @@ impl Disk {
             }
             None => self.fits(key, &records),
         };
-        if let Err(refusal) = fits {
+        let fresh = fits.map_err(|refusal| {
             let refusal = if refusal == StoreRefusal::Full { self.no_room() } else { refusal };
             self.refusing.insert(key, refusal);
-            return Err(refusal);
-        }
+            refusal
+        })?;
         self.ensure_stated(key);
         if let Some(after) = cut_after {
             self.cut(key, after);
@@ -67,7 +67,7 @@ impl Disk {
             self.queue(key, life, QueuedEntry::Seal(epoch), None);
         }
         for record in records {
-            self.log_record(key, life, record);
+            self.log_record(key, life, record, fresh);
         }
         let last = self.segments.get(&key).map(Segment::last).unwrap_or_default();
         if let Some(queued) = self.journal.normal.back_mut() {
@@ -77,20 +77,22 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn log_record(&mut self, key: SegmentKey, life: u64, record: Record) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        assert_eq!(record.position.lsn, s.last().lsn.next(), "records follow each other");
+    /// `fresh`: how many extents its append is promised, whether counted yet or not.
+    fn log_record(&mut self, key: SegmentKey, life: u64, record: Record, fresh: u64) {
         assert!(record.data_bytes() <= MAX_RECORD_BYTES, "a longer request is split by the gateway");
         assert!(record.range().is_none_or(|r| r.in_segment()), "a record lies in its segment");
+        let direct = self.place_directly(key, &record, fresh);
+        let Some(s) = self.segments.get_mut(&key) else { return };
+        assert_eq!(record.position.lsn, s.last().lsn.next(), "records follow each other");
         self.log_memory += record.data_bytes() as u64;
         self.uncommitted += journal_cost(&record);
-        s.log.push_back(LogEntry { record: record.clone(), place: None });
+        s.log.push_back(LogEntry { record: record.clone(), place: None, direct });
         let lsn = record.position.lsn;
         for extent in written_extents(&record) {
             self.pending_add(key, extent.0);
             self.use_kept(key, extent.0, lsn);
         }
-        self.queue(key, life, QueuedEntry::Record(record), None);
+        self.queue(key, life, QueuedEntry::Record { record, direct }, None);
     }
 
     /// Removes records after `after` from the log.
@@ -105,9 +107,15 @@ impl Disk {
         let keep = (after.0 - s.trim.lsn.0) as usize;
         let gone: Vec<LogEntry> = s.log.drain(keep..).collect();
         let oldest = gone.iter().filter_map(|e| e.place).map(|p| p.batch.sequence).min();
-        self.forget_entries(key, &gone, Lsn(0), Lsn(0));
         let hold = oldest.map(|sequence| self.journal.hold(sequence));
-        self.queue(key, life, QueuedEntry::Cut(after), hold.map(|hold| Completion::Release { hold }));
+        let pointing = pointing(&gone);
+        self.queue(
+            key,
+            life,
+            QueuedEntry::Cut(after),
+            Some(Completion::Cut { key, life, gone: pointing, hold }),
+        );
+        self.forget_entries(key, &gone, Lsn(0), Lsn(0));
     }
 
     /// Takes entries that left the log out of every count.
@@ -183,9 +191,13 @@ impl Disk {
         }
         s.state_queued = true;
         let state = s.state(true);
-        self.forget_entries(key, &gone, commit, settled);
         let hold = oldest.map(|sequence| self.journal.hold(sequence));
-        self.queue(key, life, QueuedEntry::State(state), Some(Completion::State { key, life, hold }));
+        let pointing = pointing(&gone);
+        let done = Completion::State { key, life, trim: Lsn(0), hold };
+        self.queue(key, life, QueuedEntry::State(state), Some(done));
+        let done = Completion::Cut { key, life, gone: pointing, hold: None };
+        self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
+        self.forget_entries(key, &gone, commit, settled);
         let done = Completion::Order { key, token, outcome: StoreOutcome::Reset { since } };
         self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
     }
@@ -197,7 +209,7 @@ impl Disk {
         merge_repeats(&mut s.repeats, since_base);
         s.state_queued = true;
         let (life, state, sealed) = (s.life, s.state(false), s.sealed);
-        let done = Completion::State { key, life, hold: None };
+        let done = Completion::State { key, life, trim: Lsn(0), hold: None };
         self.queue(key, life, QueuedEntry::State(state), Some(done));
         let done = Completion::Order { key, token, outcome: StoreOutcome::Completed };
         self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
@@ -224,6 +236,11 @@ impl Disk {
         let mut oldest = s.oldest_batch();
         oldest = [oldest, s.stated].into_iter().flatten().min();
         let gone: Vec<LogEntry> = s.log.drain(..).collect();
+        let life = s.life;
+        let mut shadows: Vec<u32> =
+            core::mem::take(&mut s.shadows).into_values().map(|s| s.location).collect();
+        let is_of = |of: &&mut (SegmentKey, u64, u32)| (of.0, of.1) == (key, life);
+        shadows.extend(self.leaving.extract_if(.., |of| is_of(&of)).map(|of| of.2));
         self.forget_entries(key, &gone, commit, settled);
         let Some(mut s) = self.segments.remove(&key) else { return };
         // Images that wait to be installed hold promises of their own.
@@ -244,13 +261,21 @@ impl Disk {
         if s.stated.is_some() || s.state_queued {
             let state = SegmentState { life: s.life, dropped: true, ..SegmentState::default() };
             let hold = oldest.map(|sequence| self.journal.hold(sequence));
-            let done = Completion::Dropped { key, hold, extents };
+            let done = Completion::Dropped { key, hold, extents, shadows };
             self.queue(key, s.life, QueuedEntry::State(state), Some(done));
         } else {
-            assert!(extents.is_empty(), "a copy without a durable state has nothing in place");
+            assert!(
+                extents.is_empty() && shadows.is_empty(),
+                "a copy without a durable state has nothing in place"
+            );
             out.push(StoreOutput::Dropped { segment: key });
         }
     }
+}
+
+/// Those of records that have their data elsewhere.
+fn pointing(records: &[LogEntry]) -> Vec<LogPosition> {
+    records.iter().filter(|e| e.direct.is_some()).map(|e| e.record.position).collect()
 }
 
 /// The most that a record takes in the journal: a batch of its own.

@@ -29,6 +29,8 @@ pub(crate) struct OverlayBlock {
     pub heal: bool,
     /// It came by an image or a heal and is in no log.
     pub image: bool,
+    /// Where the disk has it already, in its extent's shadow.
+    pub direct: Option<u64>,
 }
 
 /// One extent's part.
@@ -72,6 +74,7 @@ impl Overlay {
             // good, what is in the journal may be what it is to replace.
             same.heal |= block.heal;
             same.image &= block.image;
+            same.direct = same.direct.filter(|_| !block.heal);
             if matches!((&same.content, &block.content), (Content::Journal(_), Content::Memory(_))) {
                 self.bytes += memory_bytes(&block);
                 same.content = block.content;
@@ -166,7 +169,7 @@ mod tests {
 
     fn data(lsn: u64) -> OverlayBlock {
         let content = Content::Memory(Bytes::from_static(&[0; BLOCK_BYTES]));
-        OverlayBlock { lsn: Lsn(lsn), crc: 0, content, heal: false, image: false }
+        OverlayBlock { lsn: Lsn(lsn), crc: 0, content, heal: false, image: false, direct: None }
     }
     const E: ExtentIndex = ExtentIndex(3);
 

@@ -48,6 +48,7 @@ pub(crate) enum JobKind {
     },
     /// Records that are to be copied forward in the journal.
     Copy {
+        first: Lsn,
         records: Vec<Record>,
     },
 }
@@ -355,7 +356,10 @@ impl Disk {
         let of_owner = job.kind.is_of_owner();
         let lost_part = self.living(key, life).is_some_and(|s| s.incomplete_since.is_some());
         let outcome = match job.kind {
-            JobKind::Copy { records } => {
+            JobKind::Copy { first, records } => {
+                if records.is_empty() && alive {
+                    self.copy_is_damaged(key, first);
+                }
                 for record in records {
                     self.journal.copies.push_back(Copy { key, life, record });
                 }

@@ -26,7 +26,7 @@ impl Disk {
         self.job_step(id, out);
     }
 
-    /// Has uncommitted records read that are only in the journal, to copy them forward.
+    /// Has records read, to copy them forward: uncommitted ones that are only in the journal, or such as are in the way.
     pub(crate) fn start_copy(
         &mut self,
         key: SegmentKey,
@@ -35,7 +35,9 @@ impl Disk {
         out: &mut Vec<StoreOutput>,
     ) {
         let records = self.collect_records(key, after, max_bytes);
-        let Some(id) = self.new_job(key, None, JobKind::Copy { records }) else { return };
+        let Some(id) = self.new_job(key, None, JobKind::Copy { first: after.next(), records }) else {
+            return;
+        };
         self.order_record_reads(id, out);
         self.job_step(id, out);
     }
@@ -61,7 +63,7 @@ impl Disk {
 
     pub(crate) fn order_record_reads(&mut self, id: u64, out: &mut Vec<StoreOutput>) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &job.kind else { return };
+        let (JobKind::Log { records } | JobKind::Copy { records, .. }) = &job.kind else { return };
         let missing: Vec<usize> = (0..records.len()).filter(|i| is_missing(&records[*i])).collect();
         for index in missing {
             self.order_record_read(id, index, out);
@@ -71,7 +73,7 @@ impl Disk {
     /// Orders the data of one of a job's records, or ends the job's list before it when it is gone.
     pub(crate) fn order_record_read(&mut self, id: u64, index: usize, out: &mut Vec<StoreOutput>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &mut job.kind else { return };
+        let (JobKind::Log { records } | JobKind::Copy { records, .. }) = &mut job.kind else { return };
         let Some(record) = records.get(index) else { return };
         let segment = self.segments.get(&job.key).filter(|s| s.life == job.life);
         let entry = segment.and_then(|s| s.entry(record.position.lsn));
@@ -90,7 +92,7 @@ impl Disk {
 
     pub(crate) fn record_read(&mut self, id: u64, index: usize, result: Result<Bytes, DiskFault>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (JobKind::Log { records } | JobKind::Copy { records }) = &mut job.kind else { return };
+        let (JobKind::Log { records } | JobKind::Copy { records, .. }) = &mut job.kind else { return };
         let Some(Record { body: RecordBody::Write(w), .. }) = records.get_mut(index) else { return };
         let data = result.unwrap_or_default();
         let holds = data.len() == w.range.bytes()
@@ -102,6 +104,11 @@ impl Disk {
             records.truncate(index);
         }
     }
+}
+
+/// Whether a write has its data with it.
+pub(crate) fn is_whole(record: &Record) -> bool {
+    matches!(&record.body, RecordBody::Write(w) if w.data.len() == w.range.bytes())
 }
 
 fn is_missing(record: &Record) -> bool {

@@ -15,9 +15,9 @@
 
 use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
-use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch};
+use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch, is_whole};
 use crate::format::page::{Page, Remains};
-use crate::format::superblock::{Superblock, SuperblockError};
+use crate::format::superblock::{self, Superblock, SuperblockError};
 use crate::layout::{BLOCK, PAGE_BYTES, layout};
 use crate::replay::{Found, FoundPages, Replay};
 use crate::ring::{Place, Ring};
@@ -39,6 +39,10 @@ enum Stage {
     /// for at the ring's start.
     Walk {
         from_start: bool,
+    },
+    /// Checking data of the last batch that lies outside it; the next piece.
+    Verify {
+        next: usize,
     },
     /// Looking for a later batch, from byte `at` of the window on.
     Prove {
@@ -66,6 +70,14 @@ pub(crate) enum Progress {
     Open(alloc::boxed::Box<Disk>, OpenReport),
 }
 
+/// The state of following the journal before a batch.
+#[derive(Debug)]
+struct BeforeBatch {
+    expected: Place,
+    tail: u64,
+    pages_durable: u64,
+}
+
 /// A disk that is being opened or formatted.
 #[derive(Debug)]
 pub(crate) struct Recovery {
@@ -84,6 +96,8 @@ pub(crate) struct Recovery {
     torn: bool,
     /// Batches, each with where its data starts.
     batches: Vec<(Place, u64, Batch)>,
+    /// What was known before the last batch.
+    before_last: Option<BeforeBatch>,
     /// The batch that ends the log, if it is only its data that is not whole.
     not_whole: Option<(BatchHeader, Batch)>,
     tail: u64,
@@ -92,6 +106,8 @@ pub(crate) struct Recovery {
     torn_pages: Vec<u64>,
     /// The device has grown: how much of it was used before.
     grown_from: Option<u64>,
+    /// A superblock is of an earlier version, or damaged.
+    is_renewed: bool,
 }
 
 impl Recovery {
@@ -148,11 +164,13 @@ impl Recovery {
             buffer: Bytes::new(),
             torn: false,
             batches: Vec::new(),
+            before_last: None,
             not_whole: None,
             tail: 0,
             pages: FoundPages::default(),
             torn_pages: Vec::new(),
             grown_from: None,
+            is_renewed: false,
         }
     }
 
@@ -185,6 +203,7 @@ impl Recovery {
                 self.buffer = data;
                 self.walk(out)
             }
+            Stage::Verify { next } => self.verified(next, &data, out),
             Stage::Prove { at } => self.prove(at, &data, out),
             Stage::Pages { next } => self.pages_read(next, &data, out),
             Stage::Erase => {
@@ -213,19 +232,20 @@ impl Recovery {
             return Err(OpenError::Io(DiskFault::Short));
         };
         let both = [Superblock::decode(a), Superblock::decode(b)];
+        // Also when the other one is known: it is older.
+        let newer = both.iter().find_map(|s| match s {
+            Err(SuperblockError::Version(v)) => Some(*v),
+            _ => None,
+        });
+        if let Some(found) = newer {
+            return Err(OpenError::UnknownVersion { found, known: superblock::VERSION });
+        }
         let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
         let Some(mut superblock) = best else {
-            let version = both.iter().find_map(|s| match s {
-                Err(SuperblockError::Version(v)) => Some(*v),
-                _ => None,
-            });
-            return Err(match version {
-                Some(found) => OpenError::UnknownVersion { found, known: crate::format::FORMAT_VERSION },
-                None => {
-                    OpenError::NotHoldfast { damaged: both.iter().any(|s| *s != Err(SuperblockError::Blank)) }
-                }
-            });
+            let damaged = both.iter().any(|s| *s != Err(SuperblockError::Blank));
+            return Err(OpenError::NotHoldfast { damaged });
         };
+        self.is_renewed = ![a, b].into_iter().all(Superblock::is_current);
         let found = superblock.identity;
         if let Some(DiskExpected { cluster, node, disk }) = self.expect {
             if found.cluster != cluster {
@@ -301,7 +321,10 @@ impl Recovery {
     fn take_batch(&mut self, header: BatchHeader, batch: Batch) {
         let Some(ring) = &mut self.ring else { return };
         let place = Place { sequence: header.sequence, offset: header.offset };
+        let (expected, tail, pages_durable) = (self.expected, self.tail, self.pages.durable);
+        self.before_last = Some(BeforeBatch { expected, tail, pages_durable });
         ring.take(place, header.bytes());
+        ring.tells_of(batch.elsewhere().map(|(_, w)| w.range.bytes() as u64).sum());
         self.expected = ring.next();
         self.tail = header.tail.sequence;
         self.pages.durable = self.pages.durable.max(header.pages);
@@ -323,6 +346,37 @@ impl Recovery {
             return self.is_damaged(out);
         }
         self.buffer = Bytes::new();
+        // The next one is written only when this one is durable, with all of its data; and so is the superblock that names it.
+        if self.torn || self.batches.len() == 1 { self.look_for_proof(out) } else { self.verify(0, out) }
+    }
+
+    /// Reads a piece of data that the last batch has elsewhere.
+    fn verify(&mut self, next: usize, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let piece = self.batches.last().and_then(|(.., batch)| batch.elsewhere().nth(next));
+        let Some((at, w)) = piece else { return self.look_for_proof(out) };
+        let len = w.range.bytes() as u64;
+        self.stage = Stage::Verify { next };
+        self.read(at, len, out);
+        Ok(())
+    }
+
+    /// A piece was read. One that is not whole was being written, with its batch.
+    fn verified(&mut self, next: usize, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
+        let piece = self.batches.last().and_then(|(.., batch)| batch.elsewhere().nth(next));
+        if piece.is_some_and(|(_, w)| is_whole(w, data)) {
+            return self.verify(next + 1, out);
+        }
+        if let (Some(before), Some(ring)) = (self.before_last.take(), &mut self.ring) {
+            self.batches.pop();
+            ring.give_back(before.expected);
+            (self.expected, self.tail, self.pages.durable) =
+                (before.expected, before.tail, before.pages_durable);
+            self.torn = true;
+        }
+        self.look_for_proof(out)
+    }
+
+    fn look_for_proof(&mut self, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
         self.stage = Stage::Prove { at: 0 };
         self.read_window(0, out)
     }
@@ -433,9 +487,9 @@ impl Recovery {
         self.order(kind, out);
     }
 
-    /// Both when the layout is new: were one lost later, the other must know it too.
+    /// Both when the layout or the version is new: were one lost later, the other must know it too.
     fn write_superblocks(&mut self, out: &mut Vec<StoreOutput>) {
-        let both = self.expect.is_none() || self.grown_from.is_some();
+        let both = self.expect.is_none() || self.grown_from.is_some() || self.is_renewed;
         self.write_superblock(u32::from(both), out);
     }
 

@@ -81,12 +81,12 @@ impl Replay {
             }
             let r = self.segments.entry(key).or_default();
             match entry {
-                Entry::Record { record, commit, data_block } => {
+                Entry::Record { record, commit, data_block, direct } => {
                     self.records += 1;
                     r.commit = r.commit.max(commit);
-                    let place =
-                        RecordPlace { batch, data: data + u64::from(data_block) * BLOCK_BYTES as u64 };
-                    r.log.insert(record.position.lsn, LogEntry { record, place: Some(place) });
+                    let in_batch = data + u64::from(data_block) * BLOCK_BYTES as u64;
+                    let place = RecordPlace { batch, data: direct.unwrap_or(in_batch) };
+                    r.log.insert(record.position.lsn, LogEntry { record, place: Some(place), direct });
                 }
                 Entry::Seal(epoch) => r.segment.sealed = r.segment.sealed.max(epoch),
                 Entry::Cut(after) => drop(r.log.split_off(&after.next())),
@@ -202,6 +202,8 @@ impl Disk {
             extent_waiters: BTreeMap::new(),
             postponed: BTreeMap::new(),
             round: None,
+            leaving: Vec::new(),
+            places_wanted: false,
             checkpoint: Vec::new(),
             writeback_due: false,
             last_commit: Time::default(),
@@ -221,6 +223,7 @@ impl Disk {
         for f in found {
             disk.adopt_page(f);
         }
+        disk.adopt_shadows();
         let keys: Vec<SegmentKey> = disk.segments.keys().copied().collect();
         for key in keys {
             disk.adopt_log(key);

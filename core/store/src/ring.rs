@@ -22,6 +22,8 @@ struct Span {
     len: u64,
     /// Bytes of the ring that are used up to its end, counted since the ring was made or opened.
     end_total: u64,
+    /// What the batches before it tell of that lies elsewhere, counted likewise.
+    elsewhere_before: u64,
 }
 
 /// The ring's state.
@@ -32,13 +34,14 @@ pub(crate) struct Ring {
     tail: u64,
     next: Place,
     total: u64,
+    elsewhere: u64,
 }
 
 impl Ring {
     /// An empty ring whose next batch is `next`.
     pub(crate) fn new(area: Range<u64>, next: Place) -> Self {
         debug_assert!(area.contains(&next.offset));
-        Self { area, spans: VecDeque::new(), tail: next.sequence, next, total: 0 }
+        Self { area, spans: VecDeque::new(), tail: next.sequence, next, total: 0, elsewhere: 0 }
     }
 
     /// Bytes of the ring.
@@ -53,9 +56,9 @@ impl Ring {
     pub(crate) fn tail(&self) -> Place {
         self.span(self.tail).map_or(self.next, |s| s.place)
     }
-    /// Bytes written since the ring was made or opened, padding included.
+    /// Bytes written since the ring was made or opened, padding and data that lies elsewhere included.
     pub(crate) fn total(&self) -> u64 {
-        self.total
+        self.total + self.elsewhere
     }
 
     fn span(&self, sequence: u64) -> Option<&Span> {
@@ -69,6 +72,11 @@ impl Ring {
     /// Bytes from the tail on.
     pub(crate) fn used(&self) -> u64 {
         self.total - self.start_total(self.tail)
+    }
+    /// Bytes that batches from the tail on tell of: their own, and those of data that lies elsewhere.
+    pub(crate) fn told(&self) -> u64 {
+        let before = self.span(self.tail).map_or(self.elsewhere, |s| s.elsewhere_before);
+        self.used() + self.elsewhere - before
     }
     /// Bytes that the superblock keeps although nobody needs them.
     pub(crate) fn reclaimable(&self) -> u64 {
@@ -118,15 +126,40 @@ impl Ring {
             last.end_total += padding;
         }
         self.total += padding + len;
-        self.spans.push_back(Span { place, len, end_total: self.total });
+        self.spans.push_back(Span { place, len, end_total: self.total, elsewhere_before: self.elsewhere });
         let end = place.offset + len;
         let offset = if end == self.area.end { self.area.start } else { end };
         self.next = Place { sequence: place.sequence + 1, offset };
     }
 
+    /// The last batch tells of so many bytes that lie elsewhere.
+    pub(crate) fn tells_of(&mut self, elsewhere: u64) {
+        self.elsewhere += elsewhere;
+    }
+
+    /// Undoes the last [`Ring::take`], before which the next batch was `next`.
+    pub(crate) fn give_back(&mut self, next: Place) {
+        let Some(span) = self.spans.pop_back() else { return };
+        let padding = if span.place.offset == next.offset { 0 } else { self.area.end - next.offset };
+        if let (true, Some(last)) = (padding > 0, self.spans.back_mut()) {
+            last.len -= padding;
+            last.end_total -= padding;
+        }
+        self.total -= padding + span.len;
+        self.elsewhere = span.elsewhere_before;
+        self.next = next;
+    }
+
     /// The first batch such that it and all later ones hold at most `bytes`.
     pub(crate) fn within(&self, bytes: u64) -> u64 {
         let at = self.spans.partition_point(|s| self.total - (s.end_total - s.len) > bytes);
+        self.spans.get(at).map_or(self.next.sequence, |s| s.place.sequence)
+    }
+
+    /// The first batch such that it and all later ones tell of at most `bytes`.
+    pub(crate) fn telling_of(&self, bytes: u64) -> u64 {
+        let from = |s: &Span| self.total - (s.end_total - s.len) + self.elsewhere - s.elsewhere_before;
+        let at = self.spans.partition_point(|s| from(s) > bytes);
         self.spans.get(at).map_or(self.next.sequence, |s| s.place.sequence)
     }
 
@@ -148,6 +181,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     fn ring() -> Ring {
         Ring::new(0x10000..0x20000, Place { sequence: 1, offset: 0x10000 })
@@ -167,6 +201,36 @@ mod tests {
         assert_eq!(put(&mut r, 0x1000), Some(0x1f000));
         assert_eq!(put(&mut r, 0x1000), None);
         assert_eq!((r.used(), r.room()), (0x10000, 0));
+    }
+
+    #[test]
+    fn what_is_given_back_was_never_taken() {
+        let mut r = ring();
+        // The third does not fit before the end.
+        for len in [0x6000, 0x9000, 0x3000] {
+            let (before, next) = (format!("{r:?}"), r.next());
+            put(&mut r, len).expect("there is room");
+            r.tells_of(0x20000);
+            r.give_back(next);
+            assert_eq!(format!("{r:?}"), before);
+            put(&mut r, len);
+            r.advance_tail(2);
+            r.advance_hint(r.tail());
+        }
+        assert_eq!(r.next().offset, 0x13000);
+    }
+
+    #[test]
+    fn data_that_lies_elsewhere_counts_for_what_is_told_and_takes_no_room() {
+        let mut r = ring();
+        for _ in 0..4 {
+            put(&mut r, 0x1000);
+            r.tells_of(0x20000);
+        }
+        assert_eq!((r.used(), r.told(), r.total()), (0x4000, 0x84000, 0x84000));
+        assert_eq!([0x84000, 0x83fff, 0x42000, 0x21000, 0].map(|b| r.telling_of(b)), [1, 2, 3, 4, 5]);
+        r.advance_tail(3);
+        assert_eq!((r.used(), r.told()), (0x2000, 0x42000));
     }
 
     #[test]

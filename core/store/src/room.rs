@@ -56,6 +56,7 @@ impl Disk {
                 self.promise_ended(key, life, extent);
             }
         }
+        self.retire_shadow(key, extent);
     }
 
     /// An extent that has no place will not need one.
@@ -125,7 +126,7 @@ impl Disk {
         if !self.is_giving_back() {
             return StoreRefusal::Full;
         }
-        self.writeback_due = true;
+        (self.writeback_due, self.places_wanted) = (true, true);
         StoreRefusal::Later
     }
 
@@ -136,17 +137,20 @@ impl Disk {
         self.promised > u64::from(self.extents.free()) + self.round.as_ref().map_or(0, Round::allocated)
     }
 
-    /// Whether extents become free soon: data that is discarded and still in place or promised one, or a copy whose
-    /// end is being journaled.
+    /// Whether extents become free soon: data that is discarded and still in place or promised one, a copy whose end is being
+    /// journaled, or an extent with two places.
     fn is_giving_back(&self) -> bool {
         let holds = |s: &Segment, e: u32| s.has_place(e) || s.pending.contains_key(&e);
+        let moves = |s: &Segment| s.shadows.keys().any(|e| s.has_place(*e));
         let frees = |s: &Segment| {
             let discard = |e: &LogEntry| matches!(e.record.body, RecordBody::Zero(_));
             !s.hollow.is_empty()
+                || moves(s)
                 || s.overlay.extents.iter().any(|(e, part)| holds(s, *e) && part.takes_data_away())
                 || s.log.iter().rev().take_while(|e| e.record.position.lsn > s.commit).any(discard)
         };
         self.has_unbacked_promises()
+            || !self.leaving.is_empty()
             || self.journal.dropping().next().is_some()
             || self.segments.values().any(frees)
     }
@@ -167,8 +171,9 @@ impl Disk {
         (u64::from(self.extents.total()) / RESERVE_PART).min(RESERVE_MOST)
     }
 
-    /// Whether these records can be taken into the log. Refused as full, it is for [`Disk::no_room`] to say how.
-    pub(crate) fn fits(&self, key: SegmentKey, records: &[Record]) -> Result<(), StoreRefusal> {
+    /// Whether these records can be taken into the log, and how many extents they are to be promised. Refused as full, it is for
+    /// [`Disk::no_room`] to say how.
+    pub(crate) fn fits(&self, key: SegmentKey, records: &[Record]) -> Result<u64, StoreRefusal> {
         let Some(s) = self.segments.get(&key) else { return Err(StoreRefusal::Unknown) };
         let placeless: BTreeSet<u32> =
             records.iter().flat_map(written_extents).map(|e| e.0).filter(|e| !s.has_place(*e)).collect();
@@ -187,6 +192,6 @@ impl Disk {
         let limit = self.uncommitted_limit();
         let is_small = records.iter().all(|r| r.data_bytes() == 0);
         let most = if is_small { limit + self.ring.capacity() / 16 } else { limit };
-        if self.uncommitted + cost <= most { Ok(()) } else { Err(StoreRefusal::Later) }
+        if self.uncommitted + cost <= most { Ok(fresh) } else { Err(StoreRefusal::Later) }
     }
 }

@@ -4,11 +4,12 @@
 use crate::format::journal::SegmentState;
 use crate::overlay::{Content, Overlay, OverlayBlock};
 use crate::ring::Place;
+use crate::shadow::{Pointer, Shadow};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use bytes::Bytes;
+use alloc::vec::Vec;
 use holdfast_types::{
     BLOCK_BYTES, BlockIndex, BlockRange, EXTENT_BLOCKS, Epoch, ExtentIndex, LogPosition, Lsn, Record,
-    RecordBody, RepeatState, ReplicaState, Time,
+    RecordBody, RepeatState, ReplicaState, Time, WriteData,
 };
 
 /// Where a record lies in the journal.
@@ -27,6 +28,8 @@ pub(crate) struct LogEntry {
     pub record: Record,
     /// None until its batch was ordered.
     pub place: Option<RecordPlace>,
+    /// Where a write's data lies, if not in its batch.
+    pub direct: Option<u64>,
 }
 
 impl LogEntry {
@@ -85,6 +88,12 @@ pub(crate) struct Segment {
     pub pending: BTreeMap<u32, u32>,
     /// Extents for which room is kept, although no write waits for it yet.
     pub kept: BTreeMap<u32, Kept>,
+    /// Where bulk is written to before its extents' pages name the place.
+    pub shadows: BTreeMap<u32, Shadow>,
+    /// What records of the log point to, by place.
+    pub pointing: BTreeMap<u32, Vec<Pointer>>,
+    /// Extents of which a round left blocks, as a record points to what they would be written over.
+    pub held: BTreeSet<u32>,
     /// Extents that hold space for no block; freed by the next writeback.
     pub hollow: BTreeSet<u32>,
     /// The batch of its last durable state entry; None before the first.
@@ -175,13 +184,13 @@ impl Segment {
         let lsn = lsn.min(self.last().lsn);
         while self.commit < lsn {
             let next = self.commit.next();
-            let entry = self.entry(next).map(|e| (e.record.body.clone(), e.place));
+            let entry = self.entry(next).map(|e| (e.record.body.clone(), e.place, e.direct));
             match entry {
-                Some((RecordBody::Write(w), place)) => {
-                    self.overlay_write(next, w.range, &w.data, &w.crcs, place.map_or(0, |p| p.data));
+                Some((RecordBody::Write(w), place, direct)) => {
+                    self.overlay_write(next, &w, place.map_or(0, |p| p.data), direct);
                 }
-                Some((RecordBody::Zero(range), _)) => self.overlay_zero(next, range),
-                Some((RecordBody::Start | RecordBody::Fence { .. }, _)) | None => {}
+                Some((RecordBody::Zero(range), ..)) => self.overlay_zero(next, range),
+                Some((RecordBody::Start | RecordBody::Fence { .. }, ..)) | None => {}
             }
             self.commit = next;
         }
@@ -202,15 +211,17 @@ impl Segment {
         freed
     }
 
-    fn overlay_write(&mut self, lsn: Lsn, range: BlockRange, data: &Bytes, crcs: &[u32], journal: u64) {
-        for (i, block) in range.blocks().enumerate() {
+    fn overlay_write(&mut self, lsn: Lsn, w: &WriteData, journal: u64, direct: Option<u64>) {
+        for (i, block) in w.range.blocks().enumerate() {
             let at = i * BLOCK_BYTES;
-            let content = if data.is_empty() {
+            let content = if w.data.is_empty() {
                 Content::Journal(journal + at as u64)
             } else {
-                Content::Memory(data.slice(at..at + BLOCK_BYTES))
+                Content::Memory(w.data.slice(at..at + BLOCK_BYTES))
             };
-            let block_state = OverlayBlock { lsn, crc: crcs[i], content, heal: false, image: false };
+            let direct = direct.map(|start| start + at as u64);
+            let block_state =
+                OverlayBlock { lsn, crc: w.crcs[i], content, heal: false, image: false, direct };
             self.overlay.insert(block.extent(), block.in_extent(), block_state);
         }
     }
@@ -230,7 +241,8 @@ impl Segment {
                 continue;
             }
             for block in part.blocks() {
-                let state = OverlayBlock { lsn, crc: 0, content: Content::Absent, heal: false, image: false };
+                let content = Content::Absent;
+                let state = OverlayBlock { lsn, crc: 0, content, heal: false, image: false, direct: None };
                 self.overlay.insert(extent, block.in_extent(), state);
             }
         }

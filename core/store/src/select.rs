@@ -31,7 +31,7 @@ impl Disk {
         if !all && self.extent_waiters.is_empty() {
             return;
         }
-        if all && !self.postponed.is_empty() {
+        if all {
             // What was left out may be left out again: the timer is not to turn in circles over it.
             self.last_commit = now;
             for (extent, jobs) in core::mem::take(&mut self.postponed) {
@@ -89,6 +89,11 @@ impl Disk {
         let mut seen = BTreeSet::new();
         let mut extents = Vec::new();
         let mut blocks = 0;
+        // What is still being filled is soon whole; what a record is in the way of is due when it is not.
+        let patient = !self.writeback_due && self.checkpoint.is_empty();
+        let waits = |s: &Segment, extent: &u32| s.is_filling(*extent) || s.held.contains(extent);
+        let waits = |key: &SegmentKey, extent: &u32| segments.get(key).is_some_and(|s| waits(s, extent));
+        let in_turn = in_turn.filter(|(key, extent)| !patient || !waits(key, extent));
         for (key, extent) in waited.into_iter().chain(in_turn) {
             if extents.len() >= ROUND_EXTENTS || blocks >= ROUND_BLOCKS {
                 break;
@@ -135,9 +140,12 @@ impl Disk {
             taken,
             page: None,
             page_number: None,
+            shadow: None,
             new_location: None,
             unpromised: false,
             freed_location: None,
+            replaced: None,
+            left_some: false,
         })
     }
 

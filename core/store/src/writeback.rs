@@ -14,8 +14,8 @@ use crate::disk::{Disk, Purpose};
 use crate::format::page::Page;
 use crate::overlay::{Content, OverlayBlock};
 use crate::segment::ExtentEntry;
+use crate::shadow::{Choice, Target};
 use crate::slot::ZEROS;
-use crate::space::Slots;
 use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
 use bytes::Bytes;
 use core::ops::Range;
@@ -69,21 +69,23 @@ pub(crate) struct RoundExtent {
     pub taken: Vec<(u32, Lsn, bool)>,
     pub page: Option<Box<Page>>,
     pub page_number: Option<u32>,
+    /// The extent's shadow, if it is to be its place.
+    pub shadow: Option<u32>,
     pub new_location: Option<u32>,
     /// The promise that the new location was taken for has ended meanwhile.
     pub unpromised: bool,
     pub freed_location: Option<u32>,
+    /// The place that its shadow took over from.
+    pub replaced: Option<u32>,
+    /// Blocks were left for a later round.
+    pub left_some: bool,
 }
 
 impl RoundExtent {
-    /// Leaves the extent out of this round.
-    fn postpone(&mut self, extents: &mut Slots, allocated: &mut u64) {
+    /// Leaves the extent out of this round, before anything was taken for it.
+    fn postpone(&mut self) {
         self.page = None;
         self.blocks.clear();
-        if let Some(location) = self.new_location.take() {
-            extents.release(location);
-            *allocated -= 1;
-        }
     }
 }
 
@@ -115,7 +117,9 @@ impl Round {
     /// The promise of an extent ended. If a location was taken for it, that stands for no promise any more.
     pub(crate) fn promise_ended(&mut self, key: SegmentKey, life: u64, extent: u32) {
         let part = self.extents.iter_mut().find(|e| e.key == key && e.life == life && e.extent.0 == extent);
-        if let Some(part) = part.filter(|e| e.new_location.is_some() && !e.unpromised) {
+        let takes_a_promise =
+            |e: &&mut RoundExtent| e.new_location.is_some() && e.replaced.is_none() && !e.unpromised;
+        if let Some(part) = part.filter(takes_a_promise) {
             part.unpromised = true;
             self.allocated -= 1;
         }
@@ -249,7 +253,7 @@ impl Disk {
             match round.stage {
                 Stage::LoadingPages => {
                     round.stage = Stage::LoadingContent;
-                    self.load_content();
+                    self.load_content(out);
                 }
                 Stage::LoadingContent if !round.marks.is_empty() || !round.states.is_empty() => return,
                 Stage::LoadingContent => {
@@ -280,17 +284,27 @@ impl Disk {
     }
 
     /// Drops what the pages already have, and reads what is only in the journal.
-    fn load_content(&mut self) {
+    fn load_content(&mut self, out: &mut Vec<StoreOutput>) {
         let Some(mut round) = self.round.take() else { return };
-        let mut reads = Vec::new();
+        let (mut reads, mut in_the_way) = (Vec::new(), BTreeMap::new());
         for (index, e) in round.extents.iter_mut().enumerate() {
             let Some(page) = &e.page else { continue };
             e.blocks.retain(|(i, b)| {
                 b.lsn > page.lsns[*i as usize] || (b.heal && b.lsn == page.lsns[*i as usize])
             });
+            let Some(s) = self.segments.get_mut(&e.key).filter(|s| s.life == e.life) else { continue };
+            let Choice { target, in_place, later } = e.choose(s, &self.superblock.layout);
+            if let Some(lsn) = in_place {
+                let first = in_the_way.entry(e.key).or_insert(lsn);
+                *first = lsn.min(*first);
+            }
+            self.writeback_due |= later;
             let mut run: Option<(u64, usize, usize)> = None;
-            for (n, (_, b)) in e.blocks.iter().enumerate() {
-                let Content::Journal(at) = b.content else { continue };
+            for (n, block) in e.blocks.iter().enumerate() {
+                let Content::Journal(at) = block.1.content else { continue };
+                if target.is_some_and(|t| t.has(block.0, &block.1)) {
+                    continue;
+                }
                 match &mut run {
                     Some((start, first, count))
                         if *first + *count == n && *start + (*count * BLOCK_BYTES) as u64 == at =>
@@ -307,6 +321,7 @@ impl Disk {
             round.queued.push_back((kind, RoundOrder::Journal { index, first, count }));
         }
         self.round = Some(round);
+        in_the_way.into_iter().for_each(|(key, lsn)| self.clear_the_way(key, lsn, out));
     }
 
     /// Changes the pages in memory and writes the blocks.
@@ -319,18 +334,32 @@ impl Disk {
             // None: the copy was given up meanwhile.
             let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
             let claimed = segment.map(|s| s.claims(e.extent.0));
-            if has_data && page.location.is_none() {
-                // A log that began anew, or ended, since the round began has taken its promises with it: what the round
-                // took from it is wanted no more, and a place for it would be somebody else's.
-                let promised = claimed == Some(true);
-                let location = if promised { self.extents.take() } else { None };
-                debug_assert!(!promised || location.is_some(), "there is an extent where one was promised");
-                let Some(location) = location else {
-                    e.postpone(&mut self.extents, &mut round.allocated);
-                    continue;
-                };
-                page.location = Some(location);
+            // It stays in memory and in the journal until tombstones have given a page back.
+            let no_page = has_data && e.page_number.is_none() && self.pages.free() == 0;
+            // A log that began anew, or ended, since the round began has taken its promises with it, and its shadows: what the
+            // round took from it is wanted no more, and a place for it would be somebody else's.
+            let unpromised = has_data && page.location.is_none() && claimed != Some(true);
+            let shadow_is_gone =
+                e.shadow.is_some() && segment.and_then(|s| s.shadow_of(e.extent)) != e.shadow;
+            if no_page || unpromised || shadow_is_gone {
+                e.postpone();
+                continue;
+            }
+            if has_data && let Some(location) = e.shadow {
+                e.replaced = page.location.replace(location);
                 e.new_location = Some(location);
+                round.allocated += u64::from(e.replaced.is_none());
+                if let Some(s) = self.segments.get_mut(&e.key) {
+                    s.shadows.remove(&e.extent.0);
+                }
+            } else if has_data && page.location.is_none() {
+                let location = self.extents.take();
+                debug_assert!(location.is_some(), "there is an extent where one was promised");
+                if location.is_none() {
+                    e.postpone();
+                    continue;
+                }
+                (page.location, e.new_location) = (location, location);
                 round.allocated += 1;
             }
             apply(page, e.whole, &e.blocks);
@@ -341,15 +370,13 @@ impl Disk {
                 // Each free extent may need a page yet; only what is beyond is for mere tombstones.
                 let spare = has_data || self.pages.free() > self.extents.free();
                 e.page_number = if spare { self.pages.take() } else { None };
-                if e.page_number.is_none() && has_data {
-                    // It stays in memory and in the journal until tombstones have given a page back.
-                    e.postpone(&mut self.extents, &mut round.allocated);
-                    continue;
-                }
             }
             if let Some(location) = page.location {
                 let start = self.superblock.layout.extent_offset(location);
-                in_place_writes(start, core::mem::take(&mut e.blocks), &mut writes);
+                let mut blocks = core::mem::take(&mut e.blocks);
+                let target = Target { location, start };
+                blocks.retain(|(i, b)| !target.has(*i, b));
+                in_place_writes(start, blocks, &mut writes);
             }
         }
         let highest = round.extents.iter().filter_map(|e| e.page_number).max();
@@ -394,8 +421,12 @@ impl Disk {
         self.pages_durable = self.page_sequence;
         round.erased.into_iter().for_each(|page| self.pages.release(page));
         let (mut keys, mut waiters) = (BTreeSet::new(), round.waiters);
+        let mut progress = BTreeSet::new();
         for e in round.extents {
             keys.insert(e.key);
+            if e.page.is_some() && (e.whole.is_some() || !e.taken.is_empty()) {
+                progress.insert(e.key);
+            }
             self.keep_waiting(&e, &mut waiters);
             self.finish_extent(e);
         }
@@ -405,6 +436,8 @@ impl Disk {
                 self.dirty.remove(&key);
             }
         }
+        progress.into_iter().for_each(|key| self.way_is_clear(key));
+        self.let_go();
         self.journal.relief_due = true;
         for id in waiters.into_values().flatten() {
             self.extent_written(id, out);
@@ -414,7 +447,8 @@ impl Disk {
     /// Who waits for an extent that was left out of the round waits on, as long as there is something to write.
     fn keep_waiting(&mut self, e: &RoundExtent, waiters: &mut BTreeMap<(SegmentKey, u32), Vec<u64>>) {
         let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
-        let is_left_out = e.page.is_none() && segment.is_some_and(|s| s.overlay.extent(e.extent).is_some());
+        let is_left_out = (e.page.is_none() || e.left_some)
+            && segment.is_some_and(|s| s.overlay.extent(e.extent).is_some());
         if is_left_out && let Some(jobs) = waiters.remove(&(e.key, e.extent.0)) {
             self.postponed.entry((e.key, e.extent.0)).or_default().extend(jobs);
         }
@@ -454,11 +488,12 @@ impl Disk {
             s.hollow.remove(&extent.0);
         }
         self.cache.put(number, page);
-        if e.new_location.is_some() && is_pending {
+        if e.new_location.is_some() && e.replaced.is_none() && is_pending {
             self.promised -= 1;
         }
+        self.leaving.extend(e.replaced.map(|location| (e.key, e.life, location)));
         if let Some(location) = e.freed_location {
-            self.extents.release(location);
+            self.leaving.push((e.key, e.life, location));
             self.promised += u64::from(is_pending);
         }
     }

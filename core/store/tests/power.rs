@@ -27,6 +27,8 @@ struct Model {
     commit: u64,
     appends: BTreeMap<u64, u64>,
     reads: BTreeMap<u64, (BlockRange, u64)>,
+    /// Where a stream of long writes goes on.
+    stream: u32,
 }
 
 /// The LSN whose data block holds at commit position `commit`; None: absent.
@@ -61,6 +63,7 @@ impl Run {
             dirty_limit_bytes: (128 + rng.below(1024) as usize) << 10,
             log_memory_bytes: (rng.below(512) as usize) << 10,
             log_retain_bytes: rng.below(8) << 20,
+            direct_from_blocks: 1 + rng.below(16) as u32,
             ..small()
         };
         let mut rig = Rig::format(48 * MIB, config, seed);
@@ -73,6 +76,9 @@ impl Run {
 
     fn random_record(&mut self, n: usize, lsn: u64) -> Record {
         let epoch = self.models[n].epoch;
+        if self.rng.one_in(3) {
+            return self.next_of_stream(n, lsn);
+        }
         let most = if self.rng.one_in(6) { 256 } else { 8 };
         let count = 1 + self.rng.below(most) as u32;
         let block = self.rng.below(BLOCKS - u64::from(count)) as u32;
@@ -82,6 +88,19 @@ impl Run {
             2 => zero(epoch, lsn, block / EXTENT_BLOCKS * EXTENT_BLOCKS, EXTENT_BLOCKS),
             _ => write(epoch, lsn, block, count),
         }
+    }
+
+    /// A write behind the last one, to the end of the extent at most; now and then the stream begins anew.
+    fn next_of_stream(&mut self, n: usize, lsn: u64) -> Record {
+        let at = self.models[n].stream;
+        let is_new = at.is_multiple_of(EXTENT_BLOCKS) || self.rng.one_in(20);
+        let extents = BLOCKS / u64::from(EXTENT_BLOCKS);
+        let start = if is_new { self.rng.below(extents) as u32 * EXTENT_BLOCKS } else { at };
+        let most = if self.rng.one_in(4) { EXTENT_BLOCKS } else { 64 };
+        let left = EXTENT_BLOCKS - start % EXTENT_BLOCKS;
+        let count = left.min(1 + self.rng.below(most.into()) as u32);
+        self.models[n].stream = start + count;
+        write(self.models[n].epoch, lsn, start, count)
     }
 
     fn append(&mut self, n: usize) {
@@ -242,8 +261,7 @@ impl Run {
             let range = BlockRange::new(BlockIndex(0), BLOCKS as u32);
             let outcome = self.rig.run(k, StoreOrder::Read { range });
             self.models[n].check_read(range, state.applied.0, &joined(outcome));
-            let order = StoreOrder::ReadLog { after: state.trim.lsn, max_bytes: 1 << 30 };
-            let StoreOutcome::Log { records } = self.rig.run(k, order) else { panic!("no log") };
+            let (state, records) = self.whole_log(k);
             assert_eq!(records.last().map_or(state.trim.lsn, |r| r.position.lsn), state.last.lsn);
             let first = state.trim.lsn.0 as usize;
             let end = state.last.lsn.0 as usize;
@@ -261,6 +279,18 @@ impl Run {
             self.rig.order(k, StoreOrder::Commit { lsn });
         }
         self.check_all();
+    }
+
+    /// A segment's log. Records that are in place may leave it while it is read.
+    fn whole_log(&mut self, k: SegmentKey) -> (ReplicaState, Vec<Record>) {
+        loop {
+            let state = self.rig.store.replica_state(k).expect("it is there");
+            let order = StoreOrder::ReadLog { after: state.trim.lsn, max_bytes: 1 << 30 };
+            let StoreOutcome::Log { records } = self.rig.run(k, order) else { panic!("no log") };
+            if self.rig.store.replica_state(k).is_some_and(|s| s.trim == state.trim) {
+                return (state, records);
+            }
+        }
     }
 
     fn check_all(&mut self) {

@@ -335,7 +335,7 @@ fn a_writer_that_outruns_the_disk_does_not_fill_the_memory() {
 
 #[test]
 fn no_extent_waits_for_others_that_are_written_all_the_time() {
-    let config = StoreConfig { journal_bytes: Some(64 * MIB), ..small() };
+    let config = StoreConfig { journal_bytes: Some(64 * MIB), direct_from_blocks: u32::MAX, ..small() };
     let mut rig = Rig::format(128 * MIB, config, 1);
     rig.call(|s, now, _| s.create_replica(now, key(0)));
     // More of thirty extents than a round takes is waiting whenever one begins.

@@ -16,9 +16,9 @@ use holdfast_types::{
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"HFJOURNL";
-/// Version 1 lacks the last field of the header, `pages`, which counts as zero then.
-const VERSIONS: [(u16, usize); 2] = [(1, 72), (VERSION, BATCH_HEADER_BYTES)];
-const VERSION: u16 = 2;
+/// Version 1 lacks the last field of the header, `pages`, which counts as zero then; version 2 knows of no data outside the batch.
+const VERSIONS: [(u16, usize); 3] = [(1, 72), (2, BATCH_HEADER_BYTES), (VERSION, BATCH_HEADER_BYTES)];
+const VERSION: u16 = 3;
 /// Bytes before the entries.
 pub const BATCH_HEADER_BYTES: usize = 80;
 /// Bytes before an entry's own fields.
@@ -41,6 +41,8 @@ pub enum Entry {
         commit: Lsn,
         /// Where its data starts in the batch's data.
         data_block: u32,
+        /// Where its data lies on the disk, if not in the batch.
+        direct: Option<u64>,
     },
     /// The epoch is promised.
     Seal(Epoch),
@@ -85,6 +87,7 @@ const KIND_MARK: u8 = 18;
 const KIND_STATE: u8 = 19;
 const FLAG_TAGGED: u8 = 1;
 const FLAG_SESSION: u8 = 2;
+const FLAG_DIRECT: u8 = 4;
 
 /// Appends an entry; what a write's data is stays with the caller.
 pub fn encode_entry(out: &mut Vec<u8>, key: SegmentKey, entry: &Entry) {
@@ -96,7 +99,9 @@ pub fn encode_entry(out: &mut Vec<u8>, key: SegmentKey, entry: &Entry) {
     out.u16(0);
     out.key(key);
     match entry {
-        Entry::Record { record, commit, data_block } => encode_record(out, record, *commit, *data_block),
+        Entry::Record { record, commit, data_block, direct } => {
+            encode_record(out, record, *commit, *data_block, *direct);
+        }
         Entry::Seal(epoch) => out.u64(epoch.0),
         Entry::Cut(lsn) | Entry::Mark(lsn) => out.u64(lsn.0),
         Entry::State(state) => match postcard::to_allocvec(state) {
@@ -110,7 +115,7 @@ pub fn encode_entry(out: &mut Vec<u8>, key: SegmentKey, entry: &Entry) {
 }
 
 fn kind_and_flags(entry: &Entry) -> (u8, u8) {
-    let Entry::Record { record, .. } = entry else {
+    let Entry::Record { record, direct, .. } = entry else {
         let kind = match entry {
             Entry::Seal(_) => KIND_SEAL,
             Entry::Cut(_) => KIND_CUT,
@@ -122,7 +127,7 @@ fn kind_and_flags(entry: &Entry) -> (u8, u8) {
     let tagged = if record.request.is_some() { FLAG_TAGGED } else { 0 };
     match &record.body {
         RecordBody::Start => (KIND_START, tagged),
-        RecordBody::Write(_) => (KIND_WRITE, tagged),
+        RecordBody::Write(_) => (KIND_WRITE, tagged | if direct.is_some() { FLAG_DIRECT } else { 0 }),
         RecordBody::Zero(_) => (KIND_ZERO, tagged),
         RecordBody::Fence { session, .. } => {
             (KIND_FENCE, tagged | if session.is_some() { FLAG_SESSION } else { 0 })
@@ -130,7 +135,7 @@ fn kind_and_flags(entry: &Entry) -> (u8, u8) {
     }
 }
 
-fn encode_record(out: &mut Vec<u8>, record: &Record, commit: Lsn, data_block: u32) {
+fn encode_record(out: &mut Vec<u8>, record: &Record, commit: Lsn, data_block: u32, direct: Option<u64>) {
     out.u64(record.position.epoch.0);
     out.u64(record.position.lsn.0);
     out.u64(commit.0);
@@ -145,7 +150,10 @@ fn encode_record(out: &mut Vec<u8>, record: &Record, commit: Lsn, data_block: u3
         RecordBody::Write(w) => {
             out.u32(w.range.start.0);
             out.u32(w.range.count);
-            out.u32(data_block);
+            match direct {
+                Some(at) => out.u64(at),
+                None => out.u32(data_block),
+            }
             w.crcs.iter().for_each(|c| out.u32(*c));
         }
         RecordBody::Zero(range) => {
@@ -197,12 +205,16 @@ fn decode_record(r: &mut Reader<'_>, kind: u8, flags: u8) -> Option<Entry> {
     } else {
         None
     };
-    let mut data_block = 0;
+    let (mut data_block, mut direct) = (0, None);
     let body = match kind {
         KIND_START => RecordBody::Start,
         KIND_WRITE => {
             let range = range(r)?;
-            data_block = r.u32()?;
+            if flags & FLAG_DIRECT != 0 {
+                direct = Some(r.u64()?);
+            } else {
+                data_block = r.u32()?;
+            }
             if range.count > MAX_RECORD_BLOCKS {
                 return None;
             }
@@ -216,7 +228,7 @@ fn decode_record(r: &mut Reader<'_>, kind: u8, flags: u8) -> Option<Entry> {
             RecordBody::Fence { gateway, session }
         }
     };
-    Some(Entry::Record { record: Record { position, body, request }, commit, data_block })
+    Some(Entry::Record { record: Record { position, body, request }, commit, data_block, direct })
 }
 
 fn range(r: &mut Reader<'_>) -> Option<BlockRange> {
@@ -276,7 +288,7 @@ impl BatchHeader {
             pages: 0,
             entries_at,
         };
-        if version == VERSION {
+        if version > 1 {
             header.pages = r.u64()?;
         }
         let header_bytes = u64::from(header.header_blocks) * BLOCK_BYTES as u64;
@@ -334,6 +346,24 @@ pub struct Batch {
     pub damaged: Vec<(SegmentKey, LogPosition)>,
 }
 
+impl Batch {
+    /// The writes whose data lies outside the batch, each with its first byte on the disk.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (u64, &WriteData)> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Record { record: Record { body: RecordBody::Write(w), .. }, direct: Some(at), .. } => {
+                Some((*at, w))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Whether these bytes are all of a write's data, and pass its checksums.
+pub fn is_whole(w: &WriteData, data: &[u8]) -> bool {
+    let mut blocks = data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter());
+    data.len() == w.range.bytes() && blocks.all(|(block, crc)| holdfast_checksum::crc32c(block) == *crc)
+}
+
 /// Reads the entries of a batch whose bytes are all there, and checks its data. None: the entries cannot be relied on.
 pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Batch> {
     if batch.len() as u64 != header.bytes() || !header.header_holds(batch) {
@@ -344,13 +374,12 @@ pub fn decode_batch(header: &BatchHeader, batch: &[u8]) -> Option<Batch> {
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     for _ in 0..header.entries {
         let (key, entry) = decode_entry(&mut r)?;
-        if let Entry::Record { record, data_block, .. } = &entry
+        if let Entry::Record { record, data_block, direct: None, .. } = &entry
             && let RecordBody::Write(w) = &record.body
         {
             let start = *data_block as usize * BLOCK_BYTES;
             let data = data.get(start..start + w.range.bytes())?;
-            let mut blocks = data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter());
-            if !blocks.all(|(block, crc)| holdfast_checksum::crc32c(block) == *crc) {
+            if !is_whole(w, data) {
                 damaged.push((key, record.position));
             }
         }
@@ -395,15 +424,26 @@ mod tests {
         bodies.into_iter().enumerate().map(record).collect()
     }
 
+    /// A write of one block.
+    fn write() -> Record {
+        records().swap_remove(1)
+    }
+
     /// A batch with every kind of entry, and what it decodes to.
     fn known() -> (Vec<u8>, Vec<(SegmentKey, Entry)>) {
         let state = SegmentState { life: 1, sealed: Epoch(2), commit: Lsn(3), ..SegmentState::default() };
         let control =
             [Entry::Seal(Epoch(15)), Entry::Cut(Lsn(16)), Entry::Mark(Lsn(17)), Entry::State(state)];
-        let records =
-            records().into_iter().map(|record| Entry::Record { record, commit: Lsn(1), data_block: 0 });
+        let records = records().into_iter().map(|record| Entry::Record {
+            record,
+            commit: Lsn(1),
+            data_block: 0,
+            direct: None,
+        });
+        let elsewhere =
+            [Entry::Record { record: write(), commit: Lsn(1), data_block: 0, direct: Some(0x77_0000) }];
         let mut bytes = Vec::new();
-        let mut entries: Vec<_> = records.chain(control).map(|e| (key(), e)).collect();
+        let mut entries: Vec<_> = records.chain(control).chain(elsewhere).map(|e| (key(), e)).collect();
         entries.iter().for_each(|(k, e)| encode_entry(&mut bytes, *k, e));
         let place = Place { sequence: 20, offset: 0x20000 };
         let tail = Place { sequence: 18, offset: 0x10000 };
@@ -450,14 +490,14 @@ mod tests {
         assert_eq!(holdfast_checksum::crc32c(&batch), GOLDEN_CRC);
     }
     const GOLDEN: &str = "\
-        48464a4f55524e4cbce80b86020000005500000000000000140000000000000000000200000000001200000000000000\
-        00000100000000000100000001000000090000003a020000070000000000000018000000010000000100000000000000\
+        48464a4f55524e4c284107c1030000005500000000000000140000000000000000000200000000001200000000000000\
+        000001000000000001000000010000000a000000a0020000070000000000000018000000010000000100000000000000\
         02000000030000000e00000000000000010000000000000001000000000000004a000000020100000100000000000000\
         02000000030000000e000000000000000200000000000000010000000000000004000500000000000000060000000000\
         0000070000000000000008000000000000000a0000000100000000000000e90a78892000000003000000010000000000\
         000002000000030000000e000000000000000300000000000000010000000000\
         ";
-    const GOLDEN_CRC: u32 = 1_627_043_916;
+    const GOLDEN_CRC: u32 = 2_150_922_616;
 
     #[test]
     fn a_flipped_bit_in_the_entries_makes_them_worthless_and_one_in_the_data_is_of_its_record() {

@@ -2,7 +2,7 @@
 //! copies, written in turn, each durable before the next; the one with the higher generation that passes its
 //! checksum counts.
 
-use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
+use super::{Put, Reader, has_magic, is_sealed, seal};
 use crate::api::DiskIdentity;
 use crate::layout::{GROWTHS_MAX, Layout, Piece};
 use crate::ring::Place;
@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use holdfast_types::{BLOCK_BYTES, ClusterId, DiskId, DiskIncarnation, NodeId};
 
 const MAGIC: &[u8; 8] = b"HOLDFAST";
-/// A superblock that lists pieces. One without is of the first version, as ever.
-const GROWN_VERSION: u16 = FORMAT_VERSION + 1;
+/// Version 1 lists no pieces. Version 3 is laid out like 2: it keeps a disk whose journal has batches of version 3 from those who
+/// would take them for the end of the log.
+pub(crate) const VERSION: u16 = 3;
 
 /// A superblock's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Superblock {
         let mut b = Vec::with_capacity(BLOCK_BYTES);
         b.bytes(MAGIC);
         b.u32(0);
-        b.u16(if self.layout.grown.is_empty() { FORMAT_VERSION } else { GROWN_VERSION });
+        b.u16(VERSION);
         b.u16(self.identity.node.0);
         b.u64(self.generation);
         b.u128(self.identity.cluster.0);
@@ -63,9 +64,7 @@ impl Superblock {
         }
         b.u64(self.tail.sequence);
         b.u64(self.tail.offset);
-        if !self.layout.grown.is_empty() {
-            b.u64(self.layout.grown.len() as u64);
-        }
+        b.u64(self.layout.grown.len() as u64);
         for range in self.layout.grown.iter().flat_map(|p| [&p.metadata, &p.extents]) {
             b.u64(range.start);
             b.u64(range.end);
@@ -85,10 +84,15 @@ impl Superblock {
         }
         let mut r = Reader::new(&block[12..]);
         let version = r.u16().ok_or(SuperblockError::Damaged)?;
-        if ![FORMAT_VERSION, GROWN_VERSION].contains(&version) {
+        if !(1..=VERSION).contains(&version) {
             return Err(SuperblockError::Version(version));
         }
-        Self::fields(&mut r, version == GROWN_VERSION).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
+        Self::fields(&mut r, version > 1).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
+    }
+
+    /// Whether a sound superblock is of the version that is written.
+    pub(crate) fn is_current(block: &[u8]) -> bool {
+        block[12..14] == VERSION.to_le_bytes()
     }
 
     fn fields(r: &mut Reader<'_>, has_grown: bool) -> Option<Self> {
@@ -157,11 +161,25 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Ok(known()));
     }
     const GOLDEN: &str = "\
-        484f4c4446415354acc75515010003000700000000000000040302010000000000000000000000000d0c0b0a00000000\
+        484f4c44464153541b782a0f030003000700000000000000040302010000000000000000000000000d0c0b0a00000000\
         000000000000000002000000400000001111000000000000222200000000000000000008000000000000010000000000\
         0000010400000000000001040000000000a0110400000000000020040000000000000008000000000900000000000000\
         000002000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
         ";
+
+    #[test]
+    fn earlier_versions_are_read() {
+        let mut grown = known();
+        assert!(grown.layout.grow(1 << 30));
+        for (version, superblock) in [(1, known()), (2, grown)] {
+            let mut bytes = superblock.encode();
+            assert!(Superblock::is_current(&bytes));
+            bytes[12] = version;
+            seal(&mut bytes);
+            assert!(!Superblock::is_current(&bytes));
+            assert_eq!(Superblock::decode(&bytes), Ok(superblock));
+        }
+    }
 
     #[test]
     fn a_flipped_bit_anywhere_is_seen() {
@@ -178,17 +196,17 @@ mod tests {
         assert_eq!(Superblock::decode(&[0; BLOCK_BYTES]), Err(SuperblockError::Blank));
         assert_eq!(Superblock::decode(&[1; BLOCK_BYTES]), Err(SuperblockError::Damaged));
         let mut newer = known().encode();
-        newer[12] = 3;
+        newer[12] = 4;
         seal(&mut newer);
-        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(3)));
+        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(4)));
     }
 
     #[test]
-    fn a_disk_that_has_grown_is_of_a_version_of_its_own_and_lists_its_pieces() {
+    fn a_disk_that_has_grown_lists_its_pieces() {
         let mut grown = known();
         (1..=GROWTHS_MAX as u64).for_each(|n| assert!(grown.layout.grow((128 << 20) + (n << 30))));
         let bytes = grown.encode();
-        assert_eq!((bytes.len(), bytes[12], bytes[152]), (BLOCK_BYTES, 2, GROWTHS_MAX as u8));
+        assert_eq!((bytes.len(), bytes[152]), (BLOCK_BYTES, GROWTHS_MAX as u8));
         assert_eq!(bytes[160..168], grown.layout.grown[0].metadata.start.to_le_bytes());
         assert_eq!(Superblock::decode(&bytes), Ok(grown.clone()));
         // One that lists more, or none where it should, or pieces that lie on each other, is damaged.
