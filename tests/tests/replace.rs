@@ -220,3 +220,35 @@ fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
     assert_ne!(disks(&cluster, lost)[0]["id"], id.as_str());
     cluster.assert_copies_equal();
 }
+
+/// Its daemon ended between telling control of it and noting it down.
+#[test]
+fn a_disk_that_control_knows_and_its_node_does_not_is_said_to_be_missing() {
+    let mut cluster = cluster(3);
+    let node = cluster.owner(0) % 3 + 1;
+    let list = cluster.dir(node).join("disks.json");
+    let before = std::fs::read(&list).expect("the node has its list");
+    let path = cluster.folder().join("second").display().to_string();
+    cluster.cli(node, &["disk", "add", &format!("{path}:1G")]);
+    let state = |c: &Cluster| {
+        disks(c, node).into_iter().find(|d| d["path"] == path.as_str()).map(|d| d["state"].clone())
+    };
+    until("the disk serves", LIMIT, || state(&cluster) == Some("ok".into()));
+    cluster.kill(node);
+    std::fs::write(&list, before).expect("the list can be what it was");
+    cluster.start_node(node);
+    until("the disk is found to be missing", LIMIT, || state(&cluster) == Some("missing".into()));
+    let problems = cluster.ask(&["status"])["problems"].to_string();
+    assert!(problems.contains(&format!("{path} of node {node} is not found or was refused")), "{problems}");
+    let refused = cluster.events("disk-refused");
+    assert!(
+        refused.iter().any(|e| e["why"].as_str().is_some_and(|w| w.contains("was not added to the end"))),
+        "{refused:?}"
+    );
+    let id =
+        disks(&cluster, node).into_iter().find(|d| d["path"] == path.as_str()).expect("it is listed")["id"]
+            .clone();
+    cluster.cli(node, &["disk", "rm", id.as_str().expect("an id")]);
+    cluster.wait_healthy();
+    assert_eq!(state(&cluster), None);
+}

@@ -24,7 +24,7 @@ use disks::{LocalDisks, Opening};
 use events::Events;
 use futures::future::BoxFuture;
 use heartbeat::Heartbeats;
-use holdfast_cluster::{ClusterMap, Command, CommandResult, TokenHash, UnixSeconds};
+use holdfast_cluster::{ClusterMap, Command, CommandResult, Disk, DiskState, TokenHash, UnixSeconds};
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, Input};
 use holdfast_net::{Identity, Listener, Purpose, Refusals};
@@ -246,6 +246,14 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &Cluste
             }
             tokio::time::sleep(ATTACH_AGAIN).await;
         }
+    }
+    // One that control knows of and the list does not: the daemon ended while it was added, or another took its path.
+    let first = bootstrap.map_or(&[][..], |b| &b.disks);
+    let is_unknown = |d: &&Disk| !listed.iter().chain(first).any(|of| of.id == d.id);
+    let serves = |d: &&Disk| matches!(d.state, DiskState::Ok | DiskState::Full);
+    for disk in map.disks_of(shared.node).filter(is_unknown).filter(serves) {
+        let why = format!("{} was not added to the end, or another disk was added at its path", disk.path);
+        refuse_disk(shared, disk.id, &why).await;
     }
     let Some(bootstrap) = bootstrap else { return Ok(()) };
     for disk in &bootstrap.disks {
