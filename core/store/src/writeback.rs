@@ -299,6 +299,10 @@ impl Disk {
                 *first = lsn.min(*first);
             }
             self.writeback_due |= later;
+            if e.left_some && e.taken.is_empty() && e.whole.is_none() {
+                e.postpone();
+                continue;
+            }
             let mut run: Option<(u64, usize, usize)> = None;
             for (n, block) in e.blocks.iter().enumerate() {
                 let Content::Journal(at) = block.1.content else { continue };
