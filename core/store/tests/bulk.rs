@@ -2,6 +2,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use holdfast_store::StoreConfig;
 use holdfast_store::testing::{Cut, Rig};
@@ -237,6 +238,46 @@ fn the_log_has_bulk_that_was_written_over_in_place() {
     assert!(rig.events.is_empty(), "{:?}", rig.events);
 }
 
+/// A journal that is slow holds up what is to be written over, and nothing is lost by a power cut then.
+#[test]
+fn what_is_copied_to_the_journal_is_written_over_once_it_is_durable() {
+    let mut rig = rig();
+    let mut records: Vec<Record> = (1..=EXTENT_STEPS).map(step).collect();
+    records.push(write(1, EXTENT_STEPS + 1, 5, 1));
+    records[..EXTENT_STEPS as usize].iter().for_each(|r| put(&mut rig, r.clone()));
+    rig.idle();
+    put(&mut rig, records[EXTENT_STEPS as usize].clone());
+    rig.settle();
+    let first = places(&rig, 5, 1);
+    let journal = 64 << 10..(64 << 10) + 16 * MIB;
+    let is_copy = |order: &DiskOrder| match &order.kind {
+        DiskOrderKind::Write { offset, data, .. } => {
+            journal.contains(offset)
+                && data.iter().map(Bytes::len).sum::<usize>() > STEP as usize * BLOCK_BYTES
+        }
+        _ => false,
+    };
+    rig.now = rig.store.next_timer().expect("there is something to write");
+    rig.call(|s, now, out| s.timer(now, out));
+    loop {
+        rig.call(|s, now, out| s.pump(now, out));
+        if rig.disk.orders().iter().any(is_copy) {
+            break;
+        }
+        assert!(rig.step(), "records are copied to the journal");
+    }
+    rig.disk.faults.held = journal.clone();
+    while rig.step() {}
+    assert_eq!(places(&rig, 5, 1), first, "it is where the record says");
+    rig.disk.faults.held = 0..0;
+    rig.restart(Cut::LoseAll);
+    assert_eq!(log(&mut rig, EXTENT_STEPS + 1), records);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(EXTENT_STEPS + 1) });
+    rig.idle();
+    assert_eq!(joined(rig.run(key(0), read(5, 1))), content(5, 1, EXTENT_STEPS + 1));
+    assert_eq!(log(&mut rig, EXTENT_STEPS + 1), records);
+}
+
 #[test]
 fn bulk_that_is_damaged_and_in_the_way_leaves_the_log() {
     let mut rig = rig();
@@ -305,4 +346,19 @@ fn places_that_only_the_log_needs_are_no_full_disk() {
     assert!(waited > 0, "places were kept by records");
     assert_eq!(u64::from(extent), rig.store.usage().extents_total, "all of the disk is data");
     assert!(rig.store.replica_state(key(0)).is_some_and(|s| s.trim.lsn == Lsn(0)), "and the log is whole");
+}
+
+/// Bulk that may yet be cut off is not in the way of what is older.
+#[test]
+fn what_is_committed_goes_in_place_whatever_is_written_over_it_meanwhile() {
+    let mut rig = rig();
+    put(&mut rig, write(1, 1, 5, 1));
+    assert!(matches!(rig.run(key(0), append(vec![write(1, 2, 0, STEP)])), StoreOutcome::Appended { .. }));
+    rig.idle();
+    assert_eq!(rig.store.usage().dirty_bytes, 0);
+    assert_eq!(joined(rig.run(key(0), read(5, 1))), content(5, 1, 1));
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
+    rig.idle();
+    assert_eq!(rig.store.usage().dirty_bytes, 0);
+    assert_eq!(joined(rig.run(key(0), read(0, STEP))), content(0, STEP, 2));
 }

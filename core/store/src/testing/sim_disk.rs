@@ -5,6 +5,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
+use core::ops::Range;
 use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, SECTOR_BYTES};
 
 /// Numbers that look random and are the same for the same seed (splitmix64).
@@ -50,6 +51,8 @@ pub struct Faults {
     pub writes: bool,
     /// Every flush, and durable writes with it.
     pub flushes: bool,
+    /// Orders to these bytes are not done, and do not fail either.
+    pub held: Range<u64>,
 }
 
 const SECTORS: usize = BLOCK_BYTES / SECTOR_BYTES;
@@ -99,6 +102,10 @@ impl SimDisk {
     pub fn order(&mut self, order: DiskOrder) {
         self.waiting.push(order);
     }
+    /// The orders that wait.
+    pub fn orders(&self) -> &[DiskOrder] {
+        &self.waiting
+    }
     /// How many orders wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -106,11 +113,17 @@ impl SimDisk {
 
     /// Does one of the waiting orders, any of them.
     pub fn step(&mut self) -> Option<DiskDone> {
-        if self.waiting.is_empty() {
+        let is_held = |order: &DiskOrder| match &order.kind {
+            DiskOrderKind::Read { offset, .. } | DiskOrderKind::Write { offset, .. } => {
+                self.faults.held.contains(offset)
+            }
+            DiskOrderKind::Flush => false,
+        };
+        let free: Vec<usize> = (0..self.waiting.len()).filter(|n| !is_held(&self.waiting[*n])).collect();
+        if free.is_empty() {
             return None;
         }
-        let which = self.rng.below(self.waiting.len() as u64) as usize;
-        let order = self.waiting.swap_remove(which);
+        let order = self.waiting.swap_remove(free[self.rng.below(free.len() as u64) as usize]);
         Some(DiskDone { token: order.token, result: self.carry_out(order.kind) })
     }
 
