@@ -21,6 +21,8 @@ const WORKERS: u64 = 4;
 const BLOCKS_PER_WORKER: u64 = 1024;
 /// One of so many requests is a read of an own block.
 const READ_EVERY: u64 = 4;
+/// One of so many writes of runs is of a single block.
+const SINGLE_EVERY: u64 = 8;
 /// How long one request may wait: quorum may be away, and no limit of the product ends it.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How soon a connection is tried again.
@@ -37,6 +39,9 @@ pub struct Plan {
     pub first: u64,
     /// The distance between a worker's blocks: 1 packs them, more spreads them over the volume.
     pub stride: u64,
+    /// Blocks of a write. With more than one, each worker writes through blocks that lie together, from their front again
+    /// and again, and now and then a single one of them.
+    pub run: u64,
     /// How it speaks to the gateways.
     pub protocol: Protocol,
 }
@@ -49,6 +54,7 @@ impl Plan {
             reconnect: false,
             first: 0,
             stride: 1,
+            run: 1,
             protocol: Protocol::Nbd,
         }
     }
@@ -56,7 +62,7 @@ impl Plan {
     /// Through the nodes in that order, the next one whenever a connection breaks.
     pub fn through_any(cluster: &Cluster, nodes: &[usize]) -> Plan {
         let addresses = nodes.iter().map(|n| cluster.address(*n).to_owned()).collect();
-        Plan { addresses, reconnect: true, first: 0, stride: 1, protocol: Protocol::Nbd }
+        Plan { addresses, reconnect: true, first: 0, stride: 1, run: 1, protocol: Protocol::Nbd }
     }
 }
 
@@ -133,6 +139,8 @@ struct Worker {
     shared: Arc<Shared>,
     number: u64,
     random: u64,
+    /// Where the next run begins.
+    at: u64,
     turn: usize,
     client: Option<Initiator>,
     blocks: BTreeMap<u64, Known>,
@@ -145,6 +153,7 @@ impl Worker {
             shared,
             number,
             random: number * 7919 + 1,
+            at: 0,
             turn: 0,
             client: None,
             blocks: BTreeMap::new(),
@@ -154,12 +163,16 @@ impl Worker {
     fn run(mut self) -> BTreeMap<u64, Known> {
         let mut count = 0u64;
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.random = next(self.random);
-            let slot = self.random % BLOCKS_PER_WORKER * WORKERS + self.number;
-            let block = self.plan.first + slot * self.plan.stride;
+            let block = self.any_block();
             count += 1;
             let start = Instant::now();
-            let worked = if count.is_multiple_of(READ_EVERY) { self.read(block) } else { self.write(block) };
+            let worked = if count.is_multiple_of(READ_EVERY) {
+                self.read(block)
+            } else if self.plan.run == 1 || self.random.is_multiple_of(SINGLE_EVERY) {
+                self.write(block, 1)
+            } else {
+                self.write_on()
+            };
             if let Err(error) = worked {
                 // After a stop is asked for, an unanswered write is allowed to stay unanswered.
                 if !self.shared.stop.load(Ordering::Relaxed) {
@@ -177,13 +190,35 @@ impl Worker {
         self.blocks
     }
 
-    fn write(&mut self, block: u64) -> Result<(), String> {
-        let known = self.blocks.entry(block).or_default();
-        known.sent += 1;
-        let version = known.sent;
-        let data = content(block, version);
-        self.repeat(|client| client.write(block * BLOCK as u64, &data))?;
-        self.blocks.entry(block).or_default().acknowledged = version;
+    /// One of the worker's blocks.
+    fn any_block(&mut self) -> u64 {
+        self.random = next(self.random);
+        let slot = self.random / SINGLE_EVERY % BLOCKS_PER_WORKER;
+        self.plan.first
+            + match self.plan.run {
+                1 => (slot * WORKERS + self.number) * self.plan.stride,
+                _ => self.number * BLOCKS_PER_WORKER + slot,
+            }
+    }
+
+    /// Writes the next run.
+    fn write_on(&mut self) -> Result<(), String> {
+        let first = self.plan.first + self.number * BLOCKS_PER_WORKER + self.at;
+        self.at = (self.at + self.plan.run) % BLOCKS_PER_WORKER;
+        self.write(first, self.plan.run)
+    }
+
+    fn write(&mut self, first: u64, count: u64) -> Result<(), String> {
+        let mut data = Vec::with_capacity(count as usize * BLOCK);
+        for block in first..first + count {
+            let known = self.blocks.entry(block).or_default();
+            known.sent += 1;
+            data.extend(content(block, known.sent));
+        }
+        self.repeat(|client| client.write(first * BLOCK as u64, &data))?;
+        for known in self.blocks.range_mut(first..first + count) {
+            known.1.acknowledged = known.1.sent;
+        }
         Ok(())
     }
 

@@ -47,6 +47,7 @@ fn the_writer_finds_nothing_wrong_with_a_good_server_and_notices_a_lost_write() 
         reconnect: false,
         first: 0,
         stride: 1,
+        run: 1,
         protocol: Protocol::Nbd,
     };
     let writer = Writer::start(plan);

@@ -12,28 +12,32 @@ use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// The first block of bulk, behind those that are written here and there.
+const BULK_FROM: u64 = 1 << 16;
 
-/// A writer whose connections all break, as they do when every node dies.
-fn write_until_all_die(cluster: &mut Cluster, die: impl FnOnce(&mut Cluster)) -> Report {
-    let mut plan = Plan::through_any(cluster, &[1, 2, 3]);
-    plan.stride = 13;
-    let writer = Writer::start(plan);
-    writer.wait_more(3000, LIMIT);
+/// Two writers whose connections all break, as they do when every node dies: one of blocks here and there, and one of bulk that is
+/// written over soon, in part by single blocks.
+fn write_until_all_die(cluster: &mut Cluster, die: impl FnOnce(&mut Cluster)) -> [Report; 2] {
+    let plan = Plan::through_any(cluster, &[1, 2, 3]);
+    let blocks = Writer::start(Plan { stride: 13, ..plan.clone() });
+    let bulk = Writer::start(Plan { first: BULK_FROM, run: 32, ..plan });
+    blocks.wait_more(3000, LIMIT);
+    bulk.wait_more(600, LIMIT);
     die(cluster);
-    let report = writer.stop();
-    assert!(report.answered() >= 3000);
-    report
+    let reports = [blocks.stop(), bulk.stop()];
+    assert!(reports[0].answered() >= 3000 && reports[1].answered() >= 600);
+    reports
 }
 
 #[test]
 fn all_nodes_are_killed_at_once_and_every_acknowledged_write_is_there() {
     let mut cluster = Cluster::start(3);
     for round in 0..3 {
-        let report = write_until_all_die(&mut cluster, Cluster::kill_all);
+        let reports = write_until_all_die(&mut cluster, Cluster::kill_all);
         (1..=3).for_each(|n| cluster.spawn(n));
         (1..=3).for_each(|n| cluster.wait_answers(n));
         cluster.wait_healthy();
-        report.verify(cluster.address(1 + round));
+        reports.iter().for_each(|r| r.verify(cluster.address(1 + round)));
         cluster.assert_copies_equal();
         // The next round starts on blocks whose versions it knows: none.
         wipe(&cluster);
@@ -108,8 +112,8 @@ fn power_cut_loses_nothing(backend: &str) {
     options.environment = vec![("HOLDFAST_IO".to_owned(), backend.to_owned())];
     let mut cluster = Cluster::with(options);
     for seed in 1..=2 {
-        let report = write_until_all_die(&mut cluster, |cluster| cut_and_return(&powered, cluster, seed));
-        report.verify(cluster.address(1));
+        let reports = write_until_all_die(&mut cluster, |cluster| cut_and_return(&powered, cluster, seed));
+        reports.iter().for_each(|r| r.verify(cluster.address(1)));
         cluster.assert_copies_equal();
         wipe(&cluster);
     }
