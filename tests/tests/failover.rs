@@ -82,9 +82,16 @@ fn the_control_leaders_node_is_killed_and_writes_go_on() {
 #[test]
 fn every_node_is_killed_one_after_the_other_under_one_writer_each() {
     let mut cluster = Cluster::alone(3);
+    // Bulk goes on all the while, over whichever node is there.
+    let bulk = Writer::start(Plan { run: 32, ..Plan::through_any(&cluster, &[1, 2, 3]) });
+    bulk.wait_more(100, LIMIT);
     for victim in 1..=3 {
         kill_under_writes(&mut cluster, victim, another(&[victim]), &format!("node {victim}"), OWNER_GOAL);
     }
+    bulk.wait_more(100, LIMIT);
+    let report = bulk.stop();
+    println!("{} requests of bulk were answered meanwhile", report.answered());
+    report.assert_kept(&cluster, &[1, 2, 3]);
 }
 
 #[test]
