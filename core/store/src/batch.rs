@@ -9,7 +9,7 @@ use crate::format::journal::{
     BATCH_HEADER_BYTES, Entry, MAX_BATCH_BYTES, MAX_ENTRIES_BYTES, SegmentState, encode_batch, encode_entry,
 };
 use crate::layout::{BLOCK, MIN_JOURNAL_BYTES};
-use crate::read_log::is_whole;
+use crate::read_log::is_missing;
 use crate::relief::WASTE_SHARE;
 use crate::ring::Place;
 use crate::segment::{ExtentEntry, RecordPlace};
@@ -157,6 +157,10 @@ impl Journal {
         self.holds.insert(self.next_hold, sequence);
         self.next_hold
     }
+    /// What it was held for is durable.
+    fn release(&mut self, hold: Option<u64>) {
+        hold.map(|h| self.holds.remove(&h));
+    }
     /// The batch that is not durable yet.
     pub(crate) fn writing(&self) -> Option<u64> {
         self.in_flight.as_ref().map(|b| b.place.sequence)
@@ -272,12 +276,12 @@ impl Disk {
         self.take_urgent(&mut builder, limit);
         self.take_copies(&mut builder, copy_limit);
         // What holds the tail until it is durable must come through, or there would never be more room.
-        let is_pressed =
-            order_limit < self.max_batch() && self.journal.normal.iter().any(Queued::holds_the_tail);
+        let is_short = order_limit < self.max_batch();
+        let is_pressed = is_short && self.journal.normal.iter().any(Queued::holds_the_tail);
         self.take_orders(&mut builder, if is_pressed { copy_limit } else { order_limit });
         let waiting = self.journal.urgent.len() + self.journal.copies.len() + self.journal.normal.len();
         // What only waits for the next batch lacks no room.
-        self.journal.blocked = waiting > 0 && order_limit < self.max_batch();
+        self.journal.blocked = waiting > 0 && is_short;
         if builder.count == 0 {
             return;
         }
@@ -368,7 +372,7 @@ impl Disk {
             let direct = match current.direct {
                 direct if position.lsn > s.commit => direct,
                 // In place, and in the way.
-                Some(_) if position.lsn <= s.settled && is_whole(&record) => None,
+                Some(_) if position.lsn <= s.settled && !is_missing(&record) => None,
                 _ => {
                     self.way_is_clear(key);
                     continue;
@@ -433,7 +437,7 @@ impl Disk {
         times.flush = times.flush + now.since(batch.ordered);
         // The newest go: what is oldest is soon in place.
         let excess = self.log_memory.saturating_sub(self.config.log_memory_bytes as u64);
-        let (mut freed, mut home, mut copied) = (0, Vec::new(), BTreeSet::new());
+        let (mut freed, mut home, mut copied) = (0, BTreeMap::<_, Vec<_>>::new(), BTreeSet::new());
         for r in batch.records {
             let in_batch = batch.data_offset + u64::from(r.data_block) * BLOCK_BYTES as u64;
             let data = r.direct.unwrap_or(in_batch);
@@ -451,7 +455,7 @@ impl Disk {
             entry.place = Some(RecordPlace { batch: batch.place, data });
             entry.direct = r.direct;
             if comes_home {
-                home.push((r.key, r.life, r.position));
+                home.entry((r.key, r.life)).or_default().push(r.position);
                 continue;
             }
             if freed < excess {
@@ -462,8 +466,8 @@ impl Disk {
             }
         }
         self.log_memory -= freed;
-        for (key, life, position) in home {
-            self.forget_pointers(key, life, |record| record == position);
+        for ((key, life), gone) in home {
+            self.forget_pointers(key, life, |record| gone.contains(&record));
         }
         copied.into_iter().for_each(|key| self.way_is_clear(key));
         for completion in batch.completions {
@@ -480,7 +484,7 @@ impl Disk {
                 out.push(StoreOutput::Done { segment: key, token, outcome });
             }
             Completion::Cut { key, life, gone, hold } => {
-                hold.map(|h| self.journal.holds.remove(&h));
+                self.journal.release(hold);
                 self.forget_pointers(key, life, |record| gone.contains(&record));
             }
             Completion::State { key, life, trim, hold } => {
@@ -488,7 +492,7 @@ impl Disk {
                     s.stated = Some(sequence);
                     s.state_queued = false;
                 }
-                hold.map(|h| self.journal.holds.remove(&h));
+                self.journal.release(hold);
                 self.forget_pointers(key, life, |record| record.lsn <= trim);
                 self.unrecorded.retain(|of| (of.0, of.1) != (key, life) || of.2 > sequence);
                 self.round_stated(key, sequence, out);
@@ -500,7 +504,7 @@ impl Disk {
                 self.round_marked(key, out);
             }
             Completion::Dropped { key, hold, extents, shadows } => {
-                hold.map(|h| self.journal.holds.remove(&h));
+                self.journal.release(hold);
                 for entry in extents {
                     self.pages.release(entry.page);
                     if let Some(location) = entry.location {

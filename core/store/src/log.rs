@@ -4,10 +4,9 @@
 use crate::api::{StoreEvent, StoreOutput};
 use crate::batch::{Completion, QueuedEntry};
 use crate::disk::Disk;
-use crate::format::journal::SegmentState;
+use crate::format::journal::{SegmentState, is_whole};
 use crate::segment::{LogEntry, Segment, written_extents};
 use alloc::{collections::BTreeSet, vec::Vec};
-use holdfast_checksum::crc32c;
 use holdfast_types::{
     BLOCK_BYTES, Epoch, LogPosition, Lsn, MAX_RECORD_BYTES, OrderToken, Record, RecordBody, RepeatState,
     SegmentKey, StoreOutcome, StoreRefusal, Time,
@@ -195,8 +194,10 @@ impl Disk {
         let pointing = pointing(&gone);
         let done = Completion::State { key, life, trim: Lsn(0), hold };
         self.queue(key, life, QueuedEntry::State(state), Some(done));
-        let done = Completion::Cut { key, life, gone: pointing, hold: None };
-        self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
+        if !pointing.is_empty() {
+            let done = Completion::Cut { key, life, gone: pointing, hold: None };
+            self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
+        }
         self.forget_entries(key, &gone, commit, settled);
         let done = Completion::Order { key, token, outcome: StoreOutcome::Reset { since } };
         self.queue(key, life, QueuedEntry::Seal(sealed), Some(done));
@@ -294,7 +295,7 @@ fn damaged_record(records: &[Record]) -> Option<Lsn> {
         let RecordBody::Write(w) = &record.body else { return false };
         assert_eq!(w.data.len(), w.range.bytes(), "a write's data covers its range");
         assert_eq!(w.crcs.len(), w.range.count as usize, "a write has a checksum for each block");
-        !w.data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(data, crc)| crc32c(data) == *crc)
+        !is_whole(w, &w.data)
     };
     records.iter().find(is_damaged).map(|r| r.position.lsn)
 }

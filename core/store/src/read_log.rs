@@ -2,13 +2,11 @@
 
 use crate::api::StoreOutput;
 use crate::disk::{Disk, Purpose};
+use crate::format::journal::is_whole;
 use crate::read::JobKind;
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
-use holdfast_checksum::crc32c;
-use holdfast_types::{
-    BLOCK_BYTES, DiskFault, DiskOrderKind, Lsn, OrderToken, Record, RecordBody, SegmentKey,
-};
+use holdfast_types::{DiskFault, DiskOrderKind, Lsn, OrderToken, Record, RecordBody, SegmentKey};
 
 impl Disk {
     /// Collects records after `after`.
@@ -95,9 +93,7 @@ impl Disk {
         let (JobKind::Log { records } | JobKind::Copy { records, .. }) = &mut job.kind else { return };
         let Some(Record { body: RecordBody::Write(w), .. }) = records.get_mut(index) else { return };
         let data = result.unwrap_or_default();
-        let holds = data.len() == w.range.bytes()
-            && data.chunks_exact(BLOCK_BYTES).zip(w.crcs.iter()).all(|(b, crc)| crc32c(b) == *crc);
-        if holds {
+        if is_whole(w, &data) {
             w.data = data;
         } else {
             // Damaged, or trimmed and overwritten meanwhile: either way it is not in the log any more.
@@ -106,11 +102,7 @@ impl Disk {
     }
 }
 
-/// Whether a write has its data with it.
-pub(crate) fn is_whole(record: &Record) -> bool {
-    matches!(&record.body, RecordBody::Write(w) if w.data.len() == w.range.bytes())
-}
-
-fn is_missing(record: &Record) -> bool {
+/// Whether a write's data must be read from the disk.
+pub(crate) fn is_missing(record: &Record) -> bool {
     matches!(&record.body, RecordBody::Write(w) if w.data.is_empty() && w.range.count > 0)
 }

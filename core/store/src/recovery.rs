@@ -106,7 +106,7 @@ pub(crate) struct Recovery {
     torn_pages: Vec<u64>,
     /// The device has grown: how much of it was used before.
     grown_from: Option<u64>,
-    /// A superblock is of an earlier version, or damaged.
+    /// A superblock is not of the version that is written.
     is_renewed: bool,
 }
 

@@ -5,6 +5,7 @@ use crate::api::StoreOutput;
 use crate::batch::{Copy, Urgent};
 use crate::disk::Disk;
 use crate::read::JobKind;
+use crate::read_log::is_missing;
 use crate::segment::LogEntry;
 use alloc::vec::Vec;
 use holdfast_types::{Lsn, SegmentKey};
@@ -79,16 +80,20 @@ impl Disk {
         // What was copied forward goes with what follows it.
         let settled = s.log.iter().rev().skip_while(|e| e.record.position.lsn > s.settled);
         let trim = settled.filter(is_old).map(|e| e.record.position.lsn).next();
-        let oldest = [s.oldest_batch(), s.stated].into_iter().flatten().min();
-        if let Some(lsn) = trim {
-            s.trim_to(lsn);
-        }
         if trim.is_some() || s.stated.is_some_and(|b| b < keep_from) {
-            s.state_queued = true;
-            let life = s.life;
-            let hold = oldest.map(|b| self.journal.hold(b));
-            self.journal.urgent.push_back(Urgent::State { key, life, hold });
+            self.state_anew(key, trim);
         }
+    }
+
+    /// Has a segment's state written, without the records up to `trim` in its log. What it needed before stays until then.
+    pub(crate) fn state_anew(&mut self, key: SegmentKey, trim: Option<Lsn>) {
+        let Some(s) = self.segments.get_mut(&key) else { return };
+        let oldest = [s.oldest_batch(), s.stated].into_iter().flatten().min();
+        trim.into_iter().for_each(|lsn| s.trim_to(lsn));
+        s.state_queued = true;
+        let life = s.life;
+        let hold = oldest.map(|b| self.journal.hold(b));
+        self.journal.urgent.push_back(Urgent::State { key, life, hold });
     }
 
     /// Writes uncommitted records again that lie before batch `before` (replication.md H14).
@@ -98,7 +103,7 @@ impl Disk {
         let is_old = |e: &&LogEntry| e.place.is_some_and(|p| p.batch.sequence < before);
         let mut missing = None;
         for entry in s.log.iter().filter(|e| e.record.position.lsn > s.commit).filter(is_old) {
-            if entry.is_only_in_journal() && entry.direct.is_none() {
+            if is_missing(&entry.record) && entry.direct.is_none() {
                 missing = missing.or(Some(entry.record.position.lsn));
             } else {
                 self.journal.copies.push_back(Copy { key, life, record: entry.record.clone() });

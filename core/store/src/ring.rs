@@ -117,10 +117,15 @@ impl Ring {
         }
     }
 
+    /// What is left out at the ring's end when a batch goes to `place`, and the one before it ended at `end`.
+    fn padding(&self, end: Place, place: Place) -> u64 {
+        if place.offset == end.offset { 0 } else { self.area.end - end.offset }
+    }
+
     /// Takes the room that [`Ring::place`] named. Also used to tell the ring what was found on the disk.
     pub(crate) fn take(&mut self, place: Place, len: u64) {
         assert_eq!(place.sequence, self.next.sequence, "batches follow each other");
-        let padding = if place.offset == self.next.offset { 0 } else { self.area.end - self.next.offset };
+        let padding = self.padding(self.next, place);
         if let (true, Some(last)) = (padding > 0, self.spans.back_mut()) {
             last.len += padding;
             last.end_total += padding;
@@ -140,7 +145,7 @@ impl Ring {
     /// Undoes the last [`Ring::take`], before which the next batch was `next`.
     pub(crate) fn give_back(&mut self, next: Place) {
         let Some(span) = self.spans.pop_back() else { return };
-        let padding = if span.place.offset == next.offset { 0 } else { self.area.end - next.offset };
+        let padding = self.padding(next, span.place);
         if let (true, Some(last)) = (padding > 0, self.spans.back_mut()) {
             last.len -= padding;
             last.end_total -= padding;
@@ -152,14 +157,18 @@ impl Ring {
 
     /// The first batch such that it and all later ones hold at most `bytes`.
     pub(crate) fn within(&self, bytes: u64) -> u64 {
-        let at = self.spans.partition_point(|s| self.total - (s.end_total - s.len) > bytes);
-        self.spans.get(at).map_or(self.next.sequence, |s| s.place.sequence)
+        self.first(|s| self.total - (s.end_total - s.len) <= bytes)
     }
 
     /// The first batch such that it and all later ones tell of at most `bytes`.
     pub(crate) fn telling_of(&self, bytes: u64) -> u64 {
         let from = |s: &Span| self.total - (s.end_total - s.len) + self.elsewhere - s.elsewhere_before;
-        let at = self.spans.partition_point(|s| from(s) > bytes);
+        self.first(|s| from(s) <= bytes)
+    }
+
+    /// The first batch of which this holds, as it does of all later ones.
+    fn first(&self, holds: impl Fn(&Span) -> bool) -> u64 {
+        let at = self.spans.partition_point(|s| !holds(s));
         self.spans.get(at).map_or(self.next.sequence, |s| s.place.sequence)
     }
 

@@ -32,13 +32,6 @@ pub(crate) struct LogEntry {
     pub direct: Option<u64>,
 }
 
-impl LogEntry {
-    /// Whether a write's data must be read from the journal.
-    pub(crate) fn is_only_in_journal(&self) -> bool {
-        matches!(&self.record.body, RecordBody::Write(w) if w.data.is_empty() && w.range.count > 0)
-    }
-}
-
 /// Where an extent lies and what is known of it without its page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ExtentEntry {

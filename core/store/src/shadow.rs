@@ -11,7 +11,6 @@
 //! needed any more is given back when no record points to it.
 
 use crate::api::StoreOutput;
-use crate::batch::Urgent;
 use crate::disk::Disk;
 use crate::format::page::Page;
 use crate::layout::Layout;
@@ -116,21 +115,15 @@ impl Disk {
     /// Nothing of a copy's records from `lsn` on could be read. Data that is damaged is of no use to anybody: if the record is in
     /// place, it leaves the log.
     pub(crate) fn copy_is_damaged(&mut self, key: SegmentKey, lsn: Lsn) {
-        let Some(s) = self.segments.get_mut(&key) else { return };
-        if lsn > s.settled || s.entry(lsn).is_none_or(|e| e.direct.is_none()) {
-            return;
+        let Some(s) = self.segments.get(&key).filter(|s| lsn <= s.settled) else { return };
+        if s.entry(lsn).is_some_and(|e| e.direct.is_some()) {
+            self.state_anew(key, Some(lsn));
         }
-        let oldest = [s.oldest_batch(), s.stated].into_iter().flatten().min();
-        s.trim_to(lsn);
-        s.state_queued = true;
-        let life = s.life;
-        let hold = oldest.map(|batch| self.journal.hold(batch));
-        self.journal.urgent.push_back(Urgent::State { key, life, hold });
     }
 
     /// As long as places are short, has those given back that only records keep.
     pub(crate) fn free_places(&mut self, out: &mut Vec<StoreOutput>) {
-        self.places_wanted &= self.spare_extents() == 0;
+        self.places_wanted = self.places_wanted && self.spare_extents() == 0;
         if !self.places_wanted {
             return;
         }
@@ -182,16 +175,9 @@ impl Segment {
         self.shadows.get(&extent).is_some_and(|s| s.filled < EXTENT_BLOCKS || !self.is_committed(s.location))
     }
 
-    /// No more is written to an extent's shadow: it becomes the extent's place.
-    pub(crate) fn close_shadow(&mut self, extent: ExtentIndex) {
-        if let Some(shadow) = self.shadows.get_mut(&extent.0) {
-            shadow.filled = EXTENT_BLOCKS;
-        }
-    }
-
     /// Whether everything that was written there stays: what is not committed may be cut, and else it would be in the way of
     /// older content until it is committed.
-    pub(crate) fn is_committed(&self, location: u32) -> bool {
+    fn is_committed(&self, location: u32) -> bool {
         self.pointed_to_by(location) <= Some(self.commit.min(self.durable))
     }
 
@@ -202,18 +188,19 @@ impl Segment {
     }
 
     /// The last record that points to a place.
-    pub(crate) fn pointed_to_by(&self, location: u32) -> Option<Lsn> {
+    fn pointed_to_by(&self, location: u32) -> Option<Lsn> {
         self.pointing.get(&location)?.iter().map(|p| p.record.lsn).max()
     }
 
     /// The last record that points to block `i` of a place.
-    pub(crate) fn block_pointed_to_by(&self, location: u32, i: u32) -> Option<Lsn> {
+    fn block_pointed_to_by(&self, location: u32, i: u32) -> Option<Lsn> {
         let holds = |p: &&Pointer| (p.start..p.start + p.count).contains(&i);
         self.pointing.get(&location)?.iter().filter(holds).map(|p| p.record.lsn).max()
     }
 }
 
 /// What a round is to do with an extent.
+#[derive(Default)]
 pub(crate) struct Choice {
     /// Where its blocks go. None: where it is to get its place.
     pub target: Option<Target>,
@@ -226,14 +213,14 @@ pub(crate) struct Choice {
 impl RoundExtent {
     /// Decides where the extent's blocks go, its page being known, and leaves those that something is in the way of.
     pub(crate) fn choose(&mut self, s: &mut Segment, layout: &Layout) -> Choice {
-        let Some(page) = &self.page else { return Choice { target: None, in_place: None, later: false } };
+        let Some(page) = &self.page else { return Choice::default() };
         let shadow = s.shadow_of(self.extent).filter(|location| s.is_committed(*location));
         let shadow = shadow.map(|location| Target::new(location, layout));
         let moves = |t: &Target| page.location.is_none() || t.takes_over(s, page, self.whole, &self.blocks);
         let shadow = shadow.filter(moves);
         self.shadow = shadow.map(|t| t.location);
         let target = shadow.or(page.location.map(|location| Target::new(location, layout)));
-        let mut choice = Choice { target, in_place: None, later: false };
+        let mut choice = Choice { target, ..Choice::default() };
         let mut left = BTreeSet::new();
         for (i, b) in &self.blocks {
             let Some(lsn) = target.and_then(|t| t.record_in_the_way(s, *i, b)) else { continue };
@@ -247,8 +234,9 @@ impl RoundExtent {
         self.blocks.retain(|(i, _)| !left.contains(i));
         self.taken.retain(|(i, ..)| !left.contains(i));
         self.left_some = !left.is_empty();
-        if self.shadow.is_some() {
-            s.close_shadow(self.extent);
+        if let (Some(_), Some(shadow)) = (self.shadow, s.shadows.get_mut(&self.extent.0)) {
+            // It becomes the extent's place: no more is written to it.
+            shadow.filled = EXTENT_BLOCKS;
         }
         // Once is enough, until something changes.
         let is_new = self.left_some && s.held.insert(self.extent.0);
@@ -266,7 +254,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn new(location: u32, layout: &Layout) -> Self {
+    fn new(location: u32, layout: &Layout) -> Self {
         Self { location, start: layout.extent_offset(location) }
     }
 
@@ -276,14 +264,14 @@ impl Target {
     }
 
     /// The record that points to what this block would be written over, unless it says the same.
-    pub(crate) fn record_in_the_way(&self, s: &Segment, i: u32, block: &OverlayBlock) -> Option<Lsn> {
+    fn record_in_the_way(&self, s: &Segment, i: u32, block: &OverlayBlock) -> Option<Lsn> {
         let is_written = !matches!(block.content, Content::Absent) && !self.has(i, block);
         s.block_pointed_to_by(self.location, i).filter(|lsn| is_written && *lsn != block.lsn)
     }
 
     /// Whether an extent that has a place can move here with what there is to write: the shadow has something of it, and no
     /// block that stays is left behind.
-    pub(crate) fn takes_over(
+    fn takes_over(
         &self,
         s: &Segment,
         page: &Page,

@@ -17,6 +17,12 @@ fn step(lsn: u64) -> Record {
     write(1, lsn, (lsn as u32 - 1) * STEP, STEP)
 }
 
+/// The first extent, written by the stream and in place.
+fn put_extent(rig: &mut Rig) {
+    (1..=EXTENT_STEPS).for_each(|lsn| put(rig, step(lsn)));
+    rig.idle();
+}
+
 fn free_extents(rig: &Rig) -> u64 {
     rig.store.usage().extents_free
 }
@@ -49,10 +55,7 @@ fn a_stream_lies_on_the_disk_once_and_is_read_before_and_after_it_is_in_place() 
 fn an_extent_that_is_overwritten_moves_and_its_old_place_is_free() {
     let mut rig = rig();
     let free = free_extents(&rig);
-    for lsn in 1..=EXTENT_STEPS {
-        put(&mut rig, step(lsn));
-    }
-    rig.idle();
+    put_extent(&mut rig);
     let mut before = places(&rig, 0, 1);
     for pass in 1..4 {
         for n in 0..EXTENT_STEPS {
@@ -75,10 +78,7 @@ fn an_extent_that_is_overwritten_moves_and_its_old_place_is_free() {
 fn a_part_of_an_extent_is_written_over_the_old_one_and_its_shadow_is_free() {
     let mut rig = rig();
     let free = free_extents(&rig);
-    for lsn in 1..=EXTENT_STEPS {
-        put(&mut rig, step(lsn));
-    }
-    rig.idle();
+    put_extent(&mut rig);
     put(&mut rig, write(1, EXTENT_STEPS + 1, 0, STEP));
     rig.idle();
     put(&mut rig, record(1, EXTENT_STEPS + 2, RecordBody::Start));
@@ -182,10 +182,7 @@ fn an_extent_with_two_places_keeps_new_data_waiting_and_is_no_full_disk() {
     let config = StoreConfig { journal_bytes: Some(64 * MIB), dirty_limit_bytes: 8 << 20, ..small() };
     let mut rig = Rig::format(96 * MIB, config, 1);
     rig.call(|s, now, _| s.create_replica(now, key(0)));
-    for lsn in 1..=EXTENT_STEPS {
-        put(&mut rig, step(lsn));
-    }
-    rig.idle();
+    put_extent(&mut rig);
     put(&mut rig, write(1, EXTENT_STEPS + 1, 0, STEP));
     let mut lsn = EXTENT_STEPS + 2;
     let one = |lsn: u64| append(vec![write(1, lsn, (lsn - EXTENT_STEPS) as u32 * EXTENT_BLOCKS, 1)]);
@@ -214,8 +211,7 @@ fn log(rig: &mut Rig, last: u64) -> Vec<Record> {
 fn the_log_has_bulk_that_was_written_over_in_place() {
     let mut rig = rig();
     let mut records: Vec<Record> = (1..=EXTENT_STEPS).map(step).collect();
-    records.iter().for_each(|r| put(&mut rig, r.clone()));
-    rig.idle();
+    put_extent(&mut rig);
     let first = places(&rig, 5, 1);
     for (lsn, block) in [(EXTENT_STEPS + 1, 5), (EXTENT_STEPS + 2, STEP + 3)] {
         records.push(write(1, lsn, block, 1));
@@ -244,8 +240,7 @@ fn what_is_copied_to_the_journal_is_written_over_once_it_is_durable() {
     let mut rig = rig();
     let mut records: Vec<Record> = (1..=EXTENT_STEPS).map(step).collect();
     records.push(write(1, EXTENT_STEPS + 1, 5, 1));
-    records[..EXTENT_STEPS as usize].iter().for_each(|r| put(&mut rig, r.clone()));
-    rig.idle();
+    put_extent(&mut rig);
     put(&mut rig, records[EXTENT_STEPS as usize].clone());
     rig.settle();
     let first = places(&rig, 5, 1);
@@ -281,8 +276,7 @@ fn what_is_copied_to_the_journal_is_written_over_once_it_is_durable() {
 #[test]
 fn bulk_that_is_damaged_and_in_the_way_leaves_the_log() {
     let mut rig = rig();
-    (1..=EXTENT_STEPS).for_each(|lsn| put(&mut rig, step(lsn)));
-    rig.idle();
+    put_extent(&mut rig);
     let place = places(&rig, 7, 1)[0];
     rig.disk.flip_bit(place * BLOCK_BYTES as u64, 3);
     put(&mut rig, write(1, EXTENT_STEPS + 1, 7, 1));
