@@ -20,6 +20,7 @@ mod limits;
 mod map;
 mod patience;
 mod plan;
+mod recover;
 mod replace;
 
 pub use apply::apply;
@@ -30,4 +31,5 @@ pub use limits::*;
 pub use map::*;
 pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};
+pub use recover::{Loss, losses, recover};
 pub use replace::{Reason, Replacement, ReplacementPlan, Unplaced, plan_replacements};

@@ -122,12 +122,11 @@ pub fn plan_replacements(map: &ClusterMap, given_up: &GivenUp) -> ReplacementPla
 /// Why the copy is lost. None: it is not, or it may come back soon.
 fn reason(map: &ClusterMap, segment: SegmentKey, copy: &ReplicaRef, given_up: &GivenUp) -> Option<Reason> {
     let node = map.nodes.get(&copy.node)?;
-    if !node.state.answers() {
-        return given_up.nodes.contains(&copy.node).then_some(Reason::Away);
-    }
     let disk = map.disks.get(&copy.disk)?;
     match disk.state {
+        // For good, whether its node answers or not.
         DiskState::Failed => Some(Reason::Failed),
+        _ if !node.state.answers() => given_up.nodes.contains(&copy.node).then_some(Reason::Away),
         DiskState::Missing => Some(Reason::Missing),
         DiskState::Full if disk.free == 0 && given_up.copies.contains(&(segment, *copy)) => {
             Some(Reason::NoRoom)

@@ -4,6 +4,8 @@ use crate::codec;
 use crate::machine::Machine;
 use crate::network::{Peers, Transport};
 use crate::raft_types::{Raft, node_id, raft_id};
+use crate::recover::Generation;
+use crate::standing::Group;
 use crate::store::{LogStore, StoreError, Writer};
 use crate::wire::{
     Fault, MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, Request, Response, SNAPSHOT_CHUNK_BYTES,
@@ -146,7 +148,8 @@ impl Control {
             let snapshot = loaded.snapshot.take();
             let (machine, map) = Machine::new(writer.clone(), snapshot)
                 .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
-            let peers = Peers { transport, map, removed: Arc::new(watch::Sender::new(false)) };
+            let group = Group::new(loaded.generation, writer.clone());
+            let peers = Peers { transport, map, group };
             let log = LogStore::new(writer, loaded);
             let raft_config = Arc::new(raft_config(&timings).validate()?);
             let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
@@ -352,8 +355,8 @@ impl Control {
     pub fn serve(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
         async move {
             let readable = request.len() <= MAX_MESSAGE_BYTES;
-            let response = match readable.then(|| codec::decode::<Request>(&request)) {
-                Some(Ok(request)) => self.answer(from, request).await,
+            let response = match readable.then(|| codec::decode_message::<Request>(&request)) {
+                Some(Ok((group, request))) => self.answer(from, group, request).await,
                 Some(Err(_)) | None => Response::Fault(Fault::Malformed),
             };
             // An answer is made of what was read or of the map's own types: it can be written.
@@ -362,9 +365,18 @@ impl Control {
         .boxed()
     }
 
-    async fn answer(&self, from: NodeId, request: Request) -> Response {
+    async fn answer(&self, from: NodeId, group: Generation, request: Request) -> Response {
         if self.peers.map.borrow().was_removed(from) {
             return Response::Fault(Fault::Removed);
+        }
+        match self.peers.group.admits(group).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let generation = self.peers.group.generation().0;
+                return Response::Fault(Fault::OtherGroup { generation });
+            }
+            // Its database has failed, and with it all of its control.
+            Err(_) => return stopped(),
         }
         if request.vote().is_some_and(|vote| vote.leader_id.node_id != raft_id(from)) {
             return Response::Fault(Fault::Impostor);

@@ -18,11 +18,15 @@ mod machine;
 mod members;
 mod network;
 mod raft_types;
+mod recover;
+mod standing;
 mod store;
 mod wire;
 
 pub use control::{Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings};
 pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
 pub use members::MembershipError;
+pub use recover::{Generation, NotOne, Position, StoppedControl, Ticket};
+pub use standing::Standing;
 pub use network::{Transport, TransportError, TransportFault};
 pub use store::StoreError;

@@ -58,6 +58,28 @@ impl Machine {
     }
 }
 
+/// The map, the last entry and the membership that a snapshot and all of the log after it make, committed or not.
+pub(crate) fn replay<'a>(
+    snapshot: Option<&StoredSnapshot>,
+    log: impl Iterator<Item = &'a Entry>,
+) -> Result<(ClusterMap, Option<LogId>, StoredMembership), codec::CodecError> {
+    let mut map = snapshot.map_or(Ok(ClusterMap::default()), |s| codec::decode(&s.data))?;
+    let meta = snapshot.map(|s| s.meta.clone()).unwrap_or_default();
+    let (mut last, mut membership) = (meta.last_log_id, meta.last_membership);
+    for entry in log.filter(|entry| Some(entry.log_id) > meta.last_log_id) {
+        last = Some(entry.log_id);
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            // What a command came to was for whoever proposed it.
+            EntryPayload::Normal(command) => drop(holdfast_cluster::apply(&mut map, command.clone())),
+            EntryPayload::Membership(m) => {
+                membership = StoredMembership::new(Some(entry.log_id), m.clone());
+            }
+        }
+    }
+    Ok((map, last, membership))
+}
+
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 

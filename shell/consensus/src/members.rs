@@ -3,7 +3,8 @@
 
 use crate::Control;
 use crate::control::{MAX_VOTERS, Verdict, stopped};
-use crate::raft_types::raft_id;
+use crate::raft_types::{node_id, raft_id};
+use crate::standing::Standing;
 use crate::wire::{Fault, Request, Response};
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_types::NodeId;
@@ -30,6 +31,12 @@ pub enum MembershipError {
         /// Which.
         node: NodeId,
     },
+    /// The node keeps the log of a group that was given up, and would only be waited for.
+    #[error("node {node} is of a control plane that was given up: it has to be told to follow this one")]
+    OtherGroup {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 impl Control {
@@ -49,7 +56,10 @@ impl Control {
         let mut tried = false;
         let answer =
             self.with_leader(JOIN_TIMEOUT + self.timings().propose, request, |response| match response {
-                Some(Response::MemberChanged) => Verdict::Answer(()),
+                Some(Response::MemberChanged) => Verdict::Answer(Ok(())),
+                Some(Response::Fault(Fault::OtherGroup { .. })) => {
+                    Verdict::Answer(Err(MembershipError::OtherGroup { node }))
+                }
                 Some(Response::NotLeader) => Verdict::Again,
                 _ => {
                     tried = true;
@@ -57,15 +67,15 @@ impl Control {
                 }
             });
         match answer.await {
-            Some(()) => Ok(()),
+            Some(answer) => answer,
             None if tried => Err(MembershipError::TimedOut { node }),
             None => Err(MembershipError::Unavailable),
         }
     }
 
-    /// Whether another node has said that this one was removed from the cluster: its control is of no use any more.
-    pub fn was_removed(&self) -> watch::Receiver<bool> {
-        self.peers.removed.subscribe()
+    /// What other nodes have said of this one: whether its control is of any use still.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.peers.group.standing()
     }
 
     /// Asks another member whether this node is one still; `turn` chooses whom. Nobody sends anything to a node that
@@ -113,6 +123,12 @@ impl Control {
     async fn add_member(&self, node: u64, address: String) -> Response {
         if self.is_voter(node) {
             return Response::MemberChanged;
+        }
+        // A question that any node of this group, or of none yet, takes.
+        let asked =
+            self.peers.call(node_id(node), address.clone(), &Request::ReadIndex, self.timings().propose);
+        if let Ok(Response::Fault(other @ Fault::OtherGroup { .. })) = asked.await {
+            return Response::Fault(other);
         }
         if let Err(e) = self.raft.add_learner(node, BasicNode::new(address), true).await {
             return member_answer(Err(e));

@@ -2,7 +2,8 @@
 
 use crate::codec;
 use crate::raft_types::{TypeConfig, node_id};
-use crate::wire::{Fault, MAX_MESSAGE_BYTES, Request, Response};
+use crate::standing::Group;
+use crate::wire::{MAX_MESSAGE_BYTES, Request, Response};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_cluster::ClusterMap;
@@ -89,8 +90,8 @@ impl CallError {
 pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) map: watch::Receiver<Arc<ClusterMap>>,
-    /// Whether a peer said that this node was removed. It hears of it in no other way: nobody sends it a log.
-    pub(crate) removed: Arc<watch::Sender<bool>>,
+    /// What this node speaks for. That it has no place any more it hears in no other way: nobody sends it a log.
+    pub(crate) group: Group,
 }
 
 impl Peers {
@@ -106,7 +107,7 @@ impl Peers {
         request: &Request,
         timeout: Duration,
     ) -> Result<Response, CallError> {
-        let bytes = codec::encode(request)?;
+        let bytes = codec::encode_message(self.group.generation(), request)?;
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(CallError::TooLong(bytes.len()));
         }
@@ -117,8 +118,8 @@ impl Peers {
             return Err(CallError::TooLong(answer.len()));
         }
         let response = codec::decode(&answer)?;
-        if matches!(response, Response::Fault(Fault::Removed)) {
-            self.removed.send_if_modified(|removed| !std::mem::replace(removed, true));
+        if let Response::Fault(fault) = response {
+            self.group.refused(fault);
         }
         Ok(response)
     }

@@ -88,4 +88,8 @@ pub(crate) enum Fault {
     Busy,
     /// Who asks was removed from the cluster.
     Removed,
+    /// Who asks is of another group; this is the one of the node that answers.
+    OtherGroup {
+        generation: u64,
+    },
 }

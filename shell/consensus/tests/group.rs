@@ -5,7 +5,7 @@ mod common;
 
 use common::{Cluster, timings};
 use holdfast_cluster::{Command, CommandError, CommandResult};
-use holdfast_consensus::{ProposeError, Timings};
+use holdfast_consensus::{ProposeError, Standing, Timings};
 use holdfast_types::*;
 use std::time::{Duration, Instant};
 
@@ -233,8 +233,8 @@ fn a_dead_node_that_was_removed_has_no_vote_and_learns_of_it_when_it_is_back() {
     cluster.kill(if leader == 3 { 2 } else { 3 });
     assert_eq!(cluster.propose(1, pool("without-it")), Ok(CommandResult::Done));
     cluster.start(4);
-    let removed = cluster.nodes[&NodeId(4)].control.was_removed();
-    cluster.wait("the removed node knows", |_| removed.borrow().then_some(()));
+    let removed = cluster.nodes[&NodeId(4)].control.standing();
+    cluster.wait("the removed node knows", |_| (*removed.borrow() == Standing::Removed).then_some(()));
     let answer = cluster.propose(4, pool("from-beyond"));
     assert_eq!(answer, Err(ProposeError::Unavailable), "nothing of it is taken");
     assert_eq!(cluster.propose(1, pool("after")), Ok(CommandResult::Done));
@@ -253,13 +253,13 @@ fn a_removed_node_that_only_followed_is_told_when_it_asks() {
     remove(&cluster, 1, 8);
     cluster.start(8);
     let node = &cluster.nodes[&NodeId(8)];
-    let removed = node.control.was_removed();
-    assert!(!*removed.borrow(), "nobody has told it");
+    let removed = node.control.standing();
+    assert_eq!(*removed.borrow(), Standing::Member, "nobody has told it");
     let mut turn = 0;
     cluster.wait("somebody that was asked tells it", |_| {
         node.runtime.block_on(node.control.ask_whether_removed(turn));
         turn += 1;
-        removed.borrow().then_some(())
+        (*removed.borrow() == Standing::Removed).then_some(())
     });
 }
 

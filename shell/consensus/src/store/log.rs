@@ -28,7 +28,7 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// The log as it was loaded; its snapshot is the state machine's.
     pub(crate) fn new(writer: Writer, loaded: Loaded) -> Self {
-        let Loaded { vote, committed, purged, log, snapshot: _ } = loaded;
+        let Loaded { vote, committed, purged, log, snapshot: _, generation: _ } = loaded;
         Self { writer, memory: Arc::new(Mutex::new(Memory { log, purged, vote, committed })) }
     }
 

@@ -4,10 +4,14 @@
 //! waits for the disk and an appended entry can be read before it is flushed, as openraft requires.
 
 mod log;
+mod rewrite;
 mod writer;
 
 pub(crate) use log::LogStore;
-pub(crate) use writer::{StoredSnapshot, Writer};
+pub(crate) use rewrite::{Rewritten, rewrite};
+pub(crate) use writer::{Loaded, StoredSnapshot, Writer, load};
+
+pub(crate) use redb::Database;
 
 use holdfast_types::NodeId;
 use std::path::PathBuf;

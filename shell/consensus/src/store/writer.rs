@@ -4,7 +4,7 @@
 //! not known any more (as for the data disks, a failed flush is not retried).
 
 use super::StoreError;
-use crate::codec;
+use crate::{codec, recover::Generation};
 use crate::raft_types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use holdfast_types::NodeId;
 use openraft::storage::LogFlushed;
@@ -16,14 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
-const FILE: &str = "control.redb";
-const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+pub(super) const FILE: &str = "control.redb";
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const IDENTITY: &str = "identity";
-const VOTE: &str = "vote";
-const COMMITTED: &str = "committed";
-const PURGED: &str = "purged";
-const SNAPSHOT: &str = "snapshot";
+pub(super) const VOTE: &str = "vote";
+pub(super) const COMMITTED: &str = "committed";
+pub(super) const PURGED: &str = "purged";
+pub(super) const SNAPSHOT: &str = "snapshot";
+pub(super) const GENERATION: &str = "generation";
 /// The layout of the tables. Their values have versions of their own (codec.rs).
 const LAYOUT_VERSION: u32 = 1;
 /// How many jobs wait at most; the raft core waits for each flush, so that there are few.
@@ -44,6 +45,8 @@ pub(crate) struct Loaded {
     pub(crate) purged: Option<LogId>,
     pub(crate) log: BTreeMap<u64, Entry>,
     pub(crate) snapshot: Option<StoredSnapshot>,
+    /// The group that this is of. None: it is of none yet, and will be of the first that speaks to it.
+    pub(crate) generation: Option<Generation>,
 }
 
 /// Who is told that a job is done.
@@ -77,10 +80,10 @@ impl Writer {
         let path = dir.join(FILE);
         let (jobs, queue) = sync_channel(QUEUE);
         let (ready, opened) = sync_channel(1);
-        let thread_path = path.clone();
+        let thread_dir = dir.to_owned();
         let thread = std::thread::Builder::new().name("control-db".into());
-        let spawned = thread.spawn(move || match load(&thread_path, node) {
-            Ok((database, loaded)) => {
+        let spawned = thread.spawn(move || match load(&thread_dir, node) {
+            Ok((_, database, loaded)) => {
                 if ready.send(Ok(loaded)).is_ok() {
                     run(&database, &queue);
                 }
@@ -111,6 +114,10 @@ impl Writer {
 
     pub(crate) async fn put_snapshot(&self, bytes: Vec<u8>) -> io::Result<()> {
         self.wait(Change::Put(SNAPSHOT, bytes)).await
+    }
+
+    pub(crate) async fn put_generation(&self, bytes: Vec<u8>) -> io::Result<()> {
+        self.wait(Change::Put(GENERATION, bytes)).await
     }
 
     /// Goes down with the next flush: it only saves the wait for a leader after a restart.
@@ -167,7 +174,7 @@ fn run(database: &Database, queue: &Receiver<Job>) {
 }
 
 /// What the database library says, boxed: its errors are large.
-struct Failure(Box<redb::Error>);
+pub(super) struct Failure(pub(super) Box<redb::Error>);
 
 impl<E: Into<redb::Error>> From<E> for Failure {
     fn from(e: E) -> Self {
@@ -205,9 +212,10 @@ fn commit(database: &Database, jobs: &[Job]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn load(path: &Path, node: NodeId) -> Result<(Database, Loaded), StoreError> {
+/// Opens, or creates, the database of that node in `dir`, and reads all of it.
+pub(crate) fn load(dir: &Path, node: NodeId) -> Result<(PathBuf, Database, Loaded), StoreError> {
+    let path = &dir.join(FILE);
     let io = |source| StoreError::Io { path: path.into(), source };
-    let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir).map_err(io)?;
     let database = Database::create(path).map_err(|e| open_error(path, e))?;
     // A new file is there after a power cut only when its directory is flushed.
@@ -228,10 +236,10 @@ fn load(path: &Path, node: NodeId) -> Result<(Database, Loaded), StoreError> {
             StoreError::Corrupt { path: path.into(), what: format!("the log goes from {after} to {found}") }
         }
     })?;
-    Ok((database, loaded))
+    Ok((path.clone(), database, loaded))
 }
 
-fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
+pub(super) fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
     let path = PathBuf::from(path);
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path },
@@ -299,6 +307,7 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
         committed: read_one(&meta, COMMITTED)?,
         purged: read_one(&meta, PURGED)?,
         snapshot: read_one(&meta, SNAPSHOT)?,
+        generation: read_one(&meta, GENERATION)?.map(Generation),
         log: BTreeMap::new(),
     };
     let mut last = loaded.purged.map(|id| id.index);
@@ -316,6 +325,9 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
             entry.map_err(|source| ReadError::Codec { what: format!("log entry {index}"), source })?;
         loaded.log.insert(index, entry);
     }
+    // Until there was more than one group, none was named.
+    let is_new = loaded.vote.is_none() && loaded.snapshot.is_none() && loaded.log.is_empty();
+    loaded.generation = loaded.generation.or((!is_new).then_some(Generation::default()));
     Ok(loaded)
 }
 
