@@ -252,3 +252,32 @@ fn a_disk_that_control_knows_and_its_node_does_not_is_said_to_be_missing() {
     cluster.wait_healthy();
     assert_eq!(state(&cluster), None);
 }
+
+#[test]
+fn an_older_image_of_a_disk_that_is_put_back_is_found_out_and_built_anew() {
+    let mut cluster = cluster(3);
+    let owner = cluster.owner(0);
+    let node = owner % 3 + 1;
+    let writer = Writer::start(Plan::through(&cluster, owner));
+    writer.wait_more(1000, LIMIT);
+    cluster.kill(node);
+    let image = cluster.folder().join("older.img");
+    std::fs::copy(cluster.disk(node), &image).expect("the image can be kept");
+    cluster.start_node(node);
+    until("it is in sync", LIMIT, || copies(&cluster).1);
+    writer.wait_more(1000, LIMIT);
+    cluster.kill(node);
+    std::fs::copy(&image, cluster.disk(node)).expect("the image can be put back");
+    cluster.start_node(node);
+    until("it is found out", LIMIT, || cluster.events("disk-regressed").len() == 1);
+    until("it is built anew", LIMIT, || copies(&cluster).1 && disks(&cluster, node)[0]["state"] == "ok");
+    assert_eq!(disks(&cluster, node)[0]["incarnation"], 2);
+    writer.wait_more(500, LIMIT);
+    writer.stop().assert_kept(&cluster, &[1, 2, 3]);
+    cluster.assert_copies_equal();
+    // It is a disk as any other from now on.
+    cluster.kill(node);
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    assert_eq!(cluster.events("disk-regressed").len(), 1);
+}

@@ -3,6 +3,7 @@
 use clap::error::ErrorKind as ClapKind;
 use holdfast_api::{ApiError, ErrorKind};
 use holdfast_node::config::ConfigError;
+use holdfast_node::recover::RecoverError;
 use holdfast_node::setup::SetupError;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,6 +22,9 @@ pub enum Failure {
     /// Setting up a node.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// Control without its majority.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// The data folder.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -84,6 +88,7 @@ impl Failure {
         match self {
             Failure::Api(e) => e.kind.exit_code(),
             Failure::Setup(e) => e.exit_code(),
+            Failure::Recover(e) => e.exit_code(),
             Failure::Daemon(e) if matches!(e.downcast_ref(), Some(ConfigError::Invalid { .. })) => 2,
             Failure::Config(ConfigError::Invalid { .. })
             | Failure::LogFilter(_)

@@ -15,6 +15,7 @@ mod log;
 mod node;
 mod output;
 mod pool;
+mod recover;
 mod status;
 mod token;
 mod value;
@@ -72,6 +73,7 @@ enum Command {
     Chap(chap::Chap),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Recover(recover::Recover),
     /// Print completions for a shell
     #[command(after_help = "Examples:\n  holdfast completions bash > /etc/bash_completion.d/holdfast")]
     Completions {
@@ -122,6 +124,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Events(c) => c.run(&context),
         Command::Chap(c) => c.run(&context),
         Command::Config(c) => c.run(&context),
+        Command::Recover(c) => c.run(&context),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut grammar(), "holdfast", &mut text);

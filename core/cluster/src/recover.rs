@@ -80,6 +80,8 @@ pub fn recover(map: &mut ClusterMap, lost: &BTreeSet<NodeId>) {
         node.state = NodeState::Down;
     }
     map.disks.values_mut().filter(|d| lost.contains(&d.node)).for_each(|d| d.state = DiskState::Failed);
+    #[cfg(debug_assertions)]
+    crate::apply::invariants::check(map);
 }
 
 /// How much of S is left.

@@ -280,6 +280,41 @@ proptest! {
     }
 
     #[test]
+    fn a_map_that_was_recovered_goes_on_as_any_other_and_gives_nothing_out_twice(
+        steps in prop::collection::vec(step(), 1..80),
+        lost in any::<u8>(),
+        later in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut map = fresh();
+        let run = |map: &mut ClusterMap, steps: &[Step]| {
+            for step in steps {
+                for command in commands(map, step) {
+                    let before = map.clone();
+                    let _ = apply(map, command);
+                    compare(&before, map);
+                }
+            }
+        };
+        run(&mut map, &steps);
+        let lost: BTreeSet<NodeId> = (1..=5u16).filter(|n| lost >> n & 1 == 1).map(NodeId).collect();
+        let before = map.clone();
+        recover(&mut map, &lost);
+        for (id, old) in &before.segments {
+            let new = &map.segments[id];
+            prop_assert!(new.granted.epoch.0 > old.granted.epoch.0 + 1);
+            prop_assert_eq!(&new.members, &old.members);
+            prop_assert!(new.active.set.iter().all(|copy| old.active.set.contains(copy)));
+            let cut = new.active.set.len() < old.active.set.len();
+            prop_assert!(!cut || new.active.set.iter().all(|copy| !lost.contains(&copy.node)));
+            prop_assert!(!cut || new.active.set.len() < seal_quorum(old.active.set.len()), "cut without need");
+        }
+        for (id, old) in before.nodes.iter().filter(|(_, n)| n.incarnation.0 > 0) {
+            prop_assert!(map.nodes[id].incarnation.0 > old.runs);
+        }
+        run(&mut map, &later);
+    }
+
+    #[test]
     fn two_nodes_that_apply_the_same_commands_have_the_same_map(
         steps in prop::collection::vec(step(), 1..60)
     ) {

@@ -50,7 +50,8 @@ fn of_two_nodes_the_one_that_is_left_has_everything_and_goes_on() {
     }
     // A third host takes what the second one had, at once: it is gone, not away.
     let CommandResult::Node(third) =
-        apply(&mut map, Command::AddNode { name: "n3".into(), address: "n3".into() }).expect("it is admitted")
+        apply(&mut map, Command::AddNode { name: "n3".into(), address: "n3".into() })
+            .expect("it is admitted")
     else {
         panic!("no node")
     };
@@ -82,7 +83,8 @@ fn what_only_the_lost_ones_may_have_is_named_before_and_given_up_by_it() {
     assert_eq!(propose(&mut map, grant), DONE);
     let key = info(&map, 0).key;
     let epoch = info(&map, 0).granted.epoch;
-    let activated = SegmentCommand::Activated { segment: key, epoch, tail: LogPosition::new(epoch, tail.lsn) };
+    let activated =
+        SegmentCommand::Activated { segment: key, epoch, tail: LogPosition::new(epoch, tail.lsn) };
     assert_eq!(segment(&mut map, activated), DONE, "its log goes on where it ends");
     assert_eq!(copies(&info(&map, 0).active.set), [1]);
     assert_eq!(info(&map, 0).members.len(), 3, "the lost copies wait for a place");

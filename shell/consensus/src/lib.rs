@@ -26,7 +26,7 @@ mod wire;
 pub use control::{Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings};
 pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
 pub use members::MembershipError;
+pub use network::{Transport, TransportError, TransportFault};
 pub use recover::{Generation, NotOne, Position, StoppedControl, Ticket};
 pub use standing::Standing;
-pub use network::{Transport, TransportError, TransportFault};
 pub use store::StoreError;

@@ -67,9 +67,7 @@ impl Group {
     pub(crate) fn refused(&self, fault: Fault) {
         let standing = match fault {
             Fault::Removed => Standing::Removed,
-            Fault::OtherGroup { generation }
-                if self.generation().gives_way_to(Generation(generation)) =>
-            {
+            Fault::OtherGroup { generation } if self.generation().gives_way_to(Generation(generation)) => {
                 Standing::Superseded
             }
             _ => return,

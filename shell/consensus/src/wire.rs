@@ -89,7 +89,5 @@ pub(crate) enum Fault {
     /// Who asks was removed from the cluster.
     Removed,
     /// Who asks is of another group; this is the one of the node that answers.
-    OtherGroup {
-        generation: u64,
-    },
+    OtherGroup { generation: u64 },
 }

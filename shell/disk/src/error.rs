@@ -12,8 +12,7 @@ use thiserror::Error;
 pub struct DiskError {
     /// The file or device; empty when it is none in particular.
     pub path: PathBuf,
-    /// What went wrong.
-    #[source]
+    /// What went wrong. Part of this error's own text, thus not its source.
     pub kind: DiskErrorKind,
 }
 
@@ -66,8 +65,8 @@ pub enum DiskErrorKind {
         size: u64,
     },
     /// io_uring was asked for and is refused.
-    #[error("io_uring is refused by the kernel; set HOLDFAST_IO=threads")]
-    NoUring(#[source] io::Error),
+    #[error("io_uring is refused by the kernel ({0}); set HOLDFAST_IO=threads")]
+    NoUring(io::Error),
     /// HOLDFAST_IO has no known value.
     #[error("HOLDFAST_IO is {0:?}; it is one of auto, uring, threads")]
     BadSetting(String),

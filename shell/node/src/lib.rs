@@ -6,6 +6,7 @@
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod recover;
 pub mod run;
 pub mod setup;
 

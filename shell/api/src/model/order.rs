@@ -134,3 +134,50 @@ pub struct JoinReport {
     /// The data folder.
     pub dir: String,
 }
+
+/// What `recover` found or did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverReport {
+    /// The cluster's id.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+    /// This node.
+    pub node: u16,
+    /// Where its log ends, `TERM.INDEX`; none when it was never let into the control plane.
+    pub position: Option<String>,
+    /// The nodes that vote.
+    pub voters: Vec<u16>,
+    /// The nodes that are lost, as was said.
+    pub lost: Vec<u16>,
+    /// The volumes that may lose acknowledged writes with them.
+    pub losses: Vec<VolumeLoss>,
+    /// What the others need to follow this node; none when nothing was changed.
+    pub ticket: Option<String>,
+    /// Where control's database is kept as it was; none when nothing was changed.
+    pub kept: Option<String>,
+}
+
+/// What a volume may lose with lost nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeLoss {
+    /// Its name.
+    pub volume: String,
+    /// How many segments it has.
+    pub segments: u64,
+    /// Of how many acknowledged writes may be on the lost nodes only.
+    pub in_doubt: u64,
+    /// Of how many no copy is left that was in sync.
+    pub gone: u64,
+}
+
+/// What `recover --follow` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowReport {
+    /// This node.
+    pub node: u16,
+    /// The node that it follows.
+    pub follows: u16,
+    /// Where control's database is kept as it was.
+    pub kept: String,
+}

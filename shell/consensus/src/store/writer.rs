@@ -4,8 +4,8 @@
 //! not known any more (as for the data disks, a failed flush is not retried).
 
 use super::StoreError;
-use crate::{codec, recover::Generation};
 use crate::raft_types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
+use crate::{codec, recover::Generation};
 use holdfast_types::NodeId;
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, ReadableTable, TableDefinition};

@@ -2,7 +2,7 @@
 //! answers; proposals go to the leader by themselves.
 
 use super::check::{self, Checked};
-use super::group::REMOVED;
+use super::group;
 use super::rpc::Kind;
 use super::{Shared, unix_seconds, view};
 use crate::config::LocalDisk;
@@ -173,12 +173,10 @@ impl NodeBackend {
         self.0.control.propose(command).await.map_err(api_error)
     }
 
-    /// A node that was removed changes nothing, and says why.
+    /// A node that has no place in the cluster any more changes nothing, and says why.
     fn is_member(&self) -> Result<(), ApiError> {
-        match *self.0.control.was_removed().borrow() {
-            true => Err(ApiError::new(ErrorKind::Refused, REMOVED)),
-            false => Ok(()),
-        }
+        let why = group::cast_out(*self.0.control.standing().borrow());
+        why.map_or(Ok(()), |why| Err(ApiError::new(ErrorKind::Refused, why)))
     }
 
     pub(super) async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {

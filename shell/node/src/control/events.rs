@@ -116,9 +116,21 @@ impl Events {
         self.append(EventLevel::Info, "disk", "disk-left-out", what, why);
     }
     /// This node is no part of the cluster any more.
-    pub fn was_removed(&self) {
-        let what = super::group::REMOVED.into();
-        self.append(EventLevel::Error, "node", "node-was-removed", what, "another node said so".into());
+    pub fn cast_out(&self, kind: &'static str, what: &str) {
+        self.append(EventLevel::Error, "node", kind, what.into(), "another node said so".into());
+    }
+
+    /// A node that runs was taken for lost when control was recovered.
+    pub fn taken_for_lost(&self, node: NodeId) {
+        let what = format!("node {node} runs, with a control plane that was given up");
+        let why = "it was taken for lost when control was recovered; stop its daemon, let it follow with the line that \
+                   the event control-recovery has, or wipe it";
+        self.append(EventLevel::Error, "control", "node-taken-for-lost", what, why.into());
+    }
+
+    /// Control is made anew of a stopped node, or a stopped node is to follow one.
+    pub fn recovery(&self, what: String) {
+        self.append(EventLevel::Warning, "operator", "control-recovery", what, "its majority is lost".into());
     }
 
     /// So many connections to this node were refused; the last one came from there.

@@ -1,11 +1,13 @@
 //! The consensus group follows the map: the leader lets in nodes that joined, takes out those that were removed, and
-//! gives a vote that became free to one that only followed. A node that was removed finds out and says so.
+//! gives a vote that became free to one that only followed. A node that was removed, or whose group was given up, finds
+//! out and says so.
 
 use super::{Shared, backend};
 use anyhow::Context;
 use holdfast_cluster::ClusterMap;
-use holdfast_consensus::{ControlMetrics, MAX_VOTERS};
+use holdfast_consensus::{ControlMetrics, MAX_VOTERS, MembershipError, Standing};
 use holdfast_types::NodeId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -38,6 +40,8 @@ fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
 /// The leader keeps the group as the map says, for as long as this node runs.
 pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
     let mut maps = shared.control.map();
+    // Nodes that run with the control of a group that was given up.
+    let mut strangers = BTreeSet::new();
     loop {
         let map = maps.borrow_and_update().clone();
         let group = shared.control.metrics();
@@ -58,8 +62,14 @@ pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
                 if !backend::answers(&shared, *node).await {
                     continue;
                 }
-                if let Err(error) = shared.control.add_voter(*node, entry.address.clone()).await {
-                    tracing::debug!(node = node.0, %error, "not in the group yet");
+                match shared.control.add_voter(*node, entry.address.clone()).await {
+                    Ok(()) => drop(strangers.remove(node)),
+                    Err(MembershipError::OtherGroup { .. }) => {
+                        if strangers.insert(*node) {
+                            shared.events.taken_for_lost(*node);
+                        }
+                    }
+                    Err(error) => tracing::debug!(node = node.0, %error, "not in the group yet"),
                 }
             }
         }
@@ -71,10 +81,10 @@ pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
-/// Notices that this node was removed, and says so once. The daemon goes on: its initiators' I/O waits for as long as
+/// Notices that this node has no place in the cluster any more, and says so once. The daemon goes on: its initiators' I/O waits for as long as
 /// the operator lets it.
 pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
-    let mut removed = shared.control.was_removed();
+    let mut standing = shared.control.standing();
     let asking = async {
         for turn in 0.. {
             sleep(ASK_EVERY).await;
@@ -85,16 +95,36 @@ pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        told = removed.wait_for(|removed| *removed) => drop(told.context("consensus has ended")?),
+        told = standing.wait_for(|standing| cast_out(*standing).is_some()) => {
+            drop(told.context("consensus has ended")?);
+        }
         () = asking => {}
     }
-    tracing::error!(node = shared.node.0, "{REMOVED}");
-    shared.events.was_removed();
+    let standing = *standing.borrow();
+    let why = cast_out(standing).unwrap_or_default();
+    tracing::error!(node = shared.node.0, "{why}");
+    let kind = match standing {
+        Standing::Superseded => "node-was-superseded",
+        Standing::Removed | Standing::Member => "node-was-removed",
+    };
+    shared.events.cast_out(kind, why);
     Ok(())
 }
 
-/// What a node that was removed has to say of itself.
-pub const REMOVED: &str = "this node was removed from the cluster: it serves nothing any more; stop its daemon, and let \
+/// What a node that has no place in the cluster any more has to say of itself.
+pub fn cast_out(standing: Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Member => None,
+        Standing::Removed => Some(REMOVED),
+        Standing::Superseded => Some(SUPERSEDED),
+    }
+}
+
+/// What a node has to say whose control was taken for lost.
+const SUPERSEDED: &str = "the control plane that this node is of was given up and made anew on another one: stop \
+                              this daemon, then run here the `holdfast recover --follow` line that was printed there \
+                              (event control-recovery of that node)";
+const REMOVED: &str = "this node was removed from the cluster: it serves nothing any more; stop its daemon, and let \
                            the host join anew with an empty data folder if it is to be used again";
 
 #[cfg(test)]

@@ -161,7 +161,8 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
         Some(bootstrap) if matches!(bootstrap.start, Start::Init { .. }) => {
             first_run(&shared, bootstrap).await?
         }
-        _ if !shared.control.has_joined().await => shared.data.input(Input::NotJoined),
+        // One that was in the group and follows a recovered one has initiators, which wait.
+        Some(_) if !shared.control.has_joined().await => shared.data.input(Input::NotJoined),
         _ => {}
     }
     let mut nonce = [0; 8];

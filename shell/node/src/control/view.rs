@@ -1,6 +1,6 @@
 //! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
 
-use super::{Shared, events::no_place, group::REMOVED};
+use super::{Shared, events::no_place, group};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, GivenUp, NodeState, plan_replacements};
@@ -197,8 +197,8 @@ pub fn without_majority(shared: &Shared) -> model::Status {
         }
     }
     let mut status = status(&map, &control, Some(&Alone { age, silent, voters }), shared.node);
-    if *shared.control.was_removed().borrow() {
-        status.problems.insert(0, REMOVED.into());
+    if let Some(why) = group::cast_out(*shared.control.standing().borrow()) {
+        status.problems.insert(0, why.into());
     }
     status
 }

@@ -116,6 +116,11 @@ pub enum Order {
         /// Whether it could be opened.
         answer: oneshot::Sender<Result<u64, DiskError>>,
     },
+    /// Close a disk: what was ordered of it is not answered any more.
+    Detach {
+        /// Which.
+        disk: DiskId,
+    },
     /// Who the peers are.
     Peers(Peers),
     /// How the engine is.
@@ -362,6 +367,7 @@ impl DataThread {
                 }
                 inputs.push(input);
             }
+            Order::Detach { disk } => self.let_go(disk),
             Order::Peers(peers) => self.links.set_peers(peers),
             Order::Status(answer) => drop(answer.send(self.engine.status())),
             Order::WhenCheckpointed(answer) => self.checkpoints.push(answer),
