@@ -254,6 +254,56 @@ fn a_disk_that_control_knows_and_its_node_does_not_is_said_to_be_missing() {
 }
 
 #[test]
+fn two_of_three_hosts_that_are_lost_at_once_need_an_operators_word_and_the_third_one_goes_on() {
+    let mut cluster = Cluster::start(5);
+    let (carriers, _) = copies(&cluster);
+    let others: Vec<usize> = (1..=5).filter(|n| !carriers.contains(n)).collect();
+    let writer = Writer::start(Plan::through(&cluster, others[0]));
+    writer.wait_more(1000, LIMIT);
+    let report = writer.stop();
+    // Every copy has it all, which nobody can know of the last write of two hosts that die.
+    cluster.assert_copies_equal();
+    let (first, second) = (carriers[0].to_string(), carriers[1].to_string());
+    let [a, b] = [cluster.pid(carriers[0]), cluster.pid(carriers[1])].map(|pid| pid.to_string());
+    holdfast_tests::succeed("kill", &["-s", "KILL", &a, &b]);
+    let asked = others[0];
+    for n in [carriers[0], carriers[1]] {
+        cluster.kill(n);
+        until("the node is down", LIMIT, || node(&cluster, n).is_some_and(|n| n["state"] == "down"));
+    }
+    // Blocks that the first writer left alone.
+    let waits = Writer::start(Plan { first: 1 << 16, ..Plan::through(&cluster, others[1]) });
+    cluster.cli(asked, &["node", "lost", &first]);
+    let said = refused(&cluster, asked, &["node", "lost", &second]);
+    assert!(said.contains("may be on node") && said.contains("--accept-loss"), "{said}");
+    let said = refused(&cluster, asked, &["volume", "salvage", VOLUME, "--yes"]);
+    assert!(said.contains("nothing of volume 'demo' is to be salvaged"), "{said}");
+    cluster.cli(asked, &["node", "lost", &second, "--accept-loss"]);
+    until("status says what to do", LIMIT, || {
+        cluster.ask(&["status"])["problems"].to_string().contains("holdfast volume salvage demo")
+    });
+    assert!(refused(&cluster, asked, &["volume", "salvage", VOLUME]).contains("--yes"));
+    assert_eq!(waits.done(), 0, "nothing went on by itself");
+    cluster.cli(asked, &["volume", "salvage", VOLUME, "--yes"]);
+    let salvaged = Instant::now();
+    waits.wait_more(500, LIMIT);
+    println!("from `volume salvage` to 500 answers to a writer: {:.1?}", salvaged.elapsed());
+    until("three copies are in sync, none of them on a lost host", LIMIT, || {
+        let (nodes, in_sync) = copies(&cluster);
+        in_sync && nodes.len() == 3 && !nodes.contains(&carriers[0]) && !nodes.contains(&carriers[1])
+    });
+    // One of them is found after all: it starts empty, and in nobody's way.
+    cluster.start_node(carriers[1]);
+    until("its old copy is gone", LIMIT, || disks(&cluster, carriers[1])[0]["incarnation"] == 2);
+    cluster.cli(asked, &["node", "rm", &first]);
+    cluster.wait_healthy();
+    let after = waits.stop();
+    after.assert_kept(&cluster, &[others[0], others[1], carriers[2]]);
+    report.assert_kept(&cluster, &[others[0], carriers[1], carriers[2]]);
+    cluster.assert_copies_equal();
+}
+
+#[test]
 fn an_older_image_of_a_disk_that_is_put_back_is_found_out_and_built_anew() {
     let mut cluster = cluster(3);
     let owner = cluster.owner(0);

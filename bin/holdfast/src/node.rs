@@ -39,6 +39,21 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
         /// Its number or name [default: the node that is asked]
         name: Option<String>,
     },
+    /// Say that a node that does not answer is gone for good: its copies are placed anew at once
+    #[command(after_help = "Examples:
+  holdfast node lost gamma
+  holdfast node lost 3 --accept-loss
+
+Its disks count as failed from then on: should its host be found, they start empty. Where too few in-sync copies of a
+segment would be left this is refused, for its last writes may be nowhere else; with --accept-loss it waits for
+`holdfast volume salvage`. With a majority of the nodes gone see `holdfast recover`.")]
+    Lost {
+        /// Its number or name
+        name: String,
+        /// Also where acknowledged writes may be on this node only
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Remove a node that is gone for good, with its disks and its vote in the control plane
     #[command(after_help = "Examples:
   holdfast node rm gamma
@@ -86,6 +101,11 @@ impl Node {
                     &done,
                     &format!("Node {name} hands over what it owns, then stops."),
                 )
+            }
+            Node::Lost { name, accept_loss } => {
+                let asked = name.clone();
+                let done = context.ask(|c| async move { c.lose_node(&asked, accept_loss).await })?;
+                output::done(context.json(), &done, &format!("Node {name} is given up, with its disks."))
             }
             Node::Rm { name } => {
                 let asked = name.clone();

@@ -67,6 +67,22 @@ Exit code 1 when copies differ or a checksum is wrong.")]
         #[arg(value_parser = value::name)]
         name: String,
     },
+    /// Go on with the copies that are left of a volume whose other ones are lost with their disks
+    #[command(after_help = "Examples:
+  holdfast volume salvage demo
+  holdfast volume salvage demo --yes
+
+For segments that wait because too few of their in-sync copies are left, the others being on disks that have failed or
+nodes that are lost. What was written last may be missing, as after a crash without a journal: check file systems, or
+restore. Copies that are merely away are waited for; see `holdfast node lost`.")]
+    Salvage {
+        /// Its name
+        #[arg(value_parser = value::name)]
+        name: String,
+        /// Do not ask; needed where no terminal is
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Delete a volume and what it holds
     #[command(after_help = "Examples:
   holdfast volume rm scratch
@@ -110,7 +126,23 @@ impl Volume {
                 changed(context, &volume, "is resized")
             }
             Volume::Check { name } => check::run(context, &name),
-            Volume::Rm { name, yes } => remove(context, &name, yes),
+            Volume::Salvage { name, yes } => {
+                confirmed(
+                    yes,
+                    &name,
+                    &format!("Writes that volume {name} acknowledged may be lost by this."),
+                )?;
+                let asked = name.clone();
+                let done = context.ask(|c| async move { c.salvage_volume(&asked).await })?;
+                let text = format!("Volume {name} goes on with the copies that are left.");
+                output::done(context.json(), &done, &text)
+            }
+            Volume::Rm { name, yes } => {
+                confirmed(yes, &name, &format!("This destroys what volume {name} holds."))?;
+                let asked = name.clone();
+                let done = context.ask(|c| async move { c.delete_volume(&asked).await })?;
+                output::done(context.json(), &done, &format!("Volume {name} is deleted."))
+            }
         }
     }
 }
@@ -125,20 +157,17 @@ fn changed(context: &Context, volume: &model::Volume, what: &str) -> Result<(), 
     ))
 }
 
-fn remove(context: &Context, name: &str, yes: bool) -> Result<(), Failure> {
+fn confirmed(yes: bool, name: &str, what: &str) -> Result<(), Failure> {
     // A script that does not say so did not mean it: nobody is there to be asked.
-    let confirmed = yes || io::stdin().is_terminal() && confirm(name)?;
-    if !confirmed {
-        return Err(Failure::NotConfirmed);
+    match yes || io::stdin().is_terminal() && confirm(name, what)? {
+        true => Ok(()),
+        false => Err(Failure::NotConfirmed),
     }
-    let done = context.ask(|c| async move { c.delete_volume(name).await })?;
-    output::done(context.json(), &done, &format!("Volume {name} is deleted."))
 }
 
-fn confirm(name: &str) -> Result<bool, Failure> {
+fn confirm(name: &str, what: &str) -> Result<bool, Failure> {
     let mut err = io::stderr();
-    let asked = write!(err, "This destroys what volume {name} holds. Type its name to go on: ")
-        .and_then(|()| err.flush());
+    let asked = write!(err, "{what} Type its name to go on: ").and_then(|()| err.flush());
     asked.map_err(Failure::Output)?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(Failure::Output)?;

@@ -100,6 +100,8 @@ fn tables_are_as_recorded() {
         "disk add /srv/disk1:2G",
         "disk rm 3fa2",
         "node rm beta",
+        "node lost beta",
+        "volume salvage demo --yes",
         "pool ls",
         "volume rm demo --yes",
     ] {
@@ -155,6 +157,12 @@ fn bad_input_is_answered_with_one_line_and_a_code() {
         "node rm 77",
         "node rm alpha",
         "node rm",
+        "node lost",
+        "volume salvage demo",
+        "recover --lost",
+        "recover --follow nonsense",
+        "recover --survivor 2",
+        "recover --discard",
         "disk rm",
         "disk show ffff",
         "disk add /x:1Q",
@@ -254,7 +262,11 @@ fn what_is_removed_is_what_was_named() {
     let cluster = cluster();
     cluster.ok("node rm beta");
     cluster.ok("disk rm /dev/disk/by-id/a:1");
-    assert_eq!(cluster.fake.removed(), ["beta", "/dev/disk/by-id/a:1"]);
+    cluster.ok("node lost beta");
+    cluster.ok("node lost beta --accept-loss");
+    cluster.ok("volume salvage demo --yes");
+    let removed = ["beta", "/dev/disk/by-id/a:1", "beta, accepting false", "beta, accepting true", "demo"];
+    assert_eq!(cluster.fake.removed(), removed);
 }
 
 #[test]

@@ -98,6 +98,12 @@ pub enum CommandOf<B> {
     ReplaceCopy { segment: SegmentKey, expect: Epoch, from: ReplicaRef, to: ReplicaRef },
     /// The disk is gone for good; refused while it serves or carries copies.
     RemoveDisk { disk: DiskId },
+    /// The node is gone for good with its disks, which count as failed. Refused while it answers, and, unless that is
+    /// accepted, where it leaves too few copies of a segment's S. A repeat finds it so.
+    NodeLost { node: NodeId, accept_loss: bool },
+    /// Of the volume's segments of which too few copies of S are left, those that are left are S from now on:
+    /// acknowledged writes may be lost.
+    Salvage { volume: VolumeId },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {
@@ -106,6 +112,7 @@ impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {
     pub fn is_repeatable(&self) -> bool {
         match self {
             CommandOf::RemoveDisk { .. }
+            | CommandOf::Salvage { .. }
             | CommandOf::CreatePool { .. }
             | CommandOf::CreateVolume { .. }
             | CommandOf::DeleteVolume { .. } => false,

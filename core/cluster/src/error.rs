@@ -74,6 +74,12 @@ pub enum CommandError {
     LimitReached { what: String, limit: usize },
     #[error("a batch may not hold another batch")]
     NestedBatch,
+    #[error("acknowledged writes in {segments} segments may be on node {node} only")]
+    WouldLose { node: NodeId, segments: usize },
+    #[error(
+        "nothing of volume '{name}' is to be salvaged: {gone} of its segments have no copy left that was in sync, the others have enough"
+    )]
+    NothingToSalvage { name: String, gone: usize },
 }
 
 /// What is wrong with a name.

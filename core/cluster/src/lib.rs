@@ -17,6 +17,7 @@ mod command;
 mod detector;
 mod error;
 mod limits;
+mod loss;
 mod map;
 mod patience;
 mod plan;
@@ -28,8 +29,9 @@ pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, Resul
 pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
 pub use error::{CommandError, NameFault};
 pub use limits::*;
+pub use loss::{Loss, losses};
 pub use map::*;
 pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};
-pub use recover::{Loss, losses, recover};
+pub use recover::recover;
 pub use replace::{Reason, Replacement, ReplacementPlan, Unplaced, plan_replacements};

@@ -30,6 +30,8 @@ enum Step {
     RemoveNode(u16),
     RemoveDisk(u16),
     Session(u8, u16, u8),
+    Lost(u16, bool),
+    Salvage(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -56,7 +58,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<u8>().prop_map(Step::Replace),
         1 => node.clone().prop_map(Step::RemoveNode),
         1 => node.clone().prop_map(Step::RemoveDisk),
-        1 => (0..3u8, node, any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
+        1 => (0..3u8, node.clone(), any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
+        1 => (node, any::<bool>()).prop_map(|(n, accept)| Step::Lost(n, accept)),
+        1 => (0..8u8).prop_map(Step::Salvage),
     ]
 }
 
@@ -176,6 +180,8 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
         // One that may be registered under the number before.
         Step::RemoveNode(n) => Single::RemoveNode { node: NodeId(n) },
         Step::RemoveDisk(n) => Single::RemoveDisk { disk: disk(n) },
+        Step::Lost(n, accept_loss) => Single::NodeLost { node: NodeId(n), accept_loss },
+        Step::Salvage(n) => Single::Salvage { volume: volume(map, n) },
         Step::Session(nexus, n, session) if session % 4 == 3 => {
             let (session, was) = (session - 1, GatewayId { node: NodeId(n), incarnation: run(n) });
             Single::RenewSession {
@@ -253,6 +259,28 @@ fn compare(before: &ClusterMap, after: &ClusterMap) {
     }
 }
 
+/// An operator's word is the only thing that cuts S: to what is left of it, where that cannot seal it.
+fn compare_after(step: &Step, before: &ClusterMap, after: &ClusterMap) {
+    if !matches!(step, Step::Salvage(_)) {
+        return compare(before, after);
+    }
+    for (id, old) in &before.segments {
+        let new = &after.segments[id];
+        if **new == **old {
+            continue;
+        }
+        assert_eq!(new.members, old.members, "{id}");
+        assert_eq!(new.granted.epoch.0, old.granted.epoch.0 + 1, "{id}");
+        assert!(new.active.set.len() < seal_quorum(old.active.set.len()), "{id}: cut without need");
+        for copy in &old.active.set {
+            let disk = after.disks.get(&copy.disk);
+            let left =
+                disk.is_some_and(|d| d.incarnation == copy.incarnation && d.state != DiskState::Failed);
+            assert_eq!(new.active.set.contains(copy), left, "{id}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -270,7 +298,7 @@ proptest! {
                     let done = CommandResult::Segment(SegmentCommandResult::Done);
                     prop_assert_eq!(answer, Ok(done), "a planned grant is refused: {:?}", command);
                 }
-                compare(&before, &map);
+                compare_after(step, &before, &map);
             }
             if matches!(step, Step::Plan) {
                 // A plan that was carried out leaves nothing to plan.
@@ -291,7 +319,7 @@ proptest! {
                 for command in commands(map, step) {
                     let before = map.clone();
                     let _ = apply(map, command);
-                    compare(&before, map);
+                    compare_after(step, &before, map);
                 }
             }
         };

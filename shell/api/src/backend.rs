@@ -37,6 +37,8 @@ pub trait Backend: Send + Sync + 'static {
     fn resize_volume(&self, name: String, request: ResizeVolume) -> Answer<'_, Volume>;
     /// Deletes a volume and what it holds.
     fn delete_volume(&self, name: String) -> Answer<'_, ()>;
+    /// Goes on with what is left of segments of which too few in-sync copies are; acknowledged writes may be lost.
+    fn salvage_volume(&self, name: String) -> Answer<'_, ()>;
     /// Compares all copies of a volume.
     fn check_volume(&self, name: String) -> Answer<'_, CheckStream>;
     /// Takes a disk of the node that is asked into use.
@@ -47,6 +49,8 @@ pub trait Backend: Send + Sync + 'static {
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinAnswer>;
     /// Hands over what a node owns, then stops its daemon. By number or name.
     fn stop_node(&self, node: String) -> Answer<'_, ()>;
+    /// Says of a node that does not answer that it is gone for good with its disks. By number or name.
+    fn lose_node(&self, node: String, request: LoseNode) -> Answer<'_, ()>;
     /// Removes a node for good that does not answer and carries no copies, with its disks and its vote in the control
     /// plane. By number or name.
     fn remove_node(&self, node: String) -> Answer<'_, ()>;

@@ -76,6 +76,10 @@ impl Client {
     pub async fn stop_node(&self, node: &str) -> Result<Done, ApiError> {
         self.post(&format!("/v1/nodes/{}/stop", escape(node)), &Done {}).await
     }
+    /// Gives a node up.
+    pub async fn lose_node(&self, node: &str, accept_loss: bool) -> Result<Done, ApiError> {
+        self.post(&format!("/v1/nodes/{}/lost", escape(node)), &LoseNode { accept_loss }).await
+    }
     /// Removes a node for good.
     pub async fn remove_node(&self, node: &str) -> Result<Done, ApiError> {
         self.call(Method::DELETE, &format!("/v1/nodes/{}", escape(node)), None::<&()>).await
@@ -99,6 +103,10 @@ impl Client {
     /// Every pool.
     pub async fn pools(&self) -> Result<Vec<Pool>, ApiError> {
         self.get("/v1/pools").await
+    }
+    /// Goes on with what is left of a volume.
+    pub async fn salvage_volume(&self, name: &str) -> Result<Done, ApiError> {
+        self.post(&format!("/v1/volumes/{}/salvage", escape(name)), &Done {}).await
     }
     /// Every volume.
     pub async fn volumes(&self) -> Result<Vec<Volume>, ApiError> {

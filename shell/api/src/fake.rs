@@ -313,6 +313,14 @@ impl Backend for Fake {
         self.state().stopped.push(node);
         answer(Ok(()))
     }
+    fn lose_node(&self, node: String, request: LoseNode) -> Answer<'_, ()> {
+        self.state().removed.push(format!("{node}, accepting {}", request.accept_loss));
+        answer(Ok(()))
+    }
+    fn salvage_volume(&self, name: String) -> Answer<'_, ()> {
+        self.state().removed.push(name);
+        answer(Ok(()))
+    }
     fn remove_node(&self, node: String) -> Answer<'_, ()> {
         let found = self.some_nodes().into_iter().find(|n| n.name == node || n.id.to_string() == node);
         answer(match found.map(|n| n.state) {

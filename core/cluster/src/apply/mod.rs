@@ -7,6 +7,7 @@
 mod disks;
 #[cfg(debug_assertions)]
 pub(crate) mod invariants;
+mod lost;
 mod members;
 mod nodes;
 mod segments;
@@ -118,6 +119,8 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         CommandOf::ReplaceCopy { segment, expect, from, to } => {
             Ok(members::replace(map, segment, expect, from, to))
         }
+        CommandOf::NodeLost { node, accept_loss } => lost::node(map, node, accept_loss),
+        CommandOf::Salvage { volume } => lost::salvage(map, volume),
     }
 }
 

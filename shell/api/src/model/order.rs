@@ -28,6 +28,15 @@ pub struct ResizeVolume {
     pub size: u64,
 }
 
+/// The order to give a node up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoseNode {
+    /// Also where acknowledged writes may be on this node only.
+    #[serde(default)]
+    pub accept_loss: bool,
+}
+
 /// The order to take a disk into use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

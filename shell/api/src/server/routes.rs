@@ -26,12 +26,14 @@ pub(super) fn guarded() -> Router<Arc<dyn Backend>> {
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{node}", get(node).delete(remove_node))
         .route("/v1/nodes/{node}/stop", post(stop_node))
+        .route("/v1/nodes/{node}/lost", post(lose_node))
         .route("/v1/disks", get(disks).post(add_disk))
         .route("/v1/disks/{disk}", get(disk).delete(remove_disk))
         .route("/v1/pools", get(pools))
         .route("/v1/volumes", get(volumes).post(create_volume))
         .route("/v1/volumes/{name}", get(volume).delete(delete_volume))
         .route("/v1/volumes/{name}/resize", post(resize_volume))
+        .route("/v1/volumes/{name}/salvage", post(salvage_volume))
         .route("/v1/volumes/{name}/check", post(check_volume))
         .route("/v1/tokens", post(create_token))
         .route("/v1/events", get(events))
@@ -59,6 +61,9 @@ async fn stop_node(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
 async fn remove_node(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
     node.remove_node(id).await.map(done)
 }
+async fn lose_node(State(node): Node, Path(id): Path<String>, body: Bytes) -> Reply<Done> {
+    node.lose_node(id, parse(&body)?).await.map(done)
+}
 async fn disks(State(node): Node) -> Reply<Vec<Disk>> {
     node.disks().await.map(Json)
 }
@@ -85,6 +90,9 @@ async fn create_volume(State(node): Node, body: Bytes) -> Reply<Volume> {
 }
 async fn delete_volume(State(node): Node, Path(name): Path<String>) -> Reply<Done> {
     node.delete_volume(name).await.map(done)
+}
+async fn salvage_volume(State(node): Node, Path(name): Path<String>) -> Reply<Done> {
+    node.salvage_volume(name).await.map(done)
 }
 async fn resize_volume(State(node): Node, Path(name): Path<String>, body: Bytes) -> Reply<Volume> {
     node.resize_volume(name, parse(&body)?).await.map(Json)

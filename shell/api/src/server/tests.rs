@@ -88,7 +88,10 @@ async fn every_call_answers_the_same_over_both_sockets() {
         assert_eq!(served.fake.stopped().last().map(String::as_str), Some("2"));
         client.remove_node("beta").await.unwrap();
         client.remove_disk("/dev/sdc").await.unwrap();
-        assert!(served.fake.removed().ends_with(&["beta".to_owned(), "/dev/sdc".to_owned()]));
+        client.lose_node("2", true).await.unwrap();
+        client.salvage_volume(name).await.unwrap();
+        let removed = ["beta", "/dev/sdc", "2, accepting true", name].map(str::to_owned);
+        assert!(served.fake.removed().ends_with(&removed));
     }
 }
 

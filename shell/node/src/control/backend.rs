@@ -366,6 +366,9 @@ fn hint(error: &ProposeError) -> Option<String> {
         ProposeError::Rejected(CommandError::NodeAnswers { node }) => {
             return Some(format!("stop it first: `holdfast node stop {node}`"));
         }
+        ProposeError::Rejected(CommandError::WouldLose { .. }) => {
+            "bring back its host, or put its disks and data folder into another one, if at all possible; else add --accept-loss"
+        }
         ProposeError::Rejected(CommandError::NodeInUse { .. }) => {
             "they get another place once it has been away for a while; `holdfast status` says what that waits for"
         }
@@ -513,6 +516,26 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             let id = self.find_node(&node)?;
             self.ask(id, &NodeRequest::Stop).await.map(drop)
+        })
+    }
+    fn lose_node(&self, node: String, request: model::LoseNode) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (node, accept_loss) = (self.find_node(&node)?, request.accept_loss);
+            self.propose(Command::NodeLost { node, accept_loss }).await?;
+            let accepted = if accept_loss { ", acknowledged writes or not" } else { "" };
+            self.0
+                .events
+                .operator("node-lost", format!("node {node} is gone for good with its disks{accepted}"));
+            Ok(())
+        })
+    }
+    fn salvage_volume(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let volume = self.find_volume(&name)?.id;
+            self.propose(Command::Salvage { volume }).await?;
+            let what = format!("volume {name} goes on with the copies that are left");
+            self.0.events.operator("volume-salvaged", what);
+            Ok(())
         })
     }
     fn remove_node(&self, node: String) -> Answer<'_, ()> {

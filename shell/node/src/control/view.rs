@@ -3,10 +3,10 @@
 use super::{Shared, events::no_place, group};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
-use holdfast_cluster::{ClusterMap, DiskState, GivenUp, NodeState, plan_replacements};
+use holdfast_cluster::{ClusterMap, DiskState, GivenUp, Loss, NodeState, losses, plan_replacements};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -282,6 +282,24 @@ fn without_a_place(map: &ClusterMap) -> Vec<String> {
     no_place(&plan_replacements(map, &GivenUp::at_once(map, down)).unplaced)
 }
 
+/// What of a volume is lost with disks that have failed: it waits for an operator.
+fn lost(loss: &Loss) -> Vec<String> {
+    let Loss { volume, segments, in_doubt, gone } = loss;
+    let mut lines = Vec::new();
+    if *in_doubt > 0 {
+        lines.push(format!(
+            "volume {volume}: acknowledged writes in {in_doubt} of its {segments} segments may be on failed disks only; \
+             `holdfast volume salvage {volume}` goes on without"
+        ));
+    }
+    if *gone > 0 {
+        lines.push(format!(
+            "volume {volume}: of {gone} of its {segments} segments no copy is left that was in sync; restore it"
+        ));
+    }
+    lines
+}
+
 fn problems(
     map: &ClusterMap,
     control: &ControlMetrics,
@@ -301,6 +319,7 @@ fn problems(
             n => format!("{n} segments wait: too few of their copies are in reach"),
         });
     }
+    problems.extend(losses(map, &BTreeSet::new()).iter().flat_map(lost));
     for node in map.nodes.values() {
         match node.state {
             NodeState::Down => problems.push(format!("node {} ({}) does not answer", node.id, node.name)),
