@@ -275,7 +275,7 @@ fn two_of_three_hosts_that_are_lost_at_once_need_an_operators_word_and_the_third
     let waits = Writer::start(Plan { first: 1 << 16, ..Plan::through(&cluster, others[1]) });
     cluster.cli(asked, &["node", "lost", &first]);
     let said = refused(&cluster, asked, &["node", "lost", &second]);
-    assert!(said.contains("may be on node") && said.contains("--accept-loss"), "{said}");
+    assert!(said.contains("may be nowhere else") && said.contains("--accept-loss"), "{said}");
     let said = refused(&cluster, asked, &["volume", "salvage", VOLUME, "--yes"]);
     assert!(said.contains("nothing of volume 'demo' is to be salvaged"), "{said}");
     cluster.cli(asked, &["node", "lost", &second, "--accept-loss"]);
@@ -300,6 +300,44 @@ fn two_of_three_hosts_that_are_lost_at_once_need_an_operators_word_and_the_third
     let after = waits.stop();
     after.assert_kept(&cluster, &[others[0], others[1], carriers[2]]);
     report.assert_kept(&cluster, &[others[0], carriers[1], carriers[2]]);
+    cluster.assert_copies_equal();
+}
+
+#[test]
+fn two_of_three_disks_that_died_at_once_are_given_up_and_the_third_one_is_served() {
+    let mut cluster = Cluster::start(3);
+    let writer = Writer::start(Plan::through(&cluster, 1));
+    writer.wait_more(1000, LIMIT);
+    let report = writer.stop();
+    cluster.assert_copies_equal();
+    cluster.kill_all();
+    for n in [2, 3] {
+        std::fs::remove_file(cluster.disk(n)).expect("the disk can be taken away");
+    }
+    (1..=3).for_each(|n| cluster.spawn(n));
+    (1..=3).for_each(|n| cluster.wait_answers(n));
+    let missing = |c: &Cluster, n: usize| disks(c, n)[0]["state"] == "missing";
+    until("both disks are found to be missing", LIMIT, || missing(&cluster, 2) && missing(&cluster, 3));
+    let said = refused(&cluster, 1, &["volume", "salvage", VOLUME, "--yes"]);
+    assert!(said.contains("nothing of volume 'demo' is to be salvaged"), "they may be found: {said}");
+    let id = |c: &Cluster, n: usize| disks(c, n)[0]["id"].as_str().expect("an id").to_owned();
+    let said = refused(&cluster, 1, &["disk", "lost", &id(&cluster, 1)]);
+    assert!(said.contains("serves"), "{said}");
+    cluster.cli(1, &["disk", "lost", &id(&cluster, 2)]);
+    let said = refused(&cluster, 1, &["disk", "lost", &id(&cluster, 3)]);
+    assert!(said.contains("may be nowhere else") && said.contains("--accept-loss"), "{said}");
+    cluster.cli(1, &["disk", "lost", &id(&cluster, 3), "--accept-loss"]);
+    cluster.cli(1, &["volume", "salvage", VOLUME, "--yes"]);
+    // With one copy of three it is read; a write waits for a second one.
+    report.verify(cluster.address(3));
+    let writer = Writer::start(Plan { first: 1 << 16, ..Plan::through(&cluster, 1) });
+    for n in [2, 3] {
+        cluster.cli(n, &["disk", "add", &format!("{}:1G", cluster.disk(n).display())]);
+    }
+    until("three copies are in sync", LIMIT, || copies(&cluster).1);
+    writer.wait_more(500, LIMIT);
+    writer.stop().assert_kept(&cluster, &[1, 2, 3]);
+    report.assert_kept(&cluster, &[1, 2, 3]);
     cluster.assert_copies_equal();
 }
 

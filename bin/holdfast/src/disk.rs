@@ -26,6 +26,21 @@ pub enum Disk {
         #[arg(long)]
         wipe_disk: bool,
     },
+    /// Say that a disk that does not serve is gone for good
+    #[command(after_help = "Examples:
+  holdfast disk lost 3fa2
+  holdfast disk lost /dev/sdb --accept-loss
+
+For a disk that is not found or whose node does not answer; one that has failed is known to be lost. Should it be found, it
+starts empty. Where too few in-sync copies of a segment would be left this is refused, for its last writes may be nowhere
+else; with --accept-loss it waits for `holdfast volume salvage`.")]
+    Lost {
+        /// Its id, the start of it, or its path
+        disk: String,
+        /// Also where acknowledged writes may be on this disk only
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Remove a disk that is gone for good
     #[command(after_help = "Examples:
   holdfast disk rm 3fa2
@@ -75,6 +90,11 @@ impl Disk {
                     show(disk.size),
                     disk.pool
                 ))
+            }
+            Disk::Lost { disk, accept_loss } => {
+                let asked = disk.clone();
+                let done = context.ask(|c| async move { c.lose_disk(&asked, accept_loss).await })?;
+                output::done(context.json(), &done, &format!("Disk {disk} is given up."))
             }
             Disk::Rm { disk } => {
                 let asked = disk.clone();

@@ -101,6 +101,7 @@ fn tables_are_as_recorded() {
         "disk rm 3fa2",
         "node rm beta",
         "node lost beta",
+        "disk lost 3fa2",
         "volume salvage demo --yes",
         "pool ls",
         "volume rm demo --yes",
@@ -264,8 +265,16 @@ fn what_is_removed_is_what_was_named() {
     cluster.ok("disk rm /dev/disk/by-id/a:1");
     cluster.ok("node lost beta");
     cluster.ok("node lost beta --accept-loss");
+    cluster.ok("disk lost 3fa2 --accept-loss");
     cluster.ok("volume salvage demo --yes");
-    let removed = ["beta", "/dev/disk/by-id/a:1", "beta, accepting false", "beta, accepting true", "demo"];
+    let removed = [
+        "beta",
+        "/dev/disk/by-id/a:1",
+        "beta, accepting false",
+        "beta, accepting true",
+        "3fa2, accepting true",
+        "demo",
+    ];
     assert_eq!(cluster.fake.removed(), removed);
 }
 

@@ -104,6 +104,8 @@ pub enum CommandOf<B> {
     /// Of the volume's segments of which too few copies of S are left, those that are left are S from now on:
     /// acknowledged writes may be lost.
     Salvage { volume: VolumeId },
+    /// The disk is gone for good and counts as failed. Refused while it serves; else as `NodeLost`.
+    DiskLost { disk: DiskId, accept_loss: bool },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

@@ -74,8 +74,8 @@ pub enum CommandError {
     LimitReached { what: String, limit: usize },
     #[error("a batch may not hold another batch")]
     NestedBatch,
-    #[error("acknowledged writes in {segments} segments may be on node {node} only")]
-    WouldLose { node: NodeId, segments: usize },
+    #[error("acknowledged writes in {segments} segments may be nowhere else")]
+    WouldLose { segments: usize },
     #[error(
         "nothing of volume '{name}' is to be salvaged: {gone} of its segments have no copy left that was in sync, the others have enough"
     )]

@@ -33,7 +33,7 @@ fn a_node_that_is_lost_is_replaced_at_once_and_only_if_others_have_everything() 
     lose(&mut map, carriers[1], false).expect("two of three are left, one of them away");
     let again = lose(&mut map, carriers[1], false);
     assert_eq!(again, Ok(CommandResult::Done), "a repeat finds it so");
-    let would = CommandError::WouldLose { node: NodeId(carriers[2]), segments: 1 };
+    let would = CommandError::WouldLose { segments: 1 };
     let before = map.clone();
     assert_eq!(lose(&mut map, carriers[2], false), Err(would));
     assert_eq!(map, before);
@@ -58,6 +58,29 @@ fn a_node_that_is_lost_is_replaced_at_once_and_only_if_others_have_everything() 
     for lost in [carriers[1], carriers[2]] {
         apply(&mut map, Command::RemoveNode { node: NodeId(lost) }).expect("nothing of it is needed");
     }
+}
+
+#[test]
+fn a_disk_that_is_not_found_is_waited_for_until_it_is_said_to_be_lost() {
+    let mut map = cluster(3, 3, 1);
+    let lose = |map: &mut ClusterMap, node: u16, accept_loss: bool| {
+        apply(map, Command::DiskLost { disk: disk_of(node, 0), accept_loss })
+    };
+    assert_eq!(lose(&mut map, 1, true), Err(CommandError::DiskServes { disk: disk_of(1, 0) }));
+    for node in [1, 2] {
+        let missing = Command::DiskMissing { disk: disk_of(node, 0), incarnation: DiskIncarnation(1) };
+        apply(&mut map, missing).expect("it is not found");
+    }
+    assert_eq!(losses_now(&map), None, "they may be found");
+    lose(&mut map, 1, false).expect("the other one may be found");
+    assert_eq!(lose(&mut map, 2, false), Err(CommandError::WouldLose { segments: 1 }));
+    assert_eq!(map.disks[&disk_of(2, 0)].state, DiskState::Missing);
+    lose(&mut map, 2, true).expect("it is accepted");
+    assert_eq!(losses_now(&map), Some((1, 0)));
+    // Found after all, it starts empty.
+    let opened = Command::DiskOpened { disk: disk_of(2, 0), expect_nonce: 1, new_nonce: 2 };
+    let answer = apply(&mut map, opened).expect("it is opened");
+    assert_eq!(answer, CommandResult::DiskIncarnation(DiskIncarnation(2)));
 }
 
 #[test]

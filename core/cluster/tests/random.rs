@@ -31,6 +31,7 @@ enum Step {
     RemoveDisk(u16),
     Session(u8, u16, u8),
     Lost(u16, bool),
+    LostDisk(u16, bool),
     Salvage(u8),
 }
 
@@ -59,7 +60,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::RemoveNode),
         1 => node.clone().prop_map(Step::RemoveDisk),
         1 => (0..3u8, node.clone(), any::<u8>()).prop_map(|(x, n, s)| Step::Session(x, n, s)),
-        1 => (node, any::<bool>()).prop_map(|(n, accept)| Step::Lost(n, accept)),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, accept)| Step::Lost(n, accept)),
+        1 => (node, any::<bool>()).prop_map(|(n, accept)| Step::LostDisk(n, accept)),
         1 => (0..8u8).prop_map(Step::Salvage),
     ]
 }
@@ -181,6 +183,7 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
         Step::RemoveNode(n) => Single::RemoveNode { node: NodeId(n) },
         Step::RemoveDisk(n) => Single::RemoveDisk { disk: disk(n) },
         Step::Lost(n, accept_loss) => Single::NodeLost { node: NodeId(n), accept_loss },
+        Step::LostDisk(n, accept_loss) => Single::DiskLost { disk: disk(n), accept_loss },
         Step::Salvage(n) => Single::Salvage { volume: volume(map, n) },
         Step::Session(nexus, n, session) if session % 4 == 3 => {
             let (session, was) = (session - 1, GatewayId { node: NodeId(n), incarnation: run(n) });

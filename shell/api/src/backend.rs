@@ -50,10 +50,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Hands over what a node owns, then stops its daemon. By number or name.
     fn stop_node(&self, node: String) -> Answer<'_, ()>;
     /// Says of a node that does not answer that it is gone for good with its disks. By number or name.
-    fn lose_node(&self, node: String, request: LoseNode) -> Answer<'_, ()>;
+    fn lose_node(&self, node: String, request: Lose) -> Answer<'_, ()>;
     /// Removes a node for good that does not answer and carries no copies, with its disks and its vote in the control
     /// plane. By number or name.
     fn remove_node(&self, node: String) -> Answer<'_, ()>;
+    /// Says of a disk that does not serve that it is gone for good. Named as for [`Backend::disk`].
+    fn lose_disk(&self, disk: String, request: Lose) -> Answer<'_, ()>;
     /// Removes a disk for good that does not serve and carries no copies. Named as for [`Backend::disk`].
     fn remove_disk(&self, disk: String) -> Answer<'_, ()>;
     /// Events of the log of the node that is asked, oldest first.

@@ -78,7 +78,7 @@ impl Client {
     }
     /// Gives a node up.
     pub async fn lose_node(&self, node: &str, accept_loss: bool) -> Result<Done, ApiError> {
-        self.post(&format!("/v1/nodes/{}/lost", escape(node)), &LoseNode { accept_loss }).await
+        self.post(&format!("/v1/nodes/{}/lost", escape(node)), &Lose { accept_loss }).await
     }
     /// Removes a node for good.
     pub async fn remove_node(&self, node: &str) -> Result<Done, ApiError> {
@@ -95,6 +95,10 @@ impl Client {
     /// Takes a disk into use.
     pub async fn add_disk(&self, request: &AddDisk) -> Result<Disk, ApiError> {
         self.post("/v1/disks", request).await
+    }
+    /// Gives a disk up.
+    pub async fn lose_disk(&self, disk: &str, accept_loss: bool) -> Result<Done, ApiError> {
+        self.post(&format!("/v1/disks/{}/lost", escape(disk)), &Lose { accept_loss }).await
     }
     /// Removes a disk for good.
     pub async fn remove_disk(&self, disk: &str) -> Result<Done, ApiError> {

@@ -313,8 +313,12 @@ impl Backend for Fake {
         self.state().stopped.push(node);
         answer(Ok(()))
     }
-    fn lose_node(&self, node: String, request: LoseNode) -> Answer<'_, ()> {
+    fn lose_node(&self, node: String, request: Lose) -> Answer<'_, ()> {
         self.state().removed.push(format!("{node}, accepting {}", request.accept_loss));
+        answer(Ok(()))
+    }
+    fn lose_disk(&self, disk: String, request: Lose) -> Answer<'_, ()> {
+        self.state().removed.push(format!("{disk}, accepting {}", request.accept_loss));
         answer(Ok(()))
     }
     fn salvage_volume(&self, name: String) -> Answer<'_, ()> {

@@ -121,6 +121,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         }
         CommandOf::NodeLost { node, accept_loss } => lost::node(map, node, accept_loss),
         CommandOf::Salvage { volume } => lost::salvage(map, volume),
+        CommandOf::DiskLost { disk, accept_loss } => lost::disk(map, disk, accept_loss),
     }
 }
 

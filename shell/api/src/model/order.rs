@@ -28,11 +28,11 @@ pub struct ResizeVolume {
     pub size: u64,
 }
 
-/// The order to give a node up.
+/// The order to give a node or disk up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LoseNode {
-    /// Also where acknowledged writes may be on this node only.
+pub struct Lose {
+    /// Also where acknowledged writes may be there only.
     #[serde(default)]
     pub accept_loss: bool,
 }

@@ -29,6 +29,7 @@ pub(super) fn guarded() -> Router<Arc<dyn Backend>> {
         .route("/v1/nodes/{node}/lost", post(lose_node))
         .route("/v1/disks", get(disks).post(add_disk))
         .route("/v1/disks/{disk}", get(disk).delete(remove_disk))
+        .route("/v1/disks/{disk}/lost", post(lose_disk))
         .route("/v1/pools", get(pools))
         .route("/v1/volumes", get(volumes).post(create_volume))
         .route("/v1/volumes/{name}", get(volume).delete(delete_volume))
@@ -72,6 +73,9 @@ async fn disk(State(node): Node, Path(id): Path<String>) -> Reply<Disk> {
 }
 async fn remove_disk(State(node): Node, Path(id): Path<String>) -> Reply<Done> {
     node.remove_disk(id).await.map(done)
+}
+async fn lose_disk(State(node): Node, Path(id): Path<String>, body: Bytes) -> Reply<Done> {
+    node.lose_disk(id, parse(&body)?).await.map(done)
 }
 async fn add_disk(State(node): Node, body: Bytes) -> Reply<Disk> {
     node.add_disk(parse(&body)?).await.map(Json)

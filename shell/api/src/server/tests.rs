@@ -89,8 +89,10 @@ async fn every_call_answers_the_same_over_both_sockets() {
         client.remove_node("beta").await.unwrap();
         client.remove_disk("/dev/sdc").await.unwrap();
         client.lose_node("2", true).await.unwrap();
+        client.lose_disk("/dev/sdd", false).await.unwrap();
         client.salvage_volume(name).await.unwrap();
-        let removed = ["beta", "/dev/sdc", "2, accepting true", name].map(str::to_owned);
+        let removed =
+            ["beta", "/dev/sdc", "2, accepting true", "/dev/sdd, accepting false", name].map(str::to_owned);
         assert!(served.fake.removed().ends_with(&removed));
     }
 }

@@ -325,6 +325,11 @@ impl NodeBackend {
     }
 }
 
+/// For the event log: whether it was accepted that acknowledged writes are lost.
+fn accepted(request: &model::Lose) -> &'static str {
+    if request.accept_loss { ", acknowledged writes or not" } else { "" }
+}
+
 fn odd_answer() -> ApiError {
     ApiError::new(ErrorKind::Internal, "control answered something else than was asked")
 }
@@ -373,7 +378,7 @@ fn hint(error: &ProposeError) -> Option<String> {
             "they get another place once it has been away for a while; `holdfast status` says what that waits for"
         }
         ProposeError::Rejected(CommandError::DiskServes { .. }) => {
-            "only a disk that is failed or missing, or whose node does not answer, is removed"
+            "only a disk that is failed or missing, or whose node does not answer, is given up or removed"
         }
         ProposeError::Rejected(CommandError::DiskInUse { .. }) => {
             "they are placed anew by themselves; `holdfast status` says what that waits for"
@@ -518,14 +523,21 @@ impl Backend for NodeBackend {
             self.ask(id, &NodeRequest::Stop).await.map(drop)
         })
     }
-    fn lose_node(&self, node: String, request: model::LoseNode) -> Answer<'_, ()> {
+    fn lose_node(&self, node: String, request: model::Lose) -> Answer<'_, ()> {
         Box::pin(async move {
             let (node, accept_loss) = (self.find_node(&node)?, request.accept_loss);
             self.propose(Command::NodeLost { node, accept_loss }).await?;
-            let accepted = if accept_loss { ", acknowledged writes or not" } else { "" };
-            self.0
-                .events
-                .operator("node-lost", format!("node {node} is gone for good with its disks{accepted}"));
+            let what = format!("node {node} is gone for good with its disks{}", accepted(&request));
+            self.0.events.operator("node-lost", what);
+            Ok(())
+        })
+    }
+    fn lose_disk(&self, disk: String, request: model::Lose) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let Disk { id: disk, node, path, .. } = self.find_disk(&disk)?;
+            self.propose(Command::DiskLost { disk, accept_loss: request.accept_loss }).await?;
+            let what = format!("disk {disk} at {path} of node {node} is gone for good{}", accepted(&request));
+            self.0.events.operator("disk-lost", what);
             Ok(())
         })
     }
