@@ -44,9 +44,9 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
   holdfast node lost gamma
   holdfast node lost 3 --accept-loss
 
-Its disks count as failed from then on: should its host be found, they start empty. Where too few in-sync copies of a
-segment would be left this is refused, for its last writes may be nowhere else; with --accept-loss it waits for
-`holdfast volume salvage`. With a majority of the nodes gone see `holdfast recover`.")]
+Be sure that it does not run: cut off from the others it may still take writes, and those would be lost. Its disks count as
+failed from then on: should its host be found, they start empty. Where too few in-sync copies of a segment would be left
+this is refused, for its last writes may be nowhere else; with --accept-loss it waits for `holdfast volume salvage`. With a majority of the nodes gone see `holdfast recover`.")]
     Lost {
         /// Its number or name
         name: String,

@@ -22,10 +22,12 @@ pub struct Loss {
     pub gone: usize,
 }
 
-/// The volumes that lose something with these nodes.
+/// The volumes that lose something with these nodes, which only a map that may lack the last commands is asked; or,
+/// without any, with the disks that have failed.
 pub fn losses(map: &ClusterMap, lost: &BTreeSet<NodeId>) -> Vec<Loss> {
     let loss = |volume: &crate::Volume| {
-        let left: Vec<Left> = map.segments_of(volume.id).map(|info| left(map, info, lost)).collect();
+        let how = if lost.is_empty() { left } else { worst };
+        let left: Vec<Left> = map.segments_of(volume.id).map(|info| how(map, info, lost)).collect();
         let count = |which| left.iter().filter(|l| **l == which).count();
         Loss {
             volume: volume.name.clone(),
@@ -50,30 +52,46 @@ pub(crate) enum Left {
 
 /// How much of S is left without these nodes.
 pub(crate) fn left(map: &ClusterMap, info: &SegmentInfo, lost: &BTreeSet<NodeId>) -> Left {
-    match remaining(map, info, lost).count() {
+    left_of(map, &info.active.set, lost)
+}
+
+/// The same, and no better than what is left of a set that was granted: that it was activated as well may be among the
+/// commands that a survivor's log lacks.
+fn worst(map: &ClusterMap, info: &SegmentInfo, lost: &BTreeSet<NodeId>) -> Left {
+    let pending = info.granted.epoch != info.active.epoch;
+    match left(map, info, lost) {
+        Left::Enough if pending && left_of(map, &info.granted.set, lost) != Left::Enough => Left::TooFew,
+        left => left,
+    }
+}
+
+fn left_of(map: &ClusterMap, set: &[ReplicaRef], lost: &BTreeSet<NodeId>) -> Left {
+    match remaining(map, set, lost).count() {
         0 => Left::None,
-        rest if rest < seal_quorum(info.active.set.len()) => Left::TooFew,
+        rest if rest < seal_quorum(set.len()) => Left::TooFew,
         _ => Left::Enough,
     }
 }
 
-/// What is left of S.
+/// What is left of a set.
 fn remaining<'a>(
     map: &'a ClusterMap,
-    info: &'a SegmentInfo,
+    set: &'a [ReplicaRef],
     lost: &'a BTreeSet<NodeId>,
 ) -> impl Iterator<Item = ReplicaRef> + 'a {
     let has_content = |copy: &&ReplicaRef| {
         let disk = map.disks.get(&copy.disk);
         disk.is_some_and(|d| d.incarnation == copy.incarnation && d.state != DiskState::Failed)
     };
-    info.active.set.iter().filter(|copy| !lost.contains(&copy.node)).filter(has_content).copied()
+    set.iter().filter(|copy| !lost.contains(&copy.node)).filter(has_content).copied()
 }
 
 /// What is left of S is S from now on. The copies that are gone return only empty, so that none of them meets a log
 /// that went on without what it had.
 pub(crate) fn cut(map: &mut ClusterMap, id: SegmentId, lost: &BTreeSet<NodeId>) {
-    let Some(rest) = map.segments.get(&id).map(|info| remaining(map, info, lost).collect::<Vec<_>>()) else {
+    let Some(rest) =
+        map.segments.get(&id).map(|info| remaining(map, &info.active.set, lost).collect::<Vec<_>>())
+    else {
         return;
     };
     assert!(!rest.is_empty(), "S is never empty");

@@ -126,6 +126,36 @@ fn a_set_that_had_shrunk_to_those_that_are_left_loses_nothing() {
 }
 
 #[test]
+fn a_set_that_was_granted_may_have_been_activated_in_what_the_log_lacks() {
+    let mut map = cluster(3, 3, 1);
+    let owner = info(&map, 0).granted.owner.0;
+    let others: Vec<u16> = (1..=3).filter(|n| *n != owner).collect();
+    let all = info(&map, 0).active.set;
+    let grant = |map: &ClusterMap, set: &[ReplicaRef], reason| SegmentCommand::Grant {
+        segment: info(map, 0).key,
+        expect: info(map, 0).granted.epoch,
+        owner: NodeId(owner),
+        owner_incarnation: ProcessIncarnation(1),
+        set: set.to_vec(),
+        reason,
+    };
+    let two: Vec<_> = all.iter().filter(|r| r.node.0 != others[0]).copied().collect();
+    let drop = grant(&map, &two, GrantReason::Drop);
+    assert_eq!(segment(&mut map, drop), DONE);
+    activate(&mut map);
+    assert_eq!(losses(&map, &lost([others[0], others[1]])), [], "the owner has everything");
+    let add = grant(&map, &all, GrantReason::Add);
+    assert_eq!(segment(&mut map, add), DONE);
+    // Two of three may have acknowledged without the owner since.
+    let loss = Loss { volume: "demo".into(), segments: 1, in_doubt: 1, gone: 0 };
+    assert_eq!(losses(&map, &lost([others[0], others[1]])), [loss]);
+    recover(&mut map, &lost([others[0], others[1]]));
+    start(&mut map, owner, 77);
+    assert_eq!(take_over(&mut map), 1);
+    assert_eq!(copies(&info(&map, 0).active.set), [owner]);
+}
+
+#[test]
 fn who_was_lost_and_is_found_comes_back_empty() {
     let mut map = cluster(3, 3, 1);
     let nonce = map.disks[&disk_of(3, 0)].boot_nonce;

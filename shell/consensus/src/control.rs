@@ -372,6 +372,7 @@ impl Control {
         match self.peers.group.admits(group).await {
             Ok(true) => {}
             Ok(false) => {
+                self.peers.group.refused(Fault::OtherGroup { generation: group.0 });
                 let generation = self.peers.group.generation().0;
                 return Response::Fault(Fault::OtherGroup { generation });
             }

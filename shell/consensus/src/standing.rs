@@ -63,7 +63,7 @@ impl Group {
         Ok(self.known() == Some(theirs))
     }
 
-    /// Another node refused what this one asked.
+    /// Another node refuses this one, or would.
     pub(crate) fn refused(&self, fault: Fault) {
         let standing = match fault {
             Fault::Removed => Standing::Removed,
