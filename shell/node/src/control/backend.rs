@@ -318,7 +318,7 @@ impl NodeBackend {
         listed.retain(|d| d.path != disk.path);
         listed.push(disk.clone());
         shared.dir.save_disks(&listed).map_err(|e| refused(&e))?;
-        disks.supersede(shared, &disk).await.map_err(|e| refused(&format!("{e:#}")))?;
+        disks.supersede(shared, &disk).await;
         shared.events.operator("disk-added", format!("disk {} at {}", disk.id, disk.path.display()));
         let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
         map.disks.get(&disk.id).map(|d| view::disk(&map, d)).ok_or_else(odd_answer)

@@ -2,7 +2,7 @@
 //! by compare-and-set, thus an older copy of a disk is found out (replication.md H20). What was swapped last and
 //! what is about to be is kept in the data folder, so that a crash between the two is not taken for an old copy.
 
-use super::Shared;
+use super::{Shared, refuse_disk};
 use crate::config::LocalDisk;
 use crate::data::{DataHandle, Order};
 use anyhow::Context;
@@ -179,17 +179,14 @@ impl LocalDisks {
     }
 
     /// A disk was added where others of this node were before: those are lost, and control is to know.
-    pub async fn supersede(&mut self, shared: &Shared, new: &LocalDisk) -> anyhow::Result<()> {
+    pub async fn supersede(&mut self, shared: &Shared, new: &LocalDisk) {
         let path = new.path.display().to_string();
         let map = shared.map();
         let lost = map.disks_of(shared.node).filter(|d| d.path == path && d.id != new.id);
         for disk in lost {
             self.disks.remove(&disk.id);
-            shared.events.disk_refused(disk.id, &format!("disk {} was added at its path", new.id));
-            let command = Command::DiskMissing { disk: disk.id, incarnation: disk.incarnation };
-            shared.propose_until_done(command).await?;
+            refuse_disk(shared, disk.id, &format!("disk {} was added at its path", new.id)).await;
         }
-        Ok(())
     }
 
     /// A store has opened its disk: control decides whether it is the one that it was.

@@ -268,7 +268,7 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &Cluste
     Ok(())
 }
 
-async fn refuse_disk(shared: &Shared, disk: DiskId, why: &str) {
+pub(super) async fn refuse_disk(shared: &Shared, disk: DiskId, why: &str) {
     tracing::error!(%disk, why, "a disk is not used");
     shared.events.disk_refused(disk, why);
     if let Some(entry) = shared.map().disks.get(&disk) {
