@@ -57,6 +57,43 @@ fn a_flipped_bit_on_the_owners_disk_is_found_on_read_answered_from_a_good_copy_h
 }
 
 #[test]
+fn a_flipped_bit_that_nobody_reads_is_found_by_the_scrub_healed_and_reported() {
+    let mut options = Options::new(3);
+    options.environment = vec![("HOLDFAST_SCRUB_EVERY".to_owned(), "4".to_owned())];
+    let mut cluster = Cluster::with(options);
+    let block = 17;
+    let owner = cluster.owner(0);
+    let mut client = Client::connect(cluster.address(owner), VOLUME, LIMIT).expect("the export opens");
+    (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
+    drop(client);
+    // No client's read ever goes there.
+    let node = owner % 3 + 1;
+    let last = content(63, 1);
+    until("the copy's disk holds what was written", LIMIT, || {
+        DiskImage::open(cluster.disk(node)).holds(&last)
+    });
+    stop_cleanly(&mut cluster, node);
+    DiskImage::open(cluster.disk(node)).flip_bit_of(&content(block, 1));
+    cluster.start_node(node);
+    cluster.wait_event("scrub-found", &format!("node {node}"), "");
+    let found = cluster.events("scrub-found");
+    let what = found[0]["what"].to_string();
+    println!("{what}");
+    assert!(
+        what.contains("volume demo, segment 0: 1 block of a copy")
+            && what.contains("wrong checksum; 1 healed")
+    );
+    assert_eq!(found[0]["level"], "warning");
+    let metrics: Vec<f64> = (1..=3).map(|n| cluster.metric(n, "holdfast_scrub_findings_total")).collect();
+    assert!(metrics.iter().sum::<f64>() >= 1.0, "{metrics:?}");
+    cluster.wait_healthy();
+    cluster.assert_copies_equal();
+    stop_cleanly(&mut cluster, node);
+    let healed = DiskImage::open(cluster.disk(node)).holds(&content(block, 1));
+    assert!(healed, "the disk still holds the flipped bit");
+}
+
+#[test]
 fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
     let mut cluster = Cluster::start(3);
     let block = 17;

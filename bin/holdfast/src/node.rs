@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// Longer than a host takes to restart, its firmware included: a copy that comes back costs only what it missed.
 const REPLACE_AFTER_SECONDS: u64 = 600;
+const SCRUB_EVERY_SECONDS: u64 = 7 * 24 * 3600;
 
 /// Run, stop, remove and look at nodes
 #[derive(Subcommand)]
@@ -30,6 +31,9 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
         /// After how many seconds copies are placed anew whose node stays away or whose disk stays full, while this node leads
         #[arg(long, value_name = "SECONDS", default_value_t = REPLACE_AFTER_SECONDS, env = "HOLDFAST_REPLACE_AFTER")]
         replace_after: u64,
+        /// Every segment that this node owns is read from all copies' disks and compared once in so many seconds; 0: never
+        #[arg(long, value_name = "SECONDS", default_value_t = SCRUB_EVERY_SECONDS, env = "HOLDFAST_SCRUB_EVERY")]
+        scrub_every: u64,
     },
     /// Hand over what a node owns and leads, then stop its daemon; nobody waits for more than a second
     #[command(after_help = "Examples:
@@ -84,11 +88,12 @@ impl Node {
     /// Runs it.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Node::Run { log_format, replace_after } => {
+            Node::Run { log_format, replace_after, scrub_every } => {
                 log::start(log_format)?;
                 let options = RunOptions {
                     dir: context.dir().path().to_owned(),
                     replace_after: Duration::from_secs(replace_after),
+                    scrub_every: Duration::from_secs(scrub_every),
                 };
                 holdfast_node::run(&options).map_err(Failure::Daemon)
             }

@@ -88,7 +88,7 @@ impl World {
     /// One attempt. The inner error is one that may pass.
     fn compare(&mut self, key: SegmentKey, number: u64) -> Result<Result<(), Failure>, Failure> {
         let owner = self.owner_of(key);
-        self.input(owner, Input::Check { number, segment: key })?;
+        self.input(owner, Input::Check { number, segment: key, pace: Duration::ZERO })?;
         let ended =
             |w: &World| w.nodes[&owner].process.as_ref().is_some_and(|p| p.checks.contains_key(&number));
         self.run_until(CHECKED_WITHIN, "the copies are compared", ended)?;
@@ -116,7 +116,7 @@ impl World {
         if self.nodes[&owner].paused.is_some() {
             return Ok(());
         }
-        self.input(owner, Input::Check { number: UNDER_WAY, segment: *key })
+        self.input(owner, Input::Check { number: UNDER_WAY, segment: *key, pace: Duration::ZERO })
     }
 
     /// Whether what a comparison found is explained: copies that pass their checksums never differ.

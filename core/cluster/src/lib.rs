@@ -23,6 +23,7 @@ mod patience;
 mod plan;
 mod recover;
 mod replace;
+mod scrub;
 
 pub use apply::apply;
 pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, ResultOf, Single, SingleResult};
@@ -35,3 +36,4 @@ pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};
 pub use recover::recover;
 pub use replace::{Reason, Replacement, ReplacementPlan, Unplaced, plan_replacements};
+pub use scrub::due_for_scrub;

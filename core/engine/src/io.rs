@@ -10,7 +10,7 @@ use holdfast_replication::wire::Frame;
 use holdfast_replication::{CheckReport, ReplicationEvent};
 use holdfast_store::{DiskIdentity, OpenError, OpenReport, StoreEvent};
 use holdfast_types::{
-    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, GatewayId, NodeId, ProcessIncarnation,
+    CloseReason, ConnectionId, DiskDone, DiskId, DiskOrder, Duration, GatewayId, NodeId, ProcessIncarnation,
     SegmentCommand, SegmentCommandResult, SegmentKey, SessionId, VolumeId,
 };
 
@@ -133,6 +133,8 @@ pub enum Input {
         number: u64,
         /// Which segment.
         segment: SegmentKey,
+        /// The least time between extents: zero for somebody who waits.
+        pace: Duration,
     },
     /// Write back to the extents what is committed now.
     Checkpoint,

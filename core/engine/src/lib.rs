@@ -134,7 +134,7 @@ impl Engine {
                 self.fence_session(now, number, segment, (gateway, session), out);
             }
             Input::HandOver => self.hand_over(now, out),
-            Input::Check { number, segment } => self.check(now, number, segment, out),
+            Input::Check { number, segment, pace } => self.check(now, number, segment, pace, out),
             Input::Checkpoint => self.checkpoint(now, out),
             Input::Timer => self.timer(now, out),
         }

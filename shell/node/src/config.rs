@@ -75,6 +75,10 @@ impl DataDir {
     pub fn disks_file(&self) -> PathBuf {
         self.0.join("disks.json")
     }
+    /// Up to when everything that was due to be scrubbed is.
+    pub fn scrub_file(&self) -> PathBuf {
+        self.0.join("scrub.json")
+    }
     /// What the first run is to do; gone once done.
     pub fn bootstrap_file(&self) -> PathBuf {
         self.0.join("bootstrap.json")
@@ -108,6 +112,14 @@ impl DataDir {
     /// Writes which disks this node carries.
     pub fn save_disks(&self, disks: &[LocalDisk]) -> Result<(), ConfigError> {
         self.save(&self.disks_file(), &disks)
+    }
+    /// Reads up to when everything that was due to be scrubbed is; none before the first scrub.
+    pub fn load_scrub(&self) -> Result<Option<ScrubState>, ConfigError> {
+        self.load(&self.scrub_file())
+    }
+    /// Writes it.
+    pub fn save_scrub(&self, state: ScrubState) -> Result<(), ConfigError> {
+        self.save(&self.scrub_file(), &state)
     }
     /// Reads what the first run is to do; none when it is done.
     pub fn load_bootstrap(&self) -> Result<Option<Bootstrap>, ConfigError> {
@@ -318,6 +330,14 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(inner)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// How far this node's scrub is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrubState {
+    /// Everything that was due by then is done.
+    pub through_unix_seconds: u64,
 }
 
 /// A disk of this node.

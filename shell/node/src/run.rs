@@ -3,7 +3,9 @@
 //! is touched.
 
 use crate::config::DataDir;
-use crate::control::{self, DATA_PORT_OFFSET, Shared, disks::LocalDisks, events::Events, rpc::Caller};
+use crate::control::{
+    self, DATA_PORT_OFFSET, Shared, disks::LocalDisks, events::Events, rpc::Caller, scrub::Scrubbed,
+};
 use crate::data::{self, DataOptions};
 use anyhow::Context;
 use holdfast_api::EventLog;
@@ -27,6 +29,8 @@ pub struct RunOptions {
     pub dir: PathBuf,
     /// The copies of a node that has been away for so long are placed anew on others.
     pub replace_after: Duration,
+    /// Every segment is read and compared once in so long; zero: never.
+    pub scrub_every: Duration,
 }
 
 /// Runs a node until it is told to stop.
@@ -96,6 +100,8 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         disks: tokio::sync::Mutex::new(LocalDisks::default()),
         stop: Notify::new(),
         replace_after: options.replace_after,
+        scrub_every: options.scrub_every,
+        scrubbed: Scrubbed::default(),
         dir,
     });
     *shared.disks.lock().await = LocalDisks::load(&shared)?;

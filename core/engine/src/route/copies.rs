@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use holdfast_cluster::NodeState;
 use holdfast_replication::{Message, Owner, OwnerOutput, RecordTimes, Replica, ReplicaOutput, WriteTimes};
 use holdfast_types::{
-    DiskId, Epoch, GatewayId, GrantReason, NodeId, OrderSource, OrderToken, SegmentCommandResult, SegmentKey,
-    SessionId, StoreOrder, StoreOutcome, Time,
+    DiskId, Duration, Epoch, GatewayId, GrantReason, NodeId, OrderSource, OrderToken, SegmentCommandResult,
+    SegmentKey, SessionId, StoreOrder, StoreOutcome, Time,
 };
 
 /// The machines of this node's copies.
@@ -264,14 +264,19 @@ impl Engine {
     }
 
     /// Compares all copies of a segment, if this node owns it.
-    pub(crate) fn check(&mut self, now: Time, number: u64, segment: SegmentKey, out: &mut Outputs) {
+    pub(crate) fn check(
+        &mut self,
+        now: Time,
+        number: u64,
+        segment: SegmentKey,
+        pace: Duration,
+        out: &mut Outputs,
+    ) {
         let Some(owned) = self.copies.owners.get_mut(&segment) else {
             return out.push(Output::Checked { number, report: None });
         };
         owned.checks.push(number);
-        if owned.checks.len() == 1 {
-            self.with_owner(now, segment, out, |owner, o| owner.start_check(now, o));
-        }
+        self.with_owner(now, segment, out, |owner, o| owner.start_check(now, pace, o));
     }
 
     /// Proposes another owner for everything that this node owns: of the live nodes that hold a copy of S, the one

@@ -1,6 +1,8 @@
 //! `volume check`: compares every copy of S, from its disk, extent by extent. A block is compared where all copies
 //! show a state of at least its LSN; one that live writes have moved on is looked at again. Copies of one block at
 //! one LSN must be equal: a copy with a wrong checksum is healed, a difference with good checksums is reported.
+//! Between extents that hold something it leaves the disks to others: for as long as the last one took, for some times
+//! as long while the segment has clients, and for at least as long as the caller says (a scrub waits for nobody).
 
 use super::{Owner, OwnerOutput};
 use crate::message::Body;
@@ -17,6 +19,10 @@ const ROUNDS_MOST: u32 = 50;
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
 /// A copy that does not answer for so long is left out.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The pause between extents while clients are active, in the time that the last extent took.
+const GIVE_WAY: u64 = 4;
+/// The longest such pause.
+const PAUSE_MOST: Duration = Duration::from_millis(100);
 /// Differences that are listed; more are counted only.
 pub const DIFFERENCES_MOST: usize = 1000;
 
@@ -76,17 +82,26 @@ pub(crate) struct Check {
     /// Blocks of this extent still to compare; None: all.
     wanted: Option<BTreeSet<BlockIndex>>,
     rounds: u32,
+    /// When its first round began.
+    began: Time,
     until: Time,
-    /// The next round begins then.
+    /// The next round, or extent, begins then.
     pause: Option<Time>,
+    /// The least time between extents.
+    pace: Duration,
     repairing: usize,
     report: CheckReport,
 }
 
 impl Owner {
-    /// Compares all copies of S, from the first extent to the last. A second call while one runs joins it.
-    pub fn start_check(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
-        if self.check.is_some() || self.ended() {
+    /// Compares all copies of S, from the first extent to the last. A second call while one runs joins it, and the
+    /// faster pace counts from then on.
+    pub fn start_check(&mut self, now: Time, pace: Duration, out: &mut Vec<OwnerOutput>) {
+        if let Some(check) = &mut self.check {
+            check.pace = Duration(check.pace.0.min(pace.0));
+            return;
+        }
+        if self.ended() {
             return;
         }
         let copies: BTreeSet<ReplicaRef> = self.set.iter().copied().collect();
@@ -97,8 +112,10 @@ impl Owner {
             replies: BTreeMap::new(),
             wanted: None,
             rounds: 0,
+            began: now,
             until: now,
             pause: None,
+            pace,
             repairing: 0,
             report: CheckReport::default(),
         });
@@ -115,6 +132,9 @@ impl Owner {
         }
         check.asked.clear();
         check.replies.clear();
+        if check.rounds == 0 {
+            check.began = now;
+        }
         check.rounds += 1;
         check.until = now + ANSWER_WITHIN;
         check.pause = None;
@@ -214,8 +234,17 @@ impl Owner {
             }
             return;
         }
+        let read = check.replies.values().any(|(_, blocks)| !blocks.is_empty());
         if done.is_multiple_of(64) {
             out.push(OwnerOutput::CheckProgress { done, total: SEGMENT_EXTENTS });
+        }
+        let share = if self.clients_are_active(now) { GIVE_WAY } else { 1 };
+        let Some(check) = &mut self.check else { return };
+        let pause = (now.since(check.began).0 * share).min(PAUSE_MOST.0);
+        let pause = Duration(pause.max(check.pace.0));
+        if read && pause > Duration::ZERO {
+            check.pause = Some(now + pause);
+            return;
         }
         self.ask_digests(now, out);
     }

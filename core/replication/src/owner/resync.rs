@@ -250,13 +250,17 @@ impl Owner {
 
     /// How long images wait for each other, and how many may be under way: clients come first.
     fn image_terms(&self, now: Time) -> (usize, Duration) {
-        let busy = self.last_request.is_some_and(|at| now.since(at) < CLIENTS_RECENT);
-        if busy {
+        if self.clients_are_active(now) {
             let pause = Duration(self.write_latency.0 * PAUSE_LATENCIES);
             (1, Duration(pause.0.min(PAUSE_MOST.0)))
         } else {
             (self.config.resync_window, Duration::ZERO)
         }
+    }
+
+    /// Whether a client asked something of this segment a moment ago.
+    pub(super) fn clients_are_active(&self, now: Time) -> bool {
+        self.last_request.is_some_and(|at| now.since(at) < CLIENTS_RECENT)
     }
 
     /// Does what comes next for a learner.

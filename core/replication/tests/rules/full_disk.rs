@@ -110,7 +110,7 @@ fn a_copy_that_answers_and_refuses_leaves_the_set() {
 fn a_check_finds_no_difference_between_blocks_that_hold_nothing() {
     for (content, differing) in [(BlockContent::Absent, 0), (BlockContent::Good(5), 1)] {
         let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
-        script.call(|o, now, out| o.start_check(now, out));
+        script.call(|o, now, out| o.start_check(now, Duration::ZERO, out));
         for extent in 0..SEGMENT_EXTENTS {
             let first = ExtentIndex(extent).first_block();
             for node in 1..=3 {

@@ -18,7 +18,7 @@ use holdfast_cluster::{
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{GatewayId, Lsn, NodeId, SegmentKey, SessionId};
+use holdfast_types::{Duration as Pace, GatewayId, Lsn, NodeId, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,7 +95,9 @@ pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
 pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
     let answer = match serde_json::from_slice(&request) {
         Ok(NodeRequest::Report) => NodeAnswer::Report(report(shared).await),
-        Ok(NodeRequest::Check(segment)) => NodeAnswer::Checked(check::check_here(shared, segment).await),
+        Ok(NodeRequest::Check(segment)) => {
+            NodeAnswer::Checked(check::check_here(shared, segment, Pace::ZERO).await)
+        }
         Ok(NodeRequest::Fence { segment, gateway, session }) => {
             NodeAnswer::Fenced(fence_here(shared, segment, gateway, session).await)
         }

@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 use holdfast_api::{ApiError, ErrorKind, model};
 use holdfast_cluster::{ClusterMap, NodeState, Volume};
 use holdfast_engine::Input;
-use holdfast_types::{BLOCK_BYTES, BlockContent, NodeId, SegmentInfo, SegmentKey};
+use holdfast_types::{BLOCK_BYTES, BlockContent, Duration as Pace, NodeId, SegmentInfo, SegmentKey};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,18 +29,18 @@ const FOLLOW_AFTER: Duration = Duration::from_millis(200);
 /// What the check of a segment found.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Checked {
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Nodes whose copies took no part.
     skipped: BTreeSet<NodeId>,
-    findings: Vec<model::CheckFinding>,
+    pub(super) findings: Vec<model::CheckFinding>,
 }
 
-/// Checks a segment that this node owns. None: it does not own it.
-pub(super) async fn check_here(shared: &Shared, segment: SegmentKey) -> Option<Checked> {
+/// Checks a segment that this node owns, with at least that time between extents. None: it does not own it.
+pub(super) async fn check_here(shared: &Shared, segment: SegmentKey, pace: Pace) -> Option<Checked> {
     let (answer, wait) = oneshot::channel();
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     shared.checks.lock().unwrap_or_else(|e| e.into_inner()).insert(number, answer);
-    shared.data.input(Input::Check { number, segment });
+    shared.data.input(Input::Check { number, segment, pace });
     let report = wait.await.ok()??;
     let start = u64::from(segment.segment.index) * holdfast_types::SEGMENT_BYTES;
     let mut findings = Vec::new();

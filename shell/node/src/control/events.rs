@@ -1,8 +1,9 @@
 //! What goes into this node's event log: in the words of an operator, with who, what, when and why.
 
 use crate::config::LocalDisk;
+use holdfast_api::EventLog;
 use holdfast_api::events::NewEvent;
-use holdfast_api::{EventLog, model::EventLevel};
+use holdfast_api::model::{CheckFinding, EventLevel};
 use holdfast_cluster::{Reason, Unplaced};
 use holdfast_consensus::DirectorEvent;
 use holdfast_engine::{EngineEvent, FrontEndKind};
@@ -131,6 +132,35 @@ impl Events {
     /// Control is made anew of a stopped node, or a stopped node is to follow one.
     pub fn recovery(&self, what: String) {
         self.append(EventLevel::Warning, "operator", "control-recovery", what, "its majority is lost".into());
+    }
+
+    /// What was due in so many seconds is not scrubbed before it is due again.
+    pub fn scrub_behind(&self, seconds: u64) {
+        let what = format!("the scrub leaves out what became due in {} hours", seconds.div_ceil(3600));
+        let why = "this node was away, or owns more than it can read in time".into();
+        self.append(EventLevel::Warning, "scrub", "scrub-behind", what, why);
+    }
+
+    /// A segment of the volume was scrubbed.
+    pub fn scrubbed(&self, volume: &str, findings: &[CheckFinding]) {
+        let Some(first) = findings.first() else { return };
+        let healed = findings.iter().filter(|f| f.healed).count();
+        let many = match findings.len() {
+            1 => "1 block of a copy is not as it should be:".to_owned(),
+            n => format!("{n} blocks of copies are not as they should be, the first"),
+        };
+        let what = format!(
+            "volume {volume}, segment {}: {many} at byte {} on node {}, disk {}: {}; {healed} healed",
+            first.segment, first.offset, first.node, first.disk, first.what
+        );
+        let level = if healed == findings.len() { EventLevel::Warning } else { EventLevel::Error };
+        self.append(
+            level,
+            "scrub",
+            "scrub-found",
+            what,
+            "every copy is read and compared now and then".into(),
+        );
     }
 
     /// So many connections to this node were refused; the last one came from there.

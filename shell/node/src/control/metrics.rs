@@ -1,7 +1,7 @@
 //! This node's metrics: where the time of a write goes, how full disks and queues are, what consensus does. The
 //! engine is looked at for each page and never else: a cluster that nobody asks anything of does nothing.
 
-use super::Shared;
+use super::{Shared, scrub::Scrubbed};
 use holdfast_api::{Metrics, metrics::Refresh};
 use holdfast_engine::{route::copies::CopyTimes, route::disks::Phase, status::EngineStatus};
 use holdfast_net::{Refusal, Refusals};
@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,14 +35,14 @@ pub fn make(shared: &Arc<Shared>) -> Metrics {
         })
     });
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), refresh);
-    let collector = NodeMetrics { last, refusals: shared.refusals.clone() };
+    let collector = NodeMetrics { last, shared: shared.clone() };
     metrics.register(|registry| registry.register_collector(Box::new(collector)));
     metrics
 }
 
 struct NodeMetrics {
     last: Last,
-    refusals: Refusals,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for NodeMetrics {
@@ -97,9 +98,25 @@ fn encode_refusals(e: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt::R
     Ok(())
 }
 
+fn encode_scrubbed(e: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Result {
+    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    counter(
+        e,
+        "scrubbed_segments",
+        "Segments whose copies were read and compared by the scrub",
+        read(&scrubbed.segments),
+    )?;
+    let help = "Data that the scrub compared, of one copy";
+    let metric = e.encode_descriptor("scrubbed", help, Some(&Unit::Bytes), MetricType::Counter)?;
+    ConstCounter::new(read(&scrubbed.bytes)).encode(metric)?;
+    let help = "Blocks of a copy that the scrub found not to be as they should";
+    counter(e, "scrub_findings", help, read(&scrubbed.findings))
+}
+
 impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode_refusals(&mut encoder, &self.refusals)?;
+        encode_refusals(&mut encoder, &self.shared.refusals)?;
+        encode_scrubbed(&mut encoder, &self.shared.scrubbed)?;
         let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         let Some(status) = last.as_ref() else { return Ok(()) };
         let e = &mut encoder;

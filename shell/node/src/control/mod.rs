@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod proposals;
 pub mod room;
 pub mod rpc;
+pub mod scrub;
 pub mod sessions;
 pub mod stop;
 pub mod strangers;
@@ -82,6 +83,10 @@ pub struct Shared {
     pub stop: Notify,
     /// The copies of a node that has been away for so long are placed anew.
     pub replace_after: Duration,
+    /// Every segment is read and compared once in so long; zero: never.
+    pub scrub_every: Duration,
+    /// What that came to.
+    pub scrubbed: scrub::Scrubbed,
 }
 
 impl Shared {
@@ -129,6 +134,7 @@ pub async fn run(
     tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(room::report(shared.clone()));
     tasks.spawn(strangers::report(shared.clone()));
+    tasks.spawn(scrub::run(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
     tasks.spawn(start_up(shared.clone(), heartbeats));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

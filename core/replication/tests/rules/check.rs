@@ -1,0 +1,70 @@
+//! How fast a check goes: at once for somebody who waits and has the disks for himself, slowly for a scrub.
+
+use crate::script::*;
+use holdfast_replication::{Body, Owner, OwnerOutput};
+use holdfast_types::*;
+
+const PACE: Duration = Duration::from_millis(50);
+
+fn start(script: &mut Script, pace: Duration) {
+    script.call(|o: &mut Owner, now: Time, out: &mut Vec<OwnerOutput>| o.start_check(now, pace, out));
+}
+
+/// The number of the question about an extent that a copy was asked, if it was.
+fn asked(script: &Script, node: u16, extent: u32) -> Option<u64> {
+    script.fakes[&node].told.iter().rev().find_map(|b| match b {
+        Body::Digest { number, extent: of } if of.0 == extent => Some(*number),
+        _ => None,
+    })
+}
+
+/// Every copy answers for an extent, with one block that is the same on each, or with none.
+fn answer(script: &mut Script, extent: u32, holds: bool) {
+    let block = ExtentIndex(extent).first_block();
+    let digest = BlockDigest { block, lsn: Lsn(1), content: BlockContent::Good(5) };
+    for node in 1..=3 {
+        let number = asked(script, node, extent).expect("every copy is asked");
+        let blocks = if holds { vec![digest] } else { Vec::new() };
+        script.say(node, Body::DigestReply { number, at: Lsn(9), blocks });
+    }
+}
+
+#[test]
+fn a_scrub_waits_between_extents_that_hold_something_and_only_then() {
+    let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+    start(&mut script, PACE);
+    answer(&mut script, 0, false);
+    answer(&mut script, 1, true);
+    assert_eq!(asked(&script, 1, 2), None);
+    script.pass(milliseconds(49));
+    assert_eq!(asked(&script, 1, 2), None);
+    script.pass(milliseconds(1));
+    answer(&mut script, 2, true);
+    // Somebody who waits joins: the extent that is waited for is the last.
+    start(&mut script, Duration::ZERO);
+    script.pass(PACE);
+    for extent in 3..SEGMENT_EXTENTS {
+        answer(&mut script, extent, true);
+    }
+    assert_eq!(script.checks.len(), 1);
+    assert_eq!((script.checks[0].bytes, script.checks[0].differing), (4096 * 1023, 0));
+}
+
+#[test]
+fn a_check_leaves_the_disks_to_others_for_as_long_as_it_took_them_and_longer_with_clients() {
+    for (clients, pause) in [(false, 3), (true, 12)] {
+        let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+        // What the request at activation was is long ago.
+        script.pass(milliseconds(200));
+        if clients {
+            script.request(write(1, 7));
+        }
+        start(&mut script, Duration::ZERO);
+        script.pass(milliseconds(3));
+        answer(&mut script, 0, true);
+        script.pass(milliseconds(pause - 1));
+        assert_eq!(asked(&script, 1, 1), None, "too early, clients: {clients}");
+        script.pass(milliseconds(1));
+        assert!(asked(&script, 1, 1).is_some(), "clients: {clients}");
+    }
+}
