@@ -21,6 +21,8 @@ pub struct Copies {
     pub(crate) replicas: BTreeMap<(SegmentKey, DiskId), Replica>,
     /// Owners that were called since the last pump.
     pub(crate) touched: BTreeSet<SegmentKey>,
+    /// When something came last that a client waits for, of whatever segment.
+    pub(crate) clients_at: Option<Time>,
     /// What those that are gone counted: counters never fall.
     past: CopyTimes,
 }
@@ -89,6 +91,7 @@ impl Engine {
     ) {
         let Some(owned) = self.copies.owners.get_mut(&segment) else { return };
         let mut orders = Vec::new();
+        owned.owner.note_clients(self.copies.clients_at);
         call(&mut owned.owner, &mut orders);
         self.timers.set(Machine::Owner(segment), owned.owner.next_timer());
         self.copies.touched.insert(segment);

@@ -5,7 +5,7 @@ use crate::route::map::gateway_is_dead;
 use crate::{Engine, Work};
 use alloc::string::ToString;
 use bytes::Bytes;
-use holdfast_replication::{Message, SegmentReply, SegmentRequest, SegmentResult, wire};
+use holdfast_replication::{Body, Envelope, Message, SegmentReply, SegmentRequest, SegmentResult, wire};
 use holdfast_types::{Epoch, NodeId, Time};
 
 impl Engine {
@@ -41,6 +41,9 @@ impl Engine {
 
     /// Gives a message to the part that it is for.
     pub(crate) fn deliver(&mut self, now: Time, from: NodeId, message: Message, out: &mut Outputs) {
+        if is_of_a_client(&message) {
+            self.copies.clients_at = Some(now);
+        }
         match message {
             Message::Request(request) => self.deliver_request(now, from, request, out),
             Message::Reply(reply) => self.with_gateway(out, |gateway, o| gateway.reply(now, reply, o)),
@@ -81,5 +84,14 @@ impl Engine {
             self.with_owner(now, segment, out, |owner, o| owner.link(now, node, up, o));
         }
         self.with_gateway(out, |gateway, o| gateway.link(now, node, up, o));
+    }
+}
+
+/// Whether a client waits for what the message brings about: this node has better things to do than to compare copies.
+fn is_of_a_client(message: &Message) -> bool {
+    match message {
+        Message::Request(_) => true,
+        Message::Replication(Envelope { body: Body::Append { records, .. }, .. }) => !records.is_empty(),
+        Message::Replication(_) | Message::Reply(_) => false,
     }
 }

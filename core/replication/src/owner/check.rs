@@ -1,10 +1,10 @@
 //! `volume check`: compares every copy of S, from its disk, extent by extent. A block is compared where all copies
 //! show a state of at least its LSN; one that live writes have moved on is looked at again. Copies of one block at
 //! one LSN must be equal: a copy with a wrong checksum is healed, a difference with good checksums is reported.
-//! Between extents that hold something it leaves the disks to others: for as long as the last one took, for some times
-//! as long while the segment has clients, and for at least as long as the caller says (a scrub waits for nobody).
+//! Between extents that hold something it leaves the disks to clients while this node has any, for some times as long as
+//! the last one took, and for at least as long as the caller says: a scrub is in no hurry.
 
-use super::{Owner, OwnerOutput};
+use super::{Owner, OwnerOutput, resync::is_recent};
 use crate::message::Body;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -238,8 +238,8 @@ impl Owner {
         if done.is_multiple_of(64) {
             out.push(OwnerOutput::CheckProgress { done, total: SEGMENT_EXTENTS });
         }
-        let share = if self.clients_are_active(now) { GIVE_WAY } else { 1 };
-        let Some(check) = &mut self.check else { return };
+        let active = is_recent(self.clients_at.max(self.last_request), now);
+        let share = if active { GIVE_WAY } else { 0 };
         let pause = (now.since(check.began).0 * share).min(PAUSE_MOST.0);
         let pause = Duration(pause.max(check.pace.0));
         if read && pause > Duration::ZERO {

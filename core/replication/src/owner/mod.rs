@@ -164,6 +164,8 @@ pub struct Owner {
     begin_at: Option<Time>,
     /// When a gateway's request came last, and how long a write took lately: resyncs give way to clients.
     last_request: Option<Time>,
+    /// When a client asked something of this node last.
+    clients_at: Option<Time>,
     write_latency: holdfast_types::Duration,
 }
 
@@ -212,6 +214,7 @@ impl Owner {
             members: BTreeSet::new(),
             begin_at: None,
             last_request: None,
+            clients_at: None,
             write_latency: holdfast_types::Duration::ZERO,
             config,
         };
@@ -260,6 +263,11 @@ impl Owner {
     pub fn request(&mut self, now: Time, from: NodeId, request: SegmentRequest, out: &mut Vec<OwnerOutput>) {
         self.last_request = Some(now);
         self.take_request(now, from, request, out);
+    }
+
+    /// When a client asked something last of the node that this owner is on, of whatever segment.
+    pub fn note_clients(&mut self, at: Option<Time>) {
+        self.clients_at = at;
     }
 
     /// What came of an order to the own copy's store.

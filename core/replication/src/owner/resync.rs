@@ -250,17 +250,12 @@ impl Owner {
 
     /// How long images wait for each other, and how many may be under way: clients come first.
     fn image_terms(&self, now: Time) -> (usize, Duration) {
-        if self.clients_are_active(now) {
+        if is_recent(self.last_request, now) {
             let pause = Duration(self.write_latency.0 * PAUSE_LATENCIES);
             (1, Duration(pause.0.min(PAUSE_MOST.0)))
         } else {
             (self.config.resync_window, Duration::ZERO)
         }
-    }
-
-    /// Whether a client asked something of this segment a moment ago.
-    pub(super) fn clients_are_active(&self, now: Time) -> bool {
-        self.last_request.is_some_and(|at| now.since(at) < CLIENTS_RECENT)
     }
 
     /// Does what comes next for a learner.
@@ -616,4 +611,9 @@ fn damaged(blocks: &[BlockDigest], among: &BTreeSet<BlockIndex>) -> Vec<BlockInd
         among.contains(&b.block) && matches!(b.content, holdfast_types::BlockContent::Bad(_))
     };
     blocks.iter().filter(bad).map(|b| b.block).collect()
+}
+
+/// Whether a client asked something a moment ago.
+pub(super) fn is_recent(request: Option<Time>, now: Time) -> bool {
+    request.is_some_and(|at| now.since(at) < CLIENTS_RECENT)
 }

@@ -51,20 +51,26 @@ fn a_scrub_waits_between_extents_that_hold_something_and_only_then() {
 }
 
 #[test]
-fn a_check_leaves_the_disks_to_others_for_as_long_as_it_took_them_and_longer_with_clients() {
-    for (clients, pause) in [(false, 3), (true, 12)] {
+fn a_check_gives_way_to_clients_of_its_segment_and_of_others_on_its_node() {
+    for clients in ["none", "of this segment", "of another one"] {
         let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
-        // What the request at activation was is long ago.
+        // What came at activation is long ago.
         script.pass(milliseconds(200));
-        if clients {
-            script.request(write(1, 7));
+        match clients {
+            "of this segment" => script.request(write(1, 7)),
+            "of another one" => {
+                script.call(|o: &mut Owner, now, _: &mut Vec<OwnerOutput>| o.note_clients(Some(now)))
+            }
+            _ => {}
         }
         start(&mut script, Duration::ZERO);
         script.pass(milliseconds(3));
         answer(&mut script, 0, true);
-        script.pass(milliseconds(pause - 1));
-        assert_eq!(asked(&script, 1, 1), None, "too early, clients: {clients}");
-        script.pass(milliseconds(1));
+        if clients != "none" {
+            script.pass(milliseconds(11));
+            assert_eq!(asked(&script, 1, 1), None, "too early, clients: {clients}");
+            script.pass(milliseconds(1));
+        }
         assert!(asked(&script, 1, 1).is_some(), "clients: {clients}");
     }
 }
