@@ -39,8 +39,13 @@ pub async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         std::future::pending::<()>().await;
     }
     let look_every = (shared.scrub_every / 10).clamp(LOOK_EVERY_LEAST, LOOK_EVERY);
-    let mut through =
-        shared.dir.load_scrub()?.map_or_else(unix_seconds, |kept| UnixSeconds(kept.through_unix_seconds));
+    let mut through = match shared.dir.load_scrub() {
+        Ok(kept) => kept.map_or_else(unix_seconds, |kept| UnixSeconds(kept.through_unix_seconds)),
+        Err(error) => {
+            tracing::warn!(%error, "it is not known what was scrubbed; from now on it is");
+            unix_seconds()
+        }
+    };
     loop {
         tokio::time::sleep(look_every).await;
         let now = unix_seconds();
@@ -63,11 +68,18 @@ pub async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
                 shared.scrubbed.bytes.fetch_add(checked.bytes, Ordering::Relaxed);
                 shared.scrubbed.findings.fetch_add(checked.findings.len() as u64, Ordering::Relaxed);
             }
-            shared.dir.save_scrub(ScrubState { through_unix_seconds: at.0 })?;
+            keep(&shared, at);
         }
         through = now;
         if any {
-            shared.dir.save_scrub(ScrubState { through_unix_seconds: now.0 })?;
+            keep(&shared, now);
         }
+    }
+}
+
+/// What cannot be kept is scrubbed once more after a restart; no reason to end.
+fn keep(shared: &Shared, through: UnixSeconds) {
+    if let Err(error) = shared.dir.save_scrub(ScrubState { through_unix_seconds: through.0 }) {
+        tracing::warn!(%error, "what was scrubbed cannot be kept");
     }
 }
