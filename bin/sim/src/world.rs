@@ -11,7 +11,7 @@ use crate::history::History;
 use crate::net::Net;
 use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
 use crate::options::{FaultKind, Options};
-use crate::room::{CLAIMED_EXTENT_BYTES, SMALL_DISK_EXTENTS};
+use crate::room::CLAIMED_EXTENT_BYTES;
 use crate::watch::Watch;
 use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
 use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Opening};
@@ -112,11 +112,12 @@ impl World {
         let config = self.engine_config();
         let extents =
             |size: &u64| holdfast_store::layout(*size, &config.store).map_or(0, |l| l.extent_count());
-        let small = (0..DISK_BYTES).step_by(1 << 20).find(|size| extents(size) == SMALL_DISK_EXTENTS);
-        let disk_bytes = small.filter(|_| self.options.small_disks).unwrap_or(DISK_BYTES);
-        let size = u64::from(extents(&disk_bytes)) * CLAIMED_EXTENT_BYTES;
+        let holding = |count| (0..DISK_BYTES).step_by(1 << 20).find(|size| extents(size) == count);
         for n in 1..=self.options.nodes {
             let node = NodeId(n);
+            let small = self.extents_of_small_disk(n).and_then(holding);
+            let disk_bytes = small.unwrap_or(DISK_BYTES);
+            let size = u64::from(extents(&disk_bytes)) * CLAIMED_EXTENT_BYTES;
             let (name, address) = (format!("node{n}"), format!("10.0.0.{n}:1"));
             commands.push(match n {
                 1 => Command::Bootstrap { cluster: CLUSTER, name: "sim".into(), node_name: name, address },
