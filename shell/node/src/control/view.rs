@@ -198,7 +198,7 @@ pub fn without_majority(shared: &Shared) -> model::Status {
     }
     let mut status = status(&map, &control, Some(&Alone { age, silent, voters }), shared.node);
     if let Some(why) = group::cast_out(*shared.control.standing().borrow()) {
-        // What else it says of a majority is of no use: there is none for this node any more.
+        // In place of the first line, which without a majority is about that: there is none for this node any more.
         status.problems[0] = why.into();
     }
     status
