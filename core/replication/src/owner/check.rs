@@ -263,6 +263,21 @@ impl Owner {
         self.next_extent(now, out);
     }
 
+    /// The link to a copy is gone, and with it the answer that may be waited for.
+    pub(super) fn check_without(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        let Some(check) = &mut self.check else { return };
+        let waited_for = check.asked.values().any(|asked| *asked == copy);
+        if !waited_for {
+            return;
+        }
+        check.asked.retain(|_, asked| *asked != copy);
+        check.copies.remove(&copy);
+        check.report.skipped.push(copy);
+        if check.asked.is_empty() {
+            self.compare(now, out);
+        }
+    }
+
     pub(super) fn check_timer(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         let Some(check) = &mut self.check else { return };
         if check.pause.is_some_and(|at| at <= now) && check.repairing == 0 {

@@ -331,6 +331,9 @@ impl Owner {
         let of_node: Vec<ReplicaRef> = self.copies.keys().filter(|r| r.node == node).copied().collect();
         for copy in of_node {
             self.copy_link(now, copy, up, out);
+            if !up {
+                self.check_without(now, copy, out);
+            }
         }
     }
 

@@ -74,3 +74,23 @@ fn a_check_gives_way_to_clients_of_its_segment_and_of_others_on_its_node() {
         assert!(asked(&script, 1, 1).is_some(), "clients: {clients}");
     }
 }
+
+#[test]
+fn a_copy_whose_link_is_lost_is_not_waited_for() {
+    let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+    start(&mut script, Duration::ZERO);
+    for node in [1, 2] {
+        let number = asked(&script, node, 0).expect("every copy is asked");
+        script.say(node, Body::DigestReply { number, at: Lsn(9), blocks: Vec::new() });
+    }
+    assert_eq!(asked(&script, 1, 1), None, "the third copy is waited for");
+    script.call(|o: &mut Owner, now, out: &mut Vec<OwnerOutput>| o.link(now, NodeId(3), false, out));
+    for extent in 1..SEGMENT_EXTENTS {
+        assert_eq!(asked(&script, 3, extent), None);
+        for node in [1, 2] {
+            let number = asked(&script, node, extent).expect("the others are asked");
+            script.say(node, Body::DigestReply { number, at: Lsn(9), blocks: Vec::new() });
+        }
+    }
+    assert_eq!(script.checks.iter().map(|c| c.skipped.clone()).collect::<Vec<_>>(), [vec![copy(3)]]);
+}
