@@ -270,6 +270,14 @@ impl Cluster {
         self.try_cli(n, arguments).unwrap_or_else(|said| panic!("{said}"))
     }
 
+    /// What the command says that is refused.
+    pub fn refused(&self, n: usize, arguments: &[&str]) -> String {
+        match self.try_cli(n, arguments) {
+            Err(said) => said,
+            Ok(said) => panic!("{arguments:?} is not refused: {said}"),
+        }
+    }
+
     /// Runs `holdfast --json` against a node, if it succeeds.
     pub fn try_json(&self, n: usize, arguments: &[&str]) -> Option<Value> {
         command::try_json(&[arguments, &["--dir", &self.dir(n).to_string_lossy()]].concat()).ok()
@@ -311,6 +319,14 @@ impl Cluster {
             0 => None,
             n => Some(n),
         })
+    }
+
+    /// The nodes with a copy of the volume's first segment, and whether all of these are in sync.
+    pub fn copies(&self) -> (Vec<usize>, bool) {
+        let detail = self.ask(&["volume", "show", VOLUME]);
+        let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
+        let in_sync = copies.iter().all(|c| c["state"] == "in-sync");
+        (copies.iter().map(|c| number(&c["node"])).collect(), in_sync)
     }
 
     /// Whether every node is up and every copy in sync, as the answering node sees it.

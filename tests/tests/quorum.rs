@@ -154,13 +154,7 @@ fn five_nodes_lose_the_control_quorum_and_a_segment_with_its_own_quorum_never_st
     let mut options = Options { alone: true, ..Options::new(5) };
     options.copies = Some(3);
     let mut cluster = Cluster::with(options);
-    let segment = &cluster.ask(&["volume", "show", VOLUME])["segments"][0];
-    let copies: Vec<usize> = segment["copies"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|c| c["node"].as_u64().unwrap_or(0) as usize)
-        .collect();
+    let (copies, _) = cluster.copies();
     let owner = cluster.owner(0);
     // Two nodes without a copy and one replica go: two of five are no control quorum, two of three copies live.
     let replica = copies.iter().copied().find(|n| *n != owner).expect("three copies");

@@ -11,24 +11,10 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the command says that is refused.
-fn refused(cluster: &Cluster, node: usize, arguments: &[&str]) -> String {
-    match cluster.try_cli(node, arguments) {
-        Err(said) => said,
-        Ok(said) => panic!("{arguments:?} is not refused: {said}"),
-    }
-}
-
 /// Takes a host away, with all that it had.
 fn burn(cluster: &mut Cluster, node: usize) {
     cluster.kill(node);
     std::fs::remove_dir_all(cluster.dir(node)).expect("the data folder can be removed");
-}
-
-fn carriers(cluster: &Cluster) -> Vec<usize> {
-    let detail = cluster.ask(&["volume", "show", VOLUME]);
-    let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-    copies.iter().map(|c| c["node"].as_u64().unwrap_or(0) as usize).collect()
 }
 
 fn position(cluster: &Cluster, node: usize) -> (u64, u64) {
@@ -50,7 +36,7 @@ fn of_two_hosts_one_burns_and_the_other_goes_on_alone_and_gets_a_new_partner() {
     writer.wait_more(1000, LIMIT);
     burn(&mut cluster, 2);
     until("it has no majority", LIMIT, || problems(&cluster, 1).contains("no majority"));
-    let said = refused(&cluster, 1, &["recover", "--lost", "node-2"]);
+    let said = cluster.refused(1, &["recover", "--lost", "node-2"]);
     assert!(said.contains("daemon") && !said.contains("whole control plane"), "{said}");
     cluster.kill(1);
     let said = cluster.cli(1, &["recover"]);
@@ -64,7 +50,7 @@ fn of_two_hosts_one_burns_and_the_other_goes_on_alone_and_gets_a_new_partner() {
         (&["recover", "--follow", "2-1.1"], "--follow"),
         (&["recover", "--lost", "2", "--follow", "2-1.1-0000000100000001"], "cannot be used with"),
     ] {
-        let said = refused(&cluster, 1, wrong);
+        let said = cluster.refused(1, wrong);
         assert!(said.contains(why) && said.matches("holdfast: ").count() == 1, "{wrong:?}: {said}");
     }
     let dry = cluster.json(1, &["recover", "--lost", "2", "--dry-run"]);
@@ -80,9 +66,8 @@ fn of_two_hosts_one_burns_and_the_other_goes_on_alone_and_gets_a_new_partner() {
     // The next host takes what the burnt one had, at once.
     cluster.add_node("1G", None);
     until("both copies are in sync, none of them on the burnt host", LIMIT, || {
-        let detail = cluster.ask(&["volume", "show", VOLUME]);
-        let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-        copies.len() == 2 && copies.iter().all(|c| c["state"] == "in-sync" && c["node"] != 2)
+        let (nodes, in_sync) = cluster.copies();
+        in_sync && nodes.len() == 2 && !nodes.contains(&2)
     });
     cluster.cli(1, &["node", "rm", "node-2"]);
     cluster.wait_healthy();
@@ -109,7 +94,7 @@ fn of_five_hosts_two_are_left_and_one_that_was_taken_for_lost_is_found_after_all
     let mut options = Options::new(5);
     options.copies = Some(3);
     let mut cluster = Cluster::with(options);
-    let carriers = carriers(&cluster);
+    let (carriers, _) = cluster.copies();
     // Two of three copies are left: every acknowledged write.
     let (left, found) = ([carriers[0], carriers[1]], carriers[2]);
     let lost: Vec<String> = (1..=5).filter(|n| !left.contains(n)).map(|n| n.to_string()).collect();
@@ -120,17 +105,17 @@ fn of_five_hosts_two_are_left_and_one_that_was_taken_for_lost_is_found_after_all
     let (best, other) = if positions[0] >= positions[1] { (0, 1) } else { (1, 0) };
     let (node, follower) = (left[best], left[other]);
     let lost = lost.join(",");
-    let said = refused(&cluster, node, &["recover", "--lost", &lost]);
+    let said = cluster.refused(node, &["recover", "--lost", &lost]);
     assert!(said.contains(&format!("nothing is said of node {follower}")), "{said}");
     let further = format!("{follower}={}.{}", positions[best].0, positions[best].1 + 1);
-    let said = refused(&cluster, node, &["recover", "--lost", &lost, "--survivor", &further]);
+    let said = cluster.refused(node, &["recover", "--lost", &lost, "--survivor", &further]);
     assert!(said.contains(&format!("the log of node {follower} goes further")), "{said}");
     let survivor = format!("{follower}={}.{}", positions[other].0, positions[other].1);
     let done = cluster.json(node, &["recover", "--lost", &lost, "--survivor", &survivor]);
     let ticket = done["ticket"].as_str().expect("a ticket").to_owned();
-    assert!(refused(&cluster, node, &["recover", "--follow", &ticket]).contains("for the others"));
+    assert!(cluster.refused(node, &["recover", "--follow", &ticket]).contains("for the others"));
     cluster.cli(follower, &["recover", "--follow", &ticket]);
-    assert!(refused(&cluster, follower, &["recover", "--follow", &ticket]).contains("follows already"));
+    assert!(cluster.refused(follower, &["recover", "--follow", &ticket]).contains("follows already"));
     cluster.spawn(node);
     cluster.spawn(follower);
     left.iter().for_each(|n| cluster.wait_answers(*n));
@@ -140,16 +125,15 @@ fn of_five_hosts_two_are_left_and_one_that_was_taken_for_lost_is_found_after_all
     until("it says so itself", LIMIT, || problems(&cluster, found).contains("recover --follow"));
     cluster.wait_event("node-taken-for-lost", &format!("node {found} runs"), "");
     let order = ["volume", "resize", VOLUME, "--size", "2G"];
-    assert!(refused(&cluster, found, &order).contains("recover --follow"));
+    assert!(cluster.refused(found, &order).contains("recover --follow"));
     writer.wait_more(500, LIMIT);
     cluster.kill(found);
     // What it alone knows, if it does, is given up.
     cluster.cli(found, &["recover", "--follow", &ticket, "--discard"]);
     cluster.start_node(found);
     until("three copies are in sync again", LIMIT, || {
-        let detail = cluster.ask(&["volume", "show", VOLUME]);
-        let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-        copies.len() == 3 && copies.iter().all(|c| c["state"] == "in-sync")
+        let (nodes, in_sync) = cluster.copies();
+        in_sync && nodes.len() == 3
     });
     for gone in lost.split(',').filter(|n| *n != found.to_string()) {
         cluster.cli(node, &["node", "rm", gone]);
@@ -177,7 +161,7 @@ fn where_acknowledged_writes_may_be_lost_it_is_said_first_and_what_is_left_is_se
     let dry = cluster.json(1, &["recover", "--lost", "2,3", "--dry-run"]);
     let loss = serde_json::json!([{ "volume": VOLUME, "segments": 1, "in_doubt": 1, "gone": 0 }]);
     assert_eq!(dry["losses"], loss);
-    let said = refused(&cluster, 1, &["recover", "--lost", "2,3"]);
+    let said = cluster.refused(1, &["recover", "--lost", "2,3"]);
     assert!(said.contains("volume demo in 1 of its 1 segments") && said.contains("--accept-loss"), "{said}");
     assert_eq!(cluster.json(1, &["recover"])["ticket"], Value::Null, "nothing was changed");
     cluster.cli(1, &["recover", "--lost", "2,3", "--accept-loss"]);
@@ -196,9 +180,8 @@ fn where_acknowledged_writes_may_be_lost_it_is_said_first_and_what_is_left_is_se
     client.reply(cookie, 0).expect("the write ends well");
     cluster.add_node("1G", None);
     until("three copies are in sync", LIMIT, || {
-        let detail = cluster.ask(&["volume", "show", VOLUME]);
-        let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-        copies.iter().filter(|c| c["state"] == "in-sync").count() == 3
+        let (nodes, in_sync) = cluster.copies();
+        in_sync && nodes.len() == 3
     });
     cluster.cli(1, &["node", "rm", "2"]);
     cluster.cli(1, &["node", "rm", "3"]);

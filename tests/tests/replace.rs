@@ -15,14 +15,6 @@ fn cluster(nodes: usize) -> Cluster {
     Cluster::with(options)
 }
 
-/// The nodes with a copy of the volume's only segment, and whether all of these are in sync.
-fn copies(cluster: &Cluster) -> (Vec<usize>, bool) {
-    let detail = cluster.ask(&["volume", "show", VOLUME]);
-    let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-    let node = |c: &Value| c["node"].as_u64().unwrap_or(0) as usize;
-    (copies.iter().map(node).collect(), copies.iter().all(|c| c["state"] == "in-sync"))
-}
-
 fn disks(cluster: &Cluster, node: usize) -> Vec<Value> {
     let all = cluster.ask(&["disk", "ls"]).as_array().cloned().unwrap_or_default();
     all.into_iter().filter(|d| d["node"] == node).collect()
@@ -31,7 +23,7 @@ fn disks(cluster: &Cluster, node: usize) -> Vec<Value> {
 #[test]
 fn a_host_that_is_gone_for_good_is_replaced_under_writes_and_frees_its_copy_when_it_is_back_after_all() {
     let mut cluster = cluster(4);
-    let (carriers, _) = copies(&cluster);
+    let (carriers, _) = cluster.copies();
     let spare = (1..=4).find(|n| !carriers.contains(n)).expect("four nodes, three copies");
     let free = |c: &Cluster, n: usize| disks(c, n)[0]["free"].as_u64().unwrap_or(0);
     // What an empty disk has for data is less than its size. Control hears of every hundredth of a disk.
@@ -48,13 +40,13 @@ fn a_host_that_is_gone_for_good_is_replaced_under_writes_and_frees_its_copy_when
     let killed = Instant::now();
     cluster.kill(lost);
     until("three copies are in sync again, none of them on the lost node", LIMIT, || {
-        let (nodes, in_sync) = copies(&cluster);
+        let (nodes, in_sync) = cluster.copies();
         in_sync && nodes.len() == 3 && !nodes.contains(&lost)
     });
     let took = killed.elapsed();
     println!("a lost host's copy was placed anew and in sync {took:.1?} after the SIGKILL");
     assert!(took >= REPLACE_AFTER, "it was not waited for");
-    assert!(copies(&cluster).0.contains(&spare), "the spare node took it over");
+    assert!(cluster.copies().0.contains(&spare), "the spare node took it over");
     let events = cluster.events("copy-placed-anew");
     let why = format!("node {lost} stays away");
     assert!(events.iter().any(|e| e["why"] == why.as_str()), "no event says why: {events:?}");
@@ -99,7 +91,7 @@ fn a_disk_that_died_is_replaced_by_the_one_added_at_its_path_under_writes() {
         let disk = all.into_iter().find(|d| (d["id"] == old) == is_old).expect("both are listed");
         (disk["state"].as_str().map(str::to_owned), disk["copies"].as_u64())
     };
-    until("every copy is in sync again", LIMIT, || copies(&cluster).1 && state(&cluster, false).1 == Some(1));
+    until("every copy is in sync again", LIMIT, || cluster.copies().1 && state(&cluster, false).1 == Some(1));
     println!("a dead disk's copy was in sync on the new disk {:.1?} after `disk add`", added.elapsed());
     assert_eq!(
         state(&cluster, true),
@@ -120,14 +112,6 @@ fn a_disk_that_died_is_replaced_by_the_one_added_at_its_path_under_writes() {
     cluster.assert_copies_equal();
 }
 
-/// What the command says that is refused.
-fn refused(cluster: &Cluster, asked: usize, arguments: &[&str]) -> String {
-    match cluster.try_cli(asked, arguments) {
-        Err(said) => said,
-        Ok(said) => panic!("{arguments:?} is not refused: {said}"),
-    }
-}
-
 #[test]
 fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
     let mut cluster = cluster(4);
@@ -136,14 +120,14 @@ fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
     let name = lost.to_string();
     let writer = Writer::start(Plan::through(&cluster, others[0]));
     writer.wait_more(500, LIMIT);
-    let said = refused(&cluster, others[0], &["node", "rm", &name]);
+    let said = cluster.refused(others[0], &["node", "rm", &name]);
     assert!(said.contains("answers") && said.contains("holdfast node stop"), "{said}");
     cluster.kill(lost);
     until("the node is down", LIMIT, || node(&cluster, lost).is_some_and(|n| n["state"] == "down"));
-    let said = refused(&cluster, others[1], &["node", "rm", &name]);
+    let said = cluster.refused(others[1], &["node", "rm", &name]);
     assert!(said.contains("still carries 1 copies of segments"), "{said}");
     until("its copy has another place", LIMIT, || {
-        let (nodes, in_sync) = copies(&cluster);
+        let (nodes, in_sync) = cluster.copies();
         in_sync && !nodes.contains(&lost)
     });
     // Any node takes the order.
@@ -162,7 +146,7 @@ fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
         status["problems"][0].as_str().is_some_and(|p| p.contains("this node was removed from the cluster"))
     });
     let order = ["volume", "resize", VOLUME, "--size", "2G"];
-    assert!(refused(&cluster, lost, &order).contains("this node was removed from the cluster"));
+    assert!(cluster.refused(lost, &order).contains("this node was removed from the cluster"));
     cluster.start_node(others[2]);
     let said_by = |n: usize| cluster.try_json(n, &["status"]).unwrap_or_default();
     until("the others are healthy", LIMIT, || others.iter().all(|n| said_by(*n)["health"] == "healthy"));
@@ -189,23 +173,23 @@ fn node(cluster: &Cluster, number: usize) -> Option<Value> {
 #[test]
 fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
     let mut cluster = cluster(4);
-    let (carriers, _) = copies(&cluster);
+    let (carriers, _) = cluster.copies();
     let lost = *carriers.iter().find(|n| **n != cluster.owner(0)).expect("three carriers, one owner");
     let (file, away) = (cluster.disk(lost).to_owned(), cluster.folder().join("pulled-out"));
     let id = disks(&cluster, lost)[0]["id"].as_str().unwrap_or_default().to_owned();
-    let said = refused(&cluster, lost, &["disk", "rm", &id]);
+    let said = cluster.refused(lost, &["disk", "rm", &id]);
     assert!(said.contains("serves"), "{said}");
     cluster.kill(lost);
     std::fs::rename(&file, &away).expect("the disk can be taken away");
     cluster.start_node(lost);
     until("its copy has another place", LIMIT, || {
-        let (nodes, in_sync) = copies(&cluster);
+        let (nodes, in_sync) = cluster.copies();
         in_sync && !nodes.contains(&lost)
     });
     assert_eq!(cluster.json(lost, &["disk", "show", &id[..8]])["state"], "missing");
     cluster.cli(cluster.owner(0), &["disk", "rm", &id[..8]]);
     assert!(disks(&cluster, lost).is_empty());
-    assert!(refused(&cluster, lost, &["disk", "rm", &id]).contains("does not exist"));
+    assert!(cluster.refused(lost, &["disk", "rm", &id]).contains("does not exist"));
     cluster.kill(lost);
     std::fs::rename(&away, &file).expect("the disk can be put back");
     cluster.start_node(lost);
@@ -214,7 +198,7 @@ fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
     assert!(disks(&cluster, lost).is_empty());
     // It is blank to nobody: only an operator's word makes a new disk of it.
     let path = file.display().to_string();
-    assert!(refused(&cluster, lost, &["disk", "add", &path]).contains("holds data already"));
+    assert!(cluster.refused(lost, &["disk", "add", &path]).contains("holds data already"));
     cluster.cli(lost, &["disk", "add", &path, "--wipe-disk"]);
     until("it is a disk again", LIMIT, || disks(&cluster, lost).iter().any(|d| d["state"] == "ok"));
     assert_ne!(disks(&cluster, lost)[0]["id"], id.as_str());
@@ -256,7 +240,7 @@ fn a_disk_that_control_knows_and_its_node_does_not_is_said_to_be_missing() {
 #[test]
 fn two_of_three_hosts_that_are_lost_at_once_need_an_operators_word_and_the_third_one_goes_on() {
     let mut cluster = Cluster::start(5);
-    let (carriers, _) = copies(&cluster);
+    let (carriers, _) = cluster.copies();
     let others: Vec<usize> = (1..=5).filter(|n| !carriers.contains(n)).collect();
     let writer = Writer::start(Plan::through(&cluster, others[0]));
     writer.wait_more(1000, LIMIT);
@@ -274,22 +258,22 @@ fn two_of_three_hosts_that_are_lost_at_once_need_an_operators_word_and_the_third
     // Blocks that the first writer left alone.
     let waits = Writer::start(Plan { first: 1 << 16, ..Plan::through(&cluster, others[1]) });
     cluster.cli(asked, &["node", "lost", &first]);
-    let said = refused(&cluster, asked, &["node", "lost", &second]);
+    let said = cluster.refused(asked, &["node", "lost", &second]);
     assert!(said.contains("may be nowhere else") && said.contains("--accept-loss"), "{said}");
-    let said = refused(&cluster, asked, &["volume", "salvage", VOLUME, "--yes"]);
+    let said = cluster.refused(asked, &["volume", "salvage", VOLUME, "--yes"]);
     assert!(said.contains("nothing of volume 'demo' is to be salvaged"), "{said}");
     cluster.cli(asked, &["node", "lost", &second, "--accept-loss"]);
     until("status says what to do", LIMIT, || {
         cluster.ask(&["status"])["problems"].to_string().contains("holdfast volume salvage demo")
     });
-    assert!(refused(&cluster, asked, &["volume", "salvage", VOLUME]).contains("--yes"));
+    assert!(cluster.refused(asked, &["volume", "salvage", VOLUME]).contains("--yes"));
     assert_eq!(waits.done(), 0, "nothing went on by itself");
     cluster.cli(asked, &["volume", "salvage", VOLUME, "--yes"]);
     let salvaged = Instant::now();
     waits.wait_more(500, LIMIT);
     println!("from `volume salvage` to 500 answers to a writer: {:.1?}", salvaged.elapsed());
     until("three copies are in sync, none of them on a lost host", LIMIT, || {
-        let (nodes, in_sync) = copies(&cluster);
+        let (nodes, in_sync) = cluster.copies();
         in_sync && nodes.len() == 3 && !nodes.contains(&carriers[0]) && !nodes.contains(&carriers[1])
     });
     // One of them is found after all: it starts empty, and in nobody's way.
@@ -318,13 +302,13 @@ fn two_of_three_disks_that_died_at_once_are_given_up_and_the_third_one_is_served
     (1..=3).for_each(|n| cluster.wait_answers(n));
     let missing = |c: &Cluster, n: usize| disks(c, n)[0]["state"] == "missing";
     until("both disks are found to be missing", LIMIT, || missing(&cluster, 2) && missing(&cluster, 3));
-    let said = refused(&cluster, 1, &["volume", "salvage", VOLUME, "--yes"]);
+    let said = cluster.refused(1, &["volume", "salvage", VOLUME, "--yes"]);
     assert!(said.contains("nothing of volume 'demo' is to be salvaged"), "they may be found: {said}");
     let id = |c: &Cluster, n: usize| disks(c, n)[0]["id"].as_str().expect("an id").to_owned();
-    let said = refused(&cluster, 1, &["disk", "lost", &id(&cluster, 1)]);
+    let said = cluster.refused(1, &["disk", "lost", &id(&cluster, 1)]);
     assert!(said.contains("serves"), "{said}");
     cluster.cli(1, &["disk", "lost", &id(&cluster, 2)]);
-    let said = refused(&cluster, 1, &["disk", "lost", &id(&cluster, 3)]);
+    let said = cluster.refused(1, &["disk", "lost", &id(&cluster, 3)]);
     assert!(said.contains("may be nowhere else") && said.contains("--accept-loss"), "{said}");
     cluster.cli(1, &["disk", "lost", &id(&cluster, 3), "--accept-loss"]);
     cluster.cli(1, &["volume", "salvage", VOLUME, "--yes"]);
@@ -334,7 +318,7 @@ fn two_of_three_disks_that_died_at_once_are_given_up_and_the_third_one_is_served
     for n in [2, 3] {
         cluster.cli(n, &["disk", "add", &format!("{}:1G", cluster.disk(n).display())]);
     }
-    until("three copies are in sync", LIMIT, || copies(&cluster).1);
+    until("three copies are in sync", LIMIT, || cluster.copies().1);
     writer.wait_more(500, LIMIT);
     writer.stop().assert_kept(&cluster, &[1, 2, 3]);
     report.assert_kept(&cluster, &[1, 2, 3]);
@@ -352,13 +336,13 @@ fn an_older_image_of_a_disk_that_is_put_back_is_found_out_and_built_anew() {
     let image = cluster.folder().join("older.img");
     std::fs::copy(cluster.disk(node), &image).expect("the image can be kept");
     cluster.start_node(node);
-    until("it is in sync", LIMIT, || copies(&cluster).1);
+    until("it is in sync", LIMIT, || cluster.copies().1);
     writer.wait_more(1000, LIMIT);
     cluster.kill(node);
     std::fs::copy(&image, cluster.disk(node)).expect("the image can be put back");
     cluster.start_node(node);
     until("it is found out", LIMIT, || cluster.events("disk-regressed").len() == 1);
-    until("it is built anew", LIMIT, || copies(&cluster).1 && disks(&cluster, node)[0]["state"] == "ok");
+    until("it is built anew", LIMIT, || cluster.copies().1 && disks(&cluster, node)[0]["state"] == "ok");
     assert_eq!(disks(&cluster, node)[0]["incarnation"], 2);
     writer.wait_more(500, LIMIT);
     writer.stop().assert_kept(&cluster, &[1, 2, 3]);

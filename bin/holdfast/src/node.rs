@@ -50,7 +50,8 @@ It logs to standard error; HOLDFAST_LOG says how much (error, warn, info, debug,
 
 Be sure that it does not run: cut off from the others it may still take writes, and those would be lost. Its disks count as
 failed from then on: should its host be found, they start empty. Where too few in-sync copies of a segment would be left
-this is refused, for its last writes may be nowhere else; with --accept-loss it waits for `holdfast volume salvage`. With a majority of the nodes gone see `holdfast recover`.")]
+this is refused, for its last writes may be nowhere else; with --accept-loss it waits for `holdfast volume salvage`. With a
+majority of the nodes gone see `holdfast recover`.")]
     Lost {
         /// Its number or name
         name: String,

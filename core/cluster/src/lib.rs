@@ -19,6 +19,7 @@ mod error;
 mod limits;
 mod loss;
 mod map;
+mod mix;
 mod patience;
 mod plan;
 mod recover;
@@ -30,7 +31,7 @@ pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, Resul
 pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
 pub use error::{CommandError, NameFault};
 pub use limits::*;
-pub use loss::{Loss, losses};
+pub use loss::{Loss, losses, losses_without};
 pub use map::*;
 pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};

@@ -3,11 +3,17 @@
 //! nothing is lost: it has every acknowledged write. Where fewer are, an acknowledged write may have been on the others
 //! only: to go on without it is for an operator to say, never for a plan.
 
-use crate::{ClusterMap, DiskState};
-use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+use crate::{ClusterMap, Disk, DiskState};
+use alloc::{collections::BTreeMap, collections::BTreeSet, string::String, vec::Vec};
 use holdfast_types::{
-    Epoch, Grant, LogPosition, NodeId, ProcessIncarnation, ReplicaRef, SegmentId, SegmentInfo, seal_quorum,
+    DiskId, Epoch, Grant, LogPosition, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo, seal_quorum,
 };
+
+/// Every disk that control knows.
+type Disks = BTreeMap<DiskId, Disk>;
+
+/// No disk is lost but those that have failed.
+pub(crate) static NOTHING: BTreeSet<DiskId> = BTreeSet::new();
 
 /// What the loss of nodes does to a volume, as far as the map knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +28,29 @@ pub struct Loss {
     pub gone: usize,
 }
 
-/// The volumes that lose something with these nodes, which only a map that may lack the last commands is asked; or,
-/// without any, with the disks that have failed.
-pub fn losses(map: &ClusterMap, lost: &BTreeSet<NodeId>) -> Vec<Loss> {
+/// What is lost with the disks that have failed.
+pub fn losses(map: &ClusterMap) -> Vec<Loss> {
+    losses_by(map, |info| left(&map.disks, &info.active.set, &NOTHING))
+}
+
+/// What is lost with these nodes, by a map that may lack the last commands that were answered: that a set that it knows
+/// to be granted was activated may be among these, so that what is left of that one counts as well.
+pub fn losses_without(map: &ClusterMap, nodes: &BTreeSet<NodeId>) -> Vec<Loss> {
+    let lost = map.disks.values().filter(|d| nodes.contains(&d.node)).map(|d| d.id).collect();
+    losses_by(map, |info| {
+        let pending = info.granted.epoch != info.active.epoch;
+        match left(&map.disks, &info.active.set, &lost) {
+            Left::Enough if pending && left(&map.disks, &info.granted.set, &lost) != Left::Enough => {
+                Left::TooFew
+            }
+            left => left,
+        }
+    })
+}
+
+fn losses_by(map: &ClusterMap, left: impl Fn(&SegmentInfo) -> Left) -> Vec<Loss> {
     let loss = |volume: &crate::Volume| {
-        let how = if lost.is_empty() { left } else { worst };
-        let left: Vec<Left> = map.segments_of(volume.id).map(|info| how(map, info, lost)).collect();
+        let left: Vec<Left> = map.segments_of(volume.id).map(|info| left(info)).collect();
         let count = |which| left.iter().filter(|l| **l == which).count();
         Loss {
             volume: volume.name.clone(),
@@ -50,57 +73,34 @@ pub(crate) enum Left {
     None,
 }
 
-/// How much of S is left without these nodes.
-pub(crate) fn left(map: &ClusterMap, info: &SegmentInfo, lost: &BTreeSet<NodeId>) -> Left {
-    left_of(map, &info.active.set, lost)
-}
-
-/// The same, and no better than what is left of a set that was granted: that it was activated as well may be among the
-/// commands that a survivor's log lacks.
-fn worst(map: &ClusterMap, info: &SegmentInfo, lost: &BTreeSet<NodeId>) -> Left {
-    let pending = info.granted.epoch != info.active.epoch;
-    match left(map, info, lost) {
-        Left::Enough if pending && left_of(map, &info.granted.set, lost) != Left::Enough => Left::TooFew,
-        left => left,
-    }
-}
-
-fn left_of(map: &ClusterMap, set: &[ReplicaRef], lost: &BTreeSet<NodeId>) -> Left {
-    match remaining(map, set, lost).count() {
+/// How much of a set is left without these disks.
+pub(crate) fn left(disks: &Disks, set: &[ReplicaRef], lost: &BTreeSet<DiskId>) -> Left {
+    match remaining(disks, set, lost).count() {
         0 => Left::None,
         rest if rest < seal_quorum(set.len()) => Left::TooFew,
         _ => Left::Enough,
     }
 }
 
-/// What is left of a set.
 fn remaining<'a>(
-    map: &'a ClusterMap,
+    disks: &'a Disks,
     set: &'a [ReplicaRef],
-    lost: &'a BTreeSet<NodeId>,
+    lost: &'a BTreeSet<DiskId>,
 ) -> impl Iterator<Item = ReplicaRef> + 'a {
     let has_content = |copy: &&ReplicaRef| {
-        let disk = map.disks.get(&copy.disk);
+        let disk = disks.get(&copy.disk).filter(|d| !lost.contains(&d.id));
         disk.is_some_and(|d| d.incarnation == copy.incarnation && d.state != DiskState::Failed)
     };
-    set.iter().filter(|copy| !lost.contains(&copy.node)).filter(has_content).copied()
+    set.iter().filter(has_content).copied()
 }
 
-/// What is left of S is S from now on. The copies that are gone return only empty, so that none of them meets a log
-/// that went on without what it had.
-pub(crate) fn cut(map: &mut ClusterMap, id: SegmentId, lost: &BTreeSet<NodeId>) {
-    let Some(rest) =
-        map.segments.get(&id).map(|info| remaining(map, &info.active.set, lost).collect::<Vec<_>>())
-    else {
-        return;
-    };
-    assert!(!rest.is_empty(), "S is never empty");
-    if let Some(info) = map.segments.get_mut(&id) {
-        let active = &mut Arc::make_mut(info).active;
-        active.set = rest;
-        // A copy that lagged is behind the START record that a write quorum had.
-        active.tail = LogPosition::ZERO;
-    }
+/// What is left of S, which is something, is S from now on. The copies that are gone return only empty, so that none of
+/// them meets a log that went on without what it had.
+pub(crate) fn cut(disks: &Disks, info: &mut SegmentInfo) {
+    info.active.set = remaining(disks, &info.active.set, &NOTHING).collect();
+    assert!(!info.active.set.is_empty(), "S is never empty");
+    // A copy that lagged is behind the START record that a write quorum had.
+    info.active.tail = LogPosition::ZERO;
 }
 
 /// A grant of S, `after` the one that stands, to nobody that runs: the next one follows it as after any owner's death.

@@ -7,13 +7,13 @@
 //!
 //! The disks of lost nodes count as failed: should one come back, then empty, in a new incarnation (H21), whatever was
 //! written to it since by whoever thought to be the cluster. Where too few of S are left to seal it, what is left
-//! becomes S: an acknowledged write may have been on the lost ones only. [`losses`] says of which volumes that is true;
+//! becomes S: an acknowledged write may have been on the lost ones only. [`crate::losses_without`] says of which volumes that is true;
 //! the operator decides before. A segment with no copy of S left stays as it is and waits, for what else there is of
 //! it was not in sync.
 
-use crate::loss::{Left, cut, disown, left};
+use crate::loss::{Left, NOTHING, cut, disown, left};
 use crate::{ClusterMap, DiskState, NodeState};
-use alloc::{collections::BTreeSet, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, sync::Arc};
 use holdfast_types::{NodeId, ProcessIncarnation};
 
 /// By how much epochs, runs and the map's version leap: more than any cluster gives out.
@@ -29,17 +29,19 @@ pub fn recover(map: &mut ClusterMap, lost: &BTreeSet<NodeId>) {
     map.next_volume += VOLUME_LEAP;
     map.next_node = map.next_node.saturating_add(NODE_LEAP);
     map.tokens.clear();
-    let segments: Vec<_> = map.segments.iter().map(|(id, info)| (*id, left(map, info, lost))).collect();
-    for (id, _) in segments.iter().filter(|(_, left)| *left == Left::TooFew) {
-        cut(map, *id, lost);
+    map.disks.values_mut().filter(|d| lost.contains(&d.node)).for_each(|d| d.state = DiskState::Failed);
+    for info in map.segments.values_mut() {
+        let info = Arc::make_mut(info);
+        if left(&map.disks, &info.active.set, &NOTHING) == Left::TooFew {
+            cut(&map.disks, info);
+        }
+        disown(info, LEAP);
     }
-    map.segments.values_mut().for_each(|info| disown(Arc::make_mut(info), LEAP));
     for node in map.nodes.values_mut().filter(|n| n.incarnation != ProcessIncarnation(0)) {
         node.runs += LEAP;
         node.incarnation = ProcessIncarnation(node.runs);
         node.state = NodeState::Down;
     }
-    map.disks.values_mut().filter(|d| lost.contains(&d.node)).for_each(|d| d.state = DiskState::Failed);
     #[cfg(debug_assertions)]
     crate::apply::invariants::check(map);
 }

@@ -2,6 +2,7 @@
 //! remember when it was scrubbed last, the work is spread over the period, and a segment that changed its owner is due
 //! at the same second there.
 
+use crate::mix::mix;
 use crate::{ClusterMap, UnixSeconds};
 use alloc::vec::Vec;
 use holdfast_types::{NodeId, SegmentId, SegmentKey};
@@ -22,20 +23,14 @@ pub fn due_for_scrub(
         .segments
         .values()
         .filter(|info| info.granted.owner == node && info.active.epoch == info.granted.epoch);
+    // Segments that follow each other are due far from each other.
+    let slot = |id: SegmentId| mix(u64::from(id.index), id.volume.0) % every;
     let at = |id: SegmentId| {
         let first = after.0.saturating_add(1);
-        UnixSeconds(first + (slot(id, every) + every - first % every) % every)
+        UnixSeconds(first + (slot(id) + every - first % every) % every)
     };
     let mut due: Vec<_> = owned.map(|info| (at(info.key.segment), info.key)).collect();
     due.retain(|(at, _)| *at <= until);
     due.sort_unstable();
     due
-}
-
-/// The finalizer of MurmurHash3: segments that follow each other are due far from each other.
-fn slot(id: SegmentId, every: u64) -> u64 {
-    let mut x = id.volume.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(id.index);
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    (x ^ (x >> 33)) % every
 }

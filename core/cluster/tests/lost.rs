@@ -16,7 +16,7 @@ fn salvage(map: &mut ClusterMap) -> Result<CommandResult, CommandError> {
 }
 
 fn losses_now(map: &ClusterMap) -> Option<(usize, usize)> {
-    losses(map, &BTreeSet::new()).first().map(|l| (l.in_doubt, l.gone))
+    losses(map).first().map(|l| (l.in_doubt, l.gone))
 }
 
 #[test]

@@ -11,41 +11,23 @@ use std::io::Cursor;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The state machine.
-pub(crate) struct Machine {
-    writer: Writer,
-    map: Arc<ClusterMap>,
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    shown: watch::Sender<Arc<ClusterMap>>,
-    snapshot: Arc<std::sync::Mutex<Option<StoredSnapshot>>>,
+/// What the log makes, up to some entry of it.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) map: Arc<ClusterMap>,
+    pub(crate) applied: Option<LogId>,
+    pub(crate) membership: StoredMembership,
 }
 
-impl Machine {
-    /// The state machine as of the stored snapshot; openraft applies the rest of the log.
-    pub(crate) fn new(
-        writer: Writer,
-        snapshot: Option<StoredSnapshot>,
-    ) -> Result<(Self, watch::Receiver<Arc<ClusterMap>>), codec::CodecError> {
-        let map = match &snapshot {
-            Some(s) => codec::decode(&s.data)?,
-            None => ClusterMap::default(),
-        };
-        let map = Arc::new(map);
-        let (shown, watched) = watch::channel(Arc::clone(&map));
-        let meta = snapshot.as_ref().map(|s| s.meta.clone()).unwrap_or_default();
-        let machine = Self {
-            writer,
-            map,
-            applied: meta.last_log_id,
-            membership: meta.last_membership,
-            shown,
-            snapshot: Arc::new(std::sync::Mutex::new(snapshot)),
-        };
-        Ok((machine, watched))
+impl State {
+    /// As of a snapshot, or of nothing.
+    pub(crate) fn of(snapshot: Option<&StoredSnapshot>) -> Result<Self, codec::CodecError> {
+        let Some(StoredSnapshot { meta, data }) = snapshot else { return Ok(Self::default()) };
+        let map = Arc::new(codec::decode(data)?);
+        Ok(Self { map, applied: meta.last_log_id, membership: meta.last_membership.clone() })
     }
 
-    fn apply_one(&mut self, entry: Entry) -> Result<CommandResult, CommandError> {
+    pub(crate) fn apply(&mut self, entry: Entry) -> Result<CommandResult, CommandError> {
         self.applied = Some(entry.log_id);
         match entry.payload {
             EntryPayload::Blank => Ok(CommandResult::Done),
@@ -56,35 +38,45 @@ impl Machine {
             }
         }
     }
-}
 
-/// The map, the last entry and the membership that a snapshot and all of the log after it make, committed or not.
-pub(crate) fn replay<'a>(
-    snapshot: Option<&StoredSnapshot>,
-    log: impl Iterator<Item = &'a Entry>,
-) -> Result<(ClusterMap, Option<LogId>, StoredMembership), codec::CodecError> {
-    let mut map = snapshot.map_or(Ok(ClusterMap::default()), |s| codec::decode(&s.data))?;
-    let meta = snapshot.map(|s| s.meta.clone()).unwrap_or_default();
-    let (mut last, mut membership) = (meta.last_log_id, meta.last_membership);
-    for entry in log.filter(|entry| Some(entry.log_id) > meta.last_log_id) {
-        last = Some(entry.log_id);
-        match &entry.payload {
-            EntryPayload::Blank => {}
-            // What a command came to was for whoever proposed it.
-            EntryPayload::Normal(command) => drop(holdfast_cluster::apply(&mut map, command.clone())),
-            EntryPayload::Membership(m) => {
-                membership = StoredMembership::new(Some(entry.log_id), m.clone());
-            }
+    /// Of what a snapshot of it is.
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        let index = self.applied.map_or(0, |id| id.index);
+        SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+            // The same log position gives the same map, so that this names the content.
+            snapshot_id: format!("{index}-{}", self.map.version),
         }
     }
-    Ok((map, last, membership))
+}
+
+/// The state machine.
+pub(crate) struct Machine {
+    writer: Writer,
+    state: State,
+    shown: watch::Sender<Arc<ClusterMap>>,
+    snapshot: Arc<std::sync::Mutex<Option<StoredSnapshot>>>,
+}
+
+impl Machine {
+    /// The state machine as of the stored snapshot; openraft applies the rest of the log.
+    pub(crate) fn new(
+        writer: Writer,
+        snapshot: Option<StoredSnapshot>,
+    ) -> Result<(Self, watch::Receiver<Arc<ClusterMap>>), codec::CodecError> {
+        let state = State::of(snapshot.as_ref())?;
+        let (shown, watched) = watch::channel(Arc::clone(&state.map));
+        let snapshot = Arc::new(std::sync::Mutex::new(snapshot));
+        Ok((Self { writer, state, shown, snapshot }, watched))
+    }
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
-        Ok((self.applied, self.membership.clone()))
+        Ok((self.state.applied, self.state.membership.clone()))
     }
 
     async fn apply<I>(&mut self, entries: I) -> Result<Vec<Result<CommandResult, CommandError>>, StorageError>
@@ -92,25 +84,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let before = self.map.version;
-        let replies = entries.into_iter().map(|entry| self.apply_one(entry)).collect();
-        if self.map.version != before {
-            self.shown.send_replace(Arc::clone(&self.map));
+        let before = self.state.map.version;
+        let replies = entries.into_iter().map(|entry| self.state.apply(entry)).collect();
+        if self.state.map.version != before {
+            self.shown.send_replace(Arc::clone(&self.state.map));
         }
         Ok(replies)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let index = self.applied.map_or(0, |id| id.index);
-        let meta = SnapshotMeta {
-            last_log_id: self.applied,
-            last_membership: self.membership.clone(),
-            // The same log position gives the same map, so that this names the content.
-            snapshot_id: format!("{index}-{}", self.map.version),
-        };
         Builder {
-            map: Arc::clone(&self.map),
-            meta,
+            map: Arc::clone(&self.state.map),
+            meta: self.state.meta(),
             writer: self.writer.clone(),
             current: Arc::clone(&self.snapshot),
         }
@@ -125,14 +110,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let data = snapshot.into_inner();
+        let snapshot = StoredSnapshot { meta: meta.clone(), data: snapshot.into_inner() };
         let fault = |e: &codec::CodecError| StorageIOError::read_snapshot(Some(meta.signature()), e);
-        let map: ClusterMap = codec::decode(&data).map_err(|e| fault(&e))?;
-        store(&self.writer, &self.snapshot, StoredSnapshot { meta: meta.clone(), data }).await?;
-        self.map = Arc::new(map);
-        self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
-        self.shown.send_replace(Arc::clone(&self.map));
+        let state = State::of(Some(&snapshot)).map_err(|e| fault(&e))?;
+        store(&self.writer, &self.snapshot, snapshot).await?;
+        self.state = state;
+        self.shown.send_replace(Arc::clone(&self.state.map));
         Ok(())
     }
 

@@ -10,10 +10,10 @@
 //! Each group has a generation. Messages of another one are not taken, so that a node that was taken for lost, and
 //! runs, can neither be led by the new group nor lead it.
 
-use crate::machine;
-use crate::raft_types::{LogId, StoredMembership, node_id, raft_id};
-use crate::store::{Database, Loaded, Rewritten, StoreError, StoredSnapshot, load, rewrite};
-use crate::{codec, raft_types::SnapshotMeta};
+use crate::codec;
+use crate::machine::State;
+use crate::raft_types::{StoredMembership, node_id, raft_id};
+use crate::store::{Database, Rewritten, StoreError, StoredSnapshot, load, rewrite};
 use holdfast_cluster::ClusterMap;
 use holdfast_types::NodeId;
 use openraft::{BasicNode, Membership};
@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Where a log ends. Of two logs the one with the greater position knows everything answered that the other does.
@@ -106,40 +107,43 @@ pub struct StoppedControl {
     node: NodeId,
     path: PathBuf,
     database: Database,
-    loaded: Loaded,
-    map: ClusterMap,
-    last: Option<LogId>,
-    membership: StoredMembership,
+    generation: Generation,
+    state: State,
 }
 
 impl StoppedControl {
     /// Opens the database of that node in `dir` and reads all of it.
     pub fn open(dir: &Path, node: NodeId) -> Result<Self, StoreError> {
         let (path, database, loaded) = load(dir, node)?;
-        let replayed = machine::replay(loaded.snapshot.as_ref(), loaded.log.values());
-        let (map, last, membership) = replayed
+        let mut state = State::of(loaded.snapshot.as_ref())
             .map_err(|e| StoreError::Corrupt { path: path.clone(), what: format!("snapshot: {e}") })?;
-        Ok(Self { node, path, database, loaded, map, last, membership })
+        let generation = loaded.generation.unwrap_or_default();
+        let from = state.applied;
+        for entry in loaded.log.into_values().filter(|entry| Some(entry.log_id) > from) {
+            // What a command came to was for whoever proposed it.
+            let _ = state.apply(entry);
+        }
+        Ok(Self { node, path, database, generation, state })
     }
 
     /// The map as the whole log makes it.
     pub fn map(&self) -> &ClusterMap {
-        &self.map
+        &self.state.map
     }
 
     /// Where the log ends. None: this node was never let into a group.
     pub fn position(&self) -> Option<Position> {
-        self.last.map(|id| Position { term: id.leader_id.term, index: id.index })
+        self.state.applied.map(|id| Position { term: id.leader_id.term, index: id.index })
     }
 
     /// Who votes.
     pub fn voters(&self) -> BTreeSet<NodeId> {
-        self.membership.voter_ids().map(node_id).collect()
+        self.state.membership.voter_ids().map(node_id).collect()
     }
 
     /// The group.
     pub fn generation(&self) -> Generation {
-        self.loaded.generation.unwrap_or_default()
+        self.generation
     }
 
     /// Makes a group of this node alone, without those that are lost. The database as it was is kept beside it; where,
@@ -149,32 +153,21 @@ impl StoppedControl {
         lost: &BTreeSet<NodeId>,
         drawn: u32,
     ) -> Result<Option<(Ticket, PathBuf)>, StoreError> {
-        let (Some(last), Some(position)) = (self.last, self.position()) else { return Ok(None) };
-        holdfast_cluster::recover(&mut self.map, lost);
-        let generation = self.generation().next(drawn);
+        let (Some(last), Some(position)) = (self.state.applied, self.position()) else { return Ok(None) };
+        let map = Arc::make_mut(&mut self.state.map);
+        holdfast_cluster::recover(map, lost);
+        let generation = self.generation.next(drawn);
         let id = raft_id(self.node);
-        let address = self.map.nodes.get(&self.node).map(|n| n.address.clone()).unwrap_or_default();
+        let address = map.nodes.get(&self.node).map(|n| n.address.clone()).unwrap_or_default();
         let members = BTreeMap::from([(id, BasicNode::new(address))]);
-        let membership = Membership::new(vec![BTreeSet::from([id])], members);
-        let snapshot = self.snapshot(last, membership)?;
+        let alone = Membership::new(vec![BTreeSet::from([id])], members);
+        self.state.membership = StoredMembership::new(Some(last), alone);
+        let data = codec::encode(&*self.state.map)
+            .map_err(|e| StoreError::Corrupt { path: self.path.clone(), what: e.to_string() })?;
+        let snapshot = StoredSnapshot { meta: self.state.meta(), data };
         let state = Rewritten::Alone { last, snapshot, generation };
         let kept = rewrite(&self.path, self.database, self.node, state)?;
         Ok(Some((Ticket { node: self.node, position, generation }, kept)))
-    }
-
-    fn snapshot(
-        &self,
-        last: LogId,
-        membership: Membership<u64, BasicNode>,
-    ) -> Result<StoredSnapshot, StoreError> {
-        let data = codec::encode(&self.map)
-            .map_err(|e| StoreError::Corrupt { path: self.path.clone(), what: e.to_string() })?;
-        let meta = SnapshotMeta {
-            last_log_id: Some(last),
-            last_membership: StoredMembership::new(Some(last), membership),
-            snapshot_id: format!("{}-{}", last.index, self.map.version),
-        };
-        Ok(StoredSnapshot { meta, data })
     }
 
     /// Forgets this node's log, to be let into the group of the ticket. Where the database as it was is kept.

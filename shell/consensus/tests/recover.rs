@@ -3,12 +3,11 @@
 
 mod common;
 
-use common::{Cluster, timings};
+use common::{Cluster, timings, when_closed};
 use holdfast_cluster::{Command, CommandResult};
 use holdfast_consensus::*;
 use holdfast_types::*;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 fn pool(name: &str) -> Command {
     Command::CreatePool { name: name.into() }
@@ -17,17 +16,7 @@ fn pool(name: &str) -> Command {
 /// The control of a node that was killed.
 fn stopped(cluster: &Cluster, n: u16) -> StoppedControl {
     let dir = cluster.dir.path().join(format!("node{n}"));
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match StoppedControl::open(&dir, NodeId(n)) {
-            Ok(control) => return control,
-            // The killed run's database closes when its last task is dropped.
-            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(e) => panic!("node {n}: {e}"),
-        }
-    }
+    when_closed(|| StoppedControl::open(&dir, NodeId(n)))
 }
 
 fn nodes(list: impl IntoIterator<Item = u16>) -> BTreeSet<NodeId> {

@@ -144,6 +144,11 @@ impl Disks {
         }
     }
 
+    /// Whether a disk that was closed is free for others: what was under way on it is done.
+    pub fn is_free(&self, slot: DiskSlot) -> bool {
+        self.disks.get(slot.0).is_none_or(|disk| disk.open.is_none() && disk.carried == 0)
+    }
+
     /// Queues an order. Nothing happens before [`Disks::kick`] or [`Disks::poll`].
     pub fn submit(&mut self, slot: DiskSlot, order: DiskOrder) {
         self.in_flight += 1;

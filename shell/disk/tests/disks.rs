@@ -205,6 +205,7 @@ fn a_closed_disk_answers_with_enodev_and_is_free_for_others() {
         disks.kick();
         disks.submit(slot, write(2, 1, vec![content(1, 0)], true));
         disks.close(slot);
+        assert!(!disks.is_free(slot), "something is under way");
         disks.submit(slot, read(3, 0, 1));
         disks.submit(DiskSlot(77), flush(4));
         let done = finish(&mut disks).await;
@@ -212,6 +213,7 @@ fn a_closed_disk_answers_with_enodev_and_is_free_for_others() {
         for token in 2..=4 {
             assert_eq!(done[&token], Err(DiskFault::Io(19)), "order {token}");
         }
+        assert!(disks.is_free(slot));
         disks.open(&path).unwrap();
     });
 }

@@ -7,7 +7,7 @@ use crate::config::{ConfigError, DataDir};
 use crate::control::events::Events;
 use holdfast_api::EventLog;
 use holdfast_api::events::EventLogError;
-use holdfast_cluster::{ClusterMap, losses};
+use holdfast_cluster::{ClusterMap, losses_without};
 use holdfast_consensus::{StoppedControl, StoreError};
 use holdfast_net::{Identity, IdentityError, pin};
 use holdfast_types::NodeId;
@@ -212,7 +212,7 @@ impl Stopped {
         if let Some((node, theirs)) = survivors.into_iter().find(|(_, position)| *position > ours) {
             return Err(RecoverError::KnowsMore { node, theirs, ours });
         }
-        let losses = losses(self.map(), &lost);
+        let losses = losses_without(self.map(), &lost);
         Ok((lost, losses))
     }
 

@@ -2,6 +2,7 @@
 //! applied, so that every node places them alike.
 
 use super::{Changed, Outcome, check_limit, check_name};
+use crate::mix::mix;
 use crate::{
     ClusterMap, CommandError, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, OVERCOMMIT, Pool, SingleResult,
     Tombstone, UnixSeconds, Volume, candidates::candidates,
@@ -202,11 +203,7 @@ fn add_segments(map: &mut ClusterMap, volume: VolumeId, copies: u8, first: u32, 
     }
 }
 
-/// Mixes cluster and volume (the finalizer of MurmurHash3): initiators tell volumes of two clusters apart by it.
+/// Of cluster and volume: initiators tell volumes of two clusters apart by it.
 fn unique_id(cluster: ClusterId, volume: VolumeId) -> u64 {
-    let seed = (cluster.0 >> 64) as u64 ^ cluster.0 as u64;
-    let mut x = seed ^ volume.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
+    mix((cluster.0 >> 64) as u64 ^ cluster.0 as u64, volume.0)
 }

@@ -93,6 +93,15 @@ pub(crate) struct Check {
     report: CheckReport,
 }
 
+impl Check {
+    /// The copy takes no part any more.
+    fn leave_out(&mut self, copy: ReplicaRef) {
+        self.asked.retain(|_, asked| *asked != copy);
+        self.copies.remove(&copy);
+        self.report.skipped.push(copy);
+    }
+}
+
 impl Owner {
     /// Compares all copies of S, from the first extent to the last. A second call while one runs joins it, and the
     /// faster pace counts from then on.
@@ -126,10 +135,7 @@ impl Owner {
         let reachable = |r: &ReplicaRef| self.copies.get(r).is_some_and(|c| c.up);
         let Some(check) = &mut self.check else { return };
         let gone: Vec<ReplicaRef> = check.copies.iter().filter(|r| !reachable(r)).copied().collect();
-        for copy in gone {
-            check.copies.remove(&copy);
-            check.report.skipped.push(copy);
-        }
+        gone.into_iter().for_each(|copy| check.leave_out(copy));
         check.asked.clear();
         check.replies.clear();
         if check.rounds == 0 {
@@ -266,13 +272,10 @@ impl Owner {
     /// The link to a copy is gone, and with it the answer that may be waited for.
     pub(super) fn check_without(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         let Some(check) = &mut self.check else { return };
-        let waited_for = check.asked.values().any(|asked| *asked == copy);
-        if !waited_for {
+        if !check.asked.values().any(|asked| *asked == copy) {
             return;
         }
-        check.asked.retain(|_, asked| *asked != copy);
-        check.copies.remove(&copy);
-        check.report.skipped.push(copy);
+        check.leave_out(copy);
         if check.asked.is_empty() {
             self.compare(now, out);
         }
@@ -284,11 +287,8 @@ impl Owner {
             return self.ask_digests(now, out);
         }
         if check.until <= now && !check.asked.is_empty() {
-            let silent: Vec<ReplicaRef> = core::mem::take(&mut check.asked).into_values().collect();
-            for copy in silent {
-                check.copies.remove(&copy);
-                check.report.skipped.push(copy);
-            }
+            let silent: Vec<ReplicaRef> = check.asked.values().copied().collect();
+            silent.into_iter().for_each(|copy| check.leave_out(copy));
             self.compare(now, out);
         }
     }

@@ -9,7 +9,7 @@ mod writer;
 
 pub(crate) use log::LogStore;
 pub(crate) use rewrite::{Rewritten, rewrite};
-pub(crate) use writer::{Loaded, StoredSnapshot, Writer, load};
+pub(crate) use writer::{StoredSnapshot, Writer, load};
 
 pub(crate) use redb::Database;
 

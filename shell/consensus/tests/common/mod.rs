@@ -118,6 +118,20 @@ fn now() -> Time {
     Time(START.get_or_init(Instant::now).elapsed().as_nanos() as u64 + 1)
 }
 
+/// Opens a database, once the run before let go of it: it closes when the last task of a killed run is dropped.
+pub fn when_closed<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match open() {
+            Ok(opened) => return opened,
+            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
 impl Cluster {
     /// `count` nodes, all voters, with a disk each; node 1 was bootstrapped.
     pub fn new(count: u16, timings: Timings) -> Self {
@@ -153,17 +167,10 @@ impl Cluster {
         let wire = Arc::new(Wire { net, me: node, heard, beats: beats.clone() });
         let dir = self.dir.path().join(format!("node{n}"));
         let config = ControlConfig { node, dir, timings: self.timings };
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let control = loop {
-            match runtime.block_on(Control::start(config.clone(), wire.clone())) {
-                Ok(control) => break control,
-                // The killed run's database closes when its last task is dropped.
-                Err(StartError::Store(StoreError::InUse { .. })) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(e) => panic!("node {n}: {e}"),
-            }
-        };
+        let control = when_closed(|| match runtime.block_on(Control::start(config.clone(), wire.clone())) {
+            Err(StartError::Store(error)) => Err(error),
+            started => Ok(started.unwrap_or_else(|e| panic!("node {n}: {e}"))),
+        });
         let line = Line { control: control.clone(), handle: runtime.handle().clone(), beats };
         self.net.lines.lock().unwrap().insert(node, line);
         self.nodes.insert(node, Node { control, runtime, wire });

@@ -177,8 +177,10 @@ impl NodeBackend {
 
     /// A node that has no place in the cluster any more changes nothing, and says why.
     fn is_member(&self) -> Result<(), ApiError> {
-        let why = group::cast_out(*self.0.control.standing().borrow());
-        why.map_or(Ok(()), |why| Err(ApiError::new(ErrorKind::Refused, why)))
+        match group::cast_out(*self.0.control.standing().borrow()) {
+            Some(cast_out) => Err(ApiError::new(ErrorKind::Refused, cast_out.why)),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn ask(&self, node: NodeId, request: &NodeRequest) -> Result<NodeAnswer, ApiError> {

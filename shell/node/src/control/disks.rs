@@ -4,19 +4,16 @@
 
 use super::{Shared, refuse_disk};
 use crate::config::LocalDisk;
-use crate::data::{DataHandle, Order};
+use crate::data::DataHandle;
 use anyhow::Context;
 use holdfast_cluster::{Command, CommandResult};
-use holdfast_disk::DiskErrorKind;
 use holdfast_engine::DiskOpen;
 use holdfast_store::{DiskIdentity, OpenReport};
 use holdfast_types::{DiskId, DiskIncarnation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Seek;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The nonces of a disk's openings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +26,6 @@ pub struct Openings {
     tried: Vec<u64>,
 }
 
-/// How often a disk that is in use is tried again, and how long between.
-const FREE_TRIES: u32 = 100;
-const FREE_AGAIN: Duration = Duration::from_millis(50);
 /// Openings in a row without an answer of control's that are remembered.
 const TRIED_MOST: usize = 1024;
 
@@ -65,21 +59,6 @@ fn disk_size(path: &Path) -> anyhow::Result<u64> {
 
 fn openings_file(shared: &Shared) -> PathBuf {
     shared.dir.path().join("openings.json")
-}
-
-/// Writes to the disk once what is to be overwritten in place. One that was just closed is held until the last that was
-/// under way on it is done.
-async fn prewrite(path: &Path, ranges: Vec<Range<u64>>) -> anyhow::Result<()> {
-    let mut tries = 0;
-    loop {
-        let (path, ranges) = (path.to_owned(), ranges.clone());
-        let write = move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {});
-        match tokio::task::spawn_blocking(write).await? {
-            Err(error) if matches!(error.kind, DiskErrorKind::Busy) && tries < FREE_TRIES => tries += 1,
-            result => return Ok(result?),
-        }
-        tokio::time::sleep(FREE_AGAIN).await;
-    }
 }
 
 impl LocalDisks {
@@ -142,7 +121,8 @@ impl LocalDisks {
         let identity = DiskIdentity { cluster, node, disk: disk.id, incarnation, boot_nonce: nonce };
         let size = disk_size(&disk.path)?;
         let layout = holdfast_store::layout(size, &shared.engine.store)?;
-        prewrite(&disk.path, layout.prewrite()).await?;
+        let (path, ranges) = (disk.path.clone(), layout.prewrite());
+        tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??;
         let open = DiskOpen::Format(identity);
         let opened =
             data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
@@ -218,7 +198,7 @@ impl LocalDisks {
         let known =
             shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk).map(|d| d.boot_nonce));
         // What it was opened as gives way to what it is made.
-        data.order(Order::Detach { disk });
+        data.detach(disk).await;
         self.format(shared, data, &local, incarnation, known.unwrap_or(identity.boot_nonce)).await?;
         Ok(Opening::Regressed)
     }

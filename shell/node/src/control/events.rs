@@ -1,5 +1,6 @@
 //! What goes into this node's event log: in the words of an operator, with who, what, when and why.
 
+use super::group::CastOut;
 use crate::config::LocalDisk;
 use holdfast_api::EventLog;
 use holdfast_api::events::NewEvent;
@@ -117,8 +118,9 @@ impl Events {
         self.append(EventLevel::Info, "disk", "disk-left-out", what, why);
     }
     /// This node is no part of the cluster any more.
-    pub fn cast_out(&self, kind: &'static str, what: &str) {
-        self.append(EventLevel::Error, "node", kind, what.into(), "another node said so".into());
+    pub fn cast_out(&self, cast_out: &CastOut) {
+        let why = "another node said so".into();
+        self.append(EventLevel::Error, "node", cast_out.event, cast_out.why.into(), why);
     }
 
     /// A node that runs was taken for lost when control was recovered.

@@ -100,23 +100,27 @@ pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
         }
         () = asking => {}
     }
-    let standing = *standing.borrow();
-    let why = cast_out(standing).unwrap_or_default();
-    tracing::error!(node = shared.node.0, "{why}");
-    let kind = match standing {
-        Standing::Superseded => "node-was-superseded",
-        Standing::Removed | Standing::Member => "node-was-removed",
-    };
-    shared.events.cast_out(kind, why);
+    if let Some(cast_out) = cast_out(*standing.borrow()) {
+        tracing::error!(node = shared.node.0, "{}", cast_out.why);
+        shared.events.cast_out(&cast_out);
+    }
     Ok(())
 }
 
 /// What a node that has no place in the cluster any more has to say of itself.
-pub fn cast_out(standing: Standing) -> Option<&'static str> {
+pub struct CastOut {
+    /// The kind of the event.
+    pub event: &'static str,
+    /// Why, and what to do.
+    pub why: &'static str,
+}
+
+/// What that is, if it has none.
+pub fn cast_out(standing: Standing) -> Option<CastOut> {
     match standing {
         Standing::Member => None,
-        Standing::Removed => Some(REMOVED),
-        Standing::Superseded => Some(SUPERSEDED),
+        Standing::Removed => Some(CastOut { event: "node-was-removed", why: REMOVED }),
+        Standing::Superseded => Some(CastOut { event: "node-was-superseded", why: SUPERSEDED }),
     }
 }
 

@@ -6,7 +6,7 @@ use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, GivenUp, Loss, NodeState, losses, plan_replacements};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -197,9 +197,9 @@ pub fn without_majority(shared: &Shared) -> model::Status {
         }
     }
     let mut status = status(&map, &control, Some(&Alone { age, silent, voters }), shared.node);
-    if let Some(why) = group::cast_out(*shared.control.standing().borrow()) {
+    if let Some(cast_out) = group::cast_out(*shared.control.standing().borrow()) {
         // In place of the first line, which without a majority is about that: there is none for this node any more.
-        status.problems[0] = why.into();
+        status.problems[0] = cast_out.why.into();
     }
     status
 }
@@ -320,7 +320,7 @@ fn problems(
             n => format!("{n} segments wait: too few of their copies are in reach"),
         });
     }
-    problems.extend(losses(map, &BTreeSet::new()).iter().flat_map(lost));
+    problems.extend(losses(map).iter().flat_map(lost));
     for node in map.nodes.values() {
         match node.state {
             NodeState::Down => problems.push(format!("node {} ({}) does not answer", node.id, node.name)),

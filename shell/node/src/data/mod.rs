@@ -120,6 +120,8 @@ pub enum Order {
     Detach {
         /// Which.
         disk: DiskId,
+        /// Answered when nothing is under way on it any more, and others may open it.
+        answer: oneshot::Sender<()>,
     },
     /// Who the peers are.
     Peers(Peers),
@@ -160,6 +162,12 @@ impl DataHandle {
         let (answer, wait) = oneshot::channel();
         self.order(Order::Attach { disk, path, open, answer });
         wait.await.ok()
+    }
+    /// Closes a disk, and waits until others may open it.
+    pub async fn detach(&self, disk: DiskId) {
+        let (answer, wait) = oneshot::channel();
+        self.order(Order::Detach { disk, answer });
+        let _ = wait.await;
     }
     /// Writes back to the extents what is committed now.
     pub async fn checkpoint(&self) {
@@ -226,6 +234,8 @@ struct DataThread {
     orders: mpsc::UnboundedReceiver<Order>,
     reports: mpsc::UnboundedSender<Report>,
     checkpoints: Vec<oneshot::Sender<()>>,
+    /// Disks that were let go of while something was under way on them, and who waits for its end.
+    detaching: Vec<(DiskSlot, oneshot::Sender<()>)>,
 }
 
 impl DataThread {
@@ -251,6 +261,7 @@ impl DataThread {
             orders,
             reports,
             checkpoints: Vec::new(),
+            detaching: Vec::new(),
         })
     }
 
@@ -266,6 +277,9 @@ impl DataThread {
                 if let Some(disk) = self.disk_of.get(&slot) {
                     inputs.push(Input::DiskDone { disk: *disk, done });
                 }
+            }
+            for (_, answer) in self.detaching.extract_if(.., |(slot, _)| self.disks.is_free(*slot)) {
+                let _ = answer.send(());
             }
             loop {
                 match self.orders.try_recv() {
@@ -367,7 +381,14 @@ impl DataThread {
                 }
                 inputs.push(input);
             }
-            Order::Detach { disk } => self.let_go(disk),
+            Order::Detach { disk, answer } => {
+                let slot = self.slots.get(&disk).copied();
+                self.let_go(disk);
+                match slot.filter(|slot| !self.disks.is_free(*slot)) {
+                    Some(slot) => self.detaching.push((slot, answer)),
+                    None => drop(answer.send(())),
+                }
+            }
             Order::Peers(peers) => self.links.set_peers(peers),
             Order::Status(answer) => drop(answer.send(self.engine.status())),
             Order::WhenCheckpointed(answer) => self.checkpoints.push(answer),
