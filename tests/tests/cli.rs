@@ -1,9 +1,13 @@
-//! Bad input to every command: one line that says what is wrong and what next, exit code 1 or 2, no panic.
+//! Bad input to every command: one line that says what is wrong and what next, exit code 1 or 2, no panic. Who may use
+//! the commands from afar.
 
 use holdfast_tests::cluster::Cluster;
 use holdfast_tests::command::json;
-use holdfast_tests::output_of;
 use holdfast_tests::process::binary;
+use holdfast_tests::{output_of, until};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs a command that must fail as promised; what it said.
 fn refused(arguments: &[&str]) -> String {
@@ -166,4 +170,40 @@ fn one_two_and_five_nodes_make_a_cluster() {
         let copies = cluster.json(1, &["volume", "show", "demo"])["copies"].as_u64();
         assert_eq!(copies, Some(nodes.min(3) as u64));
     }
+}
+
+#[test]
+fn what_a_host_that_left_knows_of_tokens_is_void_once_they_are_rotated() {
+    let mut cluster = Cluster::start(3);
+    let token = |cluster: &Cluster, n| std::fs::read_to_string(cluster.dir(n).join("admin.token"));
+    let token = |cluster: &Cluster, n| token(cluster, n).expect("its token");
+    let kept = cluster.folder().join("kept");
+    let old = token(&cluster, 3);
+    std::fs::write(&kept, &old).expect("a copy");
+    let made = cluster.json(1, &["token", "create"]);
+    let kept = kept.to_string_lossy();
+    json(&["status", "--node", cluster.address(1), "--token-file", &kept]);
+    cluster.kill(3);
+    assert!(cluster.cli(2, &["token", "rotate"]).contains("have to be made anew"));
+    until("both have the new one", LIMIT, || {
+        token(&cluster, 1) != old && token(&cluster, 1) == token(&cluster, 2)
+    });
+    let new = cluster.dir(1).join("admin.token");
+    for n in [1, 2] {
+        let said = refused(&["status", "--node", cluster.address(n), "--token-file", &kept]);
+        assert!(said.contains("this is not the token"), "{said}");
+        json(&["status", "--node", cluster.address(n), "--token-file", &new.to_string_lossy()]);
+    }
+    let join_token = made["token"].as_str().expect("a token is text");
+    let dir = cluster.folder().join("late").to_string_lossy().into_owned();
+    let disk = format!("{dir}/disk:1G");
+    let said = refused(&["join", join_token, "--dir", &dir, "--addr", "127.200.0.98", "--disk", &disk]);
+    assert!(said.contains("holdfast token create"), "{said}");
+    // One that was away gets it when it is back.
+    cluster.start_node(3);
+    until("the third has it, too", LIMIT, || token(&cluster, 3) == token(&cluster, 2));
+    assert_eq!(cluster.events("admin-token-rotated").len(), 1);
+    let secret = token(&cluster, 1).trim().split('.').nth(1).expect("a secret").to_owned();
+    let all = cluster.json(2, &["events", "--last", "1000"]).to_string();
+    assert!(!all.contains(&secret), "a secret stands in the event log");
 }

@@ -332,8 +332,9 @@ fn the_first_words_between_nodes_are_as_drawn() {
     let last = drawn.last().expect("there are fields");
     assert_eq!(last.0 + last.1, base.len());
     assert!(text.contains(&format!("The answer has {ANSWER_BYTES} bytes")));
-    let codes = [Answer::Welcome, Answer::OtherVersion(1), Answer::OtherNode, Answer::Garbage];
-    assert_eq!(codes.map(|a| a.encode()[6]), [0, 1, 2, 3]);
+    let codes =
+        [Answer::Welcome, Answer::OtherVersion(1), Answer::OtherNode, Answer::Garbage, Answer::NotAMember];
+    assert_eq!(codes.map(|a| a.encode()[6]), [0, 1, 2, 3, 4]);
     let between = section(&document(), "## Between nodes");
     for purpose in Purpose::ALL {
         let code = hello(purpose, 0, 0)[6];

@@ -147,6 +147,7 @@ fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
     });
     let order = ["volume", "resize", VOLUME, "--size", "2G"];
     assert!(cluster.refused(lost, &order).contains("this node was removed from the cluster"));
+    cluster.wait_event("connection-refused", "no member", "wipe its data folder");
     cluster.start_node(others[2]);
     let said_by = |n: usize| cluster.try_json(n, &["status"]).unwrap_or_default();
     until("the others are healthy", LIMIT, || others.iter().all(|n| said_by(*n)["health"] == "healthy"));

@@ -65,7 +65,8 @@ majority of the nodes gone see `holdfast recover`.")]
   holdfast node rm 3
 
 Only a node that does not answer and whose copies have another place is removed, so nothing is lost by it. Its daemon,
-should it start again, is told so; its host joins anew with a token, as another node.")]
+should it start again, is told so; its host joins anew with a token, as another node. What its host still has is the
+admin token of the API: `holdfast token rotate` replaces it.")]
     Rm {
         /// Its number or name
         name: String,
@@ -116,7 +117,10 @@ impl Node {
             Node::Rm { name } => {
                 let asked = name.clone();
                 let done = context.ask(|c| async move { c.remove_node(&asked).await })?;
-                output::done(context.json(), &done, &format!("Node {name} is removed."))
+                let said = format!(
+                    "Node {name} is removed. Its host still has the admin token; `holdfast token rotate` replaces it."
+                );
+                output::done(context.json(), &done, &said)
             }
             Node::Ls => {
                 let nodes = context.ask(|c| async move { c.nodes().await })?;

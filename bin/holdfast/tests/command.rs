@@ -4,6 +4,7 @@
 use holdfast_api::events::{EventLog, NewEvent};
 use holdfast_api::fake::Fake;
 use holdfast_api::server::{Access, bind_unix, router, serve_tls, serve_unix};
+use holdfast_api::token::Accepted;
 use holdfast_net::Identity;
 use holdfast_types::NodeId;
 use std::io::{BufRead, BufReader, Write};
@@ -36,7 +37,7 @@ fn cluster() -> Cluster {
         let fake = Arc::new(Fake::new(events_there, address));
         let identity = Identity::create(&identity_there, &fake.authority, NodeId(1)).unwrap();
         let socket = bind_unix(&socket_path).await.unwrap();
-        let guarded = router(fake.clone(), Access::Token(fake.admin_token));
+        let guarded = router(fake.clone(), Access::Token(Accepted::of(fake.admin_token)));
         let open = router(fake.clone(), Access::Socket);
         sender.send((fake, address)).unwrap();
         let tls = identity.api_acceptor().unwrap();

@@ -13,12 +13,12 @@ use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
 use crate::options::{FaultKind, Options};
 use crate::room::CLAIMED_EXTENT_BYTES;
 use crate::watch::Watch;
-use holdfast_cluster::{ClusterMap, Command, UnixSeconds};
+use holdfast_cluster::{ClusterMap, Command, NewNode, UnixSeconds};
 use holdfast_engine::{Engine, EngineConfig, FrontEndKind, Input, Opening};
 use holdfast_replication::{OwnerConfig, ReplicaConfig};
 use holdfast_store::testing::{Cut, Rng};
 use holdfast_store::{DiskIdentity, StoreConfig};
-use holdfast_types::{ClusterId, ConnectionId, DiskId, DiskIncarnation, Duration, NodeId, Time};
+use holdfast_types::{ClusterId, ConnectionId, DiskId, DiskIncarnation, Duration, KeyHash, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -119,9 +119,10 @@ impl World {
             let disk_bytes = small.unwrap_or(DISK_BYTES);
             let size = u64::from(extents(&disk_bytes)) * CLAIMED_EXTENT_BYTES;
             let (name, address) = (format!("node{n}"), format!("10.0.0.{n}:1"));
+            let admitted = NewNode { name, address, key: KeyHash::default() };
             commands.push(match n {
-                1 => Command::Bootstrap { cluster: CLUSTER, name: "sim".into(), node_name: name, address },
-                _ => Command::AddNode { name, address },
+                1 => Command::Bootstrap { cluster: CLUSTER, name: "sim".into(), first: admitted },
+                _ => Command::AddNode(admitted),
             });
             let (disk, nonce) = (DiskId(u128::from(n) << 96 | 0xD), self.rng.draw().max(1));
             let (path, pool) = (format!("disk{n}"), POOL.to_owned());

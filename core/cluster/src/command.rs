@@ -6,7 +6,7 @@
 use crate::{Chap, TokenHash, UnixSeconds};
 use alloc::{string::String, vec::Vec};
 use holdfast_types::{
-    ClusterId, DiskId, DiskIncarnation, Epoch, GatewayId, NodeId, ProcessIncarnation, ReplicaRef,
+    ClusterId, DiskId, DiskIncarnation, Epoch, GatewayId, KeyHash, NodeId, ProcessIncarnation, ReplicaRef,
     SegmentCommand, SegmentCommandResult, SegmentKey, SessionId, VolumeId,
 };
 use serde::{Deserialize, Serialize};
@@ -30,14 +30,25 @@ impl From<NoBatch> for Vec<Single> {
     }
 }
 
+/// A node that is to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Its key.
+    pub key: KeyHash,
+}
+
 /// The commands; `B` is what a batch is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "fields are named as in the map, where they are explained")]
 pub enum CommandOf<B> {
     /// Names the cluster and admits its first node; makes the pool `default`. -> `Node`
-    Bootstrap { cluster: ClusterId, name: String, node_name: String, address: String },
-    /// Admits a node without a token. A repeat with name and address of a node gets that node. -> `Node`
-    AddNode { name: String, address: String },
+    Bootstrap { cluster: ClusterId, name: String, first: NewNode },
+    /// Admits a node without a token. A repeat with all that is said of a node gets that node. -> `Node`
+    AddNode(NewNode),
     /// A run of a node's daemon started. A repeat of the nonce gets the same run. -> `Incarnation`
     NodeStarted { node: NodeId, boot_nonce: u64, address: String },
     /// The node's gateway was fenced and goes on under a new number. -> `Incarnation`
@@ -77,8 +88,9 @@ pub enum CommandOf<B> {
     Segment(SegmentCommand),
     /// Makes a join token known.
     CreateToken { hash: TokenHash, expires: UnixSeconds },
-    /// Admits a node by a token. A repeat with the same name and address gets the same node. -> `Node`
-    UseToken { hash: TokenHash, now: UnixSeconds, name: String, address: String },
+    /// Admits a node by a token. A repeat with the same name and address gets the same node, until that node has
+    /// started: a join that is tried again has another key. -> `Node`
+    UseToken { hash: TokenHash, now: UnixSeconds, node: NewNode },
     /// A nexus that logged in when its gateway knew the map of version `seen` writes to a volume through this
     /// gateway from now on. -> `Fence`
     RegisterSession { nexus: String, gateway: GatewayId, session: SessionId, volume: VolumeId, seen: u64 },
@@ -106,6 +118,8 @@ pub enum CommandOf<B> {
     Salvage { volume: VolumeId },
     /// The disk is gone for good and counts as failed. Refused while it serves; else as `NodeLost`.
     DiskLost { disk: DiskId, accept_loss: bool },
+    /// The API's admin token has this hash from now on; join tokens that were not used are void.
+    RotateAdminToken { hash: TokenHash },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

@@ -58,7 +58,7 @@ pub enum CommandError {
     PoolTooSmall { pool: String, asked: u64, used: u64, limit: u64, raw: u64, copies: u8, overcommit: u64 },
     #[error("volume '{name}' has {current} bytes; it cannot shrink to {asked}, only grow")]
     CannotShrink { name: String, current: u64, asked: u64 },
-    #[error("this join token is not known to the cluster")]
+    #[error("this join token is not known to the cluster; make another one with `holdfast token create`")]
     NoSuchToken,
     #[error("this join token was used already, by node {by}; make another one with `holdfast token create`")]
     TokenUsed { by: NodeId },

@@ -27,7 +27,9 @@ mod replace;
 mod scrub;
 
 pub use apply::apply;
-pub use command::{Command, CommandOf, CommandResult, FenceTarget, NoBatch, ResultOf, Single, SingleResult};
+pub use command::{
+    Command, CommandOf, CommandResult, FenceTarget, NewNode, NoBatch, ResultOf, Single, SingleResult,
+};
 pub use detector::{Detector, DetectorConfig, Liveness, Verdict};
 pub use error::{CommandError, NameFault};
 pub use limits::*;

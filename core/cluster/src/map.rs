@@ -4,8 +4,8 @@ use crate::{FULL_FRACTION, ROOM_TOLD_FRACTION};
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 use holdfast_types::{
-    ChapSecret, ClusterId, DiskId, DiskIncarnation, Export, Exports, GatewayId, NodeId, ProcessIncarnation,
-    ReplicaRef, SegmentId, SegmentInfo, SegmentKey, SessionId, VolumeId,
+    ChapSecret, ClusterId, DiskId, DiskIncarnation, Export, Exports, GatewayId, KeyHash, NodeId,
+    ProcessIncarnation, ReplicaRef, SegmentId, SegmentInfo, SegmentKey, SessionId, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,8 @@ pub struct ClusterMap {
     pub next_node: u16,
     /// The number of the volume that is created next. Never reused.
     pub next_volume: u64,
+    /// What the API's admin token hashes to, once it was replaced. None: it is the one that `init` made.
+    pub admin_token: Option<TokenHash>,
 }
 
 /// Seconds since 1970 by the proposer's clock. Only for what people read and for the expiry of tokens.
@@ -67,6 +69,8 @@ pub struct Node {
     pub boot_nonce: u64,
     /// The highest run number that was given out, to the daemon or to its gateway.
     pub runs: u64,
+    /// Its key: who shows a certificate for the node with another one is not the node.
+    pub key: KeyHash,
 }
 
 /// What control thinks of a node.
@@ -178,7 +182,7 @@ pub struct Tombstone {
     pub copies: Vec<ReplicaRef>,
 }
 
-/// The SHA-256 of a join token's secret.
+/// The SHA-256 of a token's secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TokenHash(pub [u8; 32]);
 

@@ -66,17 +66,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn new_node(n: u16) -> NewNode {
+    NewNode { name: format!("n{n}"), address: format!("a{n}"), key: KeyHash([n as u8; 32]) }
+}
+
 fn fresh() -> ClusterMap {
     let mut map = ClusterMap::default();
-    let first = Single::Bootstrap {
-        cluster: ClusterId(1),
-        name: "c".into(),
-        node_name: "n1".into(),
-        address: "a1".into(),
-    };
+    let first = Single::Bootstrap { cluster: ClusterId(1), name: "c".into(), first: new_node(1) };
     apply(&mut map, first).expect("a new map");
     for n in 2..=5 {
-        apply(&mut map, Single::AddNode { name: format!("n{n}"), address: format!("a{n}") }).expect("a node");
+        apply(&mut map, Single::AddNode(new_node(n))).expect("a node");
     }
     for n in 1..=5 {
         for command in [commands(&map, &Step::Start(n, 1)), commands(&map, &Step::Disk(n))].concat() {

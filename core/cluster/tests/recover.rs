@@ -49,9 +49,7 @@ fn of_two_nodes_the_one_that_is_left_has_everything_and_goes_on() {
         assert!(info.active.epoch.0 > before.segments[id].granted.epoch.0 + (1 << 31), "{id}");
     }
     // A third host takes what the second one had, at once: it is gone, not away.
-    let CommandResult::Node(third) =
-        apply(&mut map, Command::AddNode { name: "n3".into(), address: "n3".into() })
-            .expect("it is admitted")
+    let CommandResult::Node(third) = apply(&mut map, Command::AddNode(new_node(3))).expect("it is admitted")
     else {
         panic!("no node")
     };

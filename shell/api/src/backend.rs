@@ -45,6 +45,8 @@ pub trait Backend: Send + Sync + 'static {
     fn add_disk(&self, request: AddDisk) -> Answer<'_, Disk>;
     /// Makes a join token.
     fn create_token(&self) -> Answer<'_, Token>;
+    /// Replaces the admin token on every node.
+    fn rotate_admin_token(&self) -> Answer<'_, ()>;
     /// Admits a node. The only call that needs no API token; the secret in the request takes its place.
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinAnswer>;
     /// Hands over what a node owns, then stops its daemon. By number or name.

@@ -143,6 +143,10 @@ impl Client {
     pub async fn create_token(&self) -> Result<Token, ApiError> {
         self.post("/v1/tokens", &Done {}).await
     }
+    /// Replaces the admin token on every node: this client's own is void if it has one.
+    pub async fn rotate_admin_token(&self) -> Result<Done, ApiError> {
+        self.post("/v1/tokens/admin", &Done {}).await
+    }
     /// Joins.
     pub async fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, ApiError> {
         self.post("/v1/join", request).await

@@ -10,7 +10,7 @@ use crate::token::{AdminToken, JoinToken, Secret, from_hex};
 use futures::future::{FutureExt, ready};
 use futures::stream::{self, StreamExt};
 use holdfast_net::{Authority, CaPin};
-use holdfast_types::{ClusterId, NodeId};
+use holdfast_types::{ClusterId, KeyHash, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
@@ -193,7 +193,7 @@ impl Fake {
             authority: self.authority.certificate_pem().into(),
             authority_key: self.authority.key_pem(),
             admin_token: self.admin_token.to_string(),
-            peers: [(1, "127.0.0.1:7400".to_owned())].into(),
+            peers: [(1, Peer { address: "127.0.0.1:7400".into(), key: KeyHash([7; 32]) })].into(),
         })
     }
 
@@ -305,6 +305,9 @@ impl Backend for Fake {
     }
     fn create_token(&self) -> Answer<'_, Token> {
         answer(Ok(self.new_token()))
+    }
+    fn rotate_admin_token(&self) -> Answer<'_, ()> {
+        answer(Ok(()))
     }
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinAnswer> {
         answer(self.admit(request))

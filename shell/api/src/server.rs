@@ -9,7 +9,7 @@ mod routes;
 use crate::backend::Backend;
 use crate::error::{ApiError, ErrorKind};
 use crate::metrics::{CONTENT_TYPE, Metrics};
-use crate::token::AdminToken;
+use crate::token::Accepted;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -43,12 +43,12 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who may ask.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Access {
     /// Whoever can open the socket.
     Socket,
-    /// Whoever has this token.
-    Token(AdminToken),
+    /// Whoever has the token.
+    Token(Accepted),
 }
 
 /// The routes of the API, answered by `backend`.
@@ -78,10 +78,10 @@ fn no_such_path() -> ApiError {
 }
 
 async fn check_token(State(access): State<Access>, request: Request, next: Next) -> Response {
-    if let Access::Token(token) = access {
+    if let Access::Token(accepted) = access {
         let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let given = given.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
-        if !holdfast_net::pin::same_secret(given.as_bytes(), token.to_string().as_bytes()) {
+        if !accepted.takes(given) {
             let what = if given.is_empty() { "no token was given" } else { "this is not the token" };
             return ApiError::new(ErrorKind::Unauthorized, what)
                 .hint("it is in the file admin.token in the data folder of each node")

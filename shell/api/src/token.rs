@@ -2,10 +2,11 @@
 //! of the cluster's authority, and a secret. An admin token lets its holder do everything, from anywhere: the
 //! same hash and a secret. The hash is why neither host nor certificate needs to be trusted beforehand.
 
-use holdfast_net::pin::{CaPin, random, sha256};
+use holdfast_net::pin::{CaPin, random, same_secret, sha256};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::{Arc, RwLock};
 use thiserror::Error;
 
 /// How long a join token can be used.
@@ -137,6 +138,28 @@ impl FromStr for AdminToken {
     }
 }
 
+/// The admin token that a server takes, by the hash of its secret. It may be replaced while the server runs. Cheap to
+/// clone; the clones are one.
+#[derive(Clone, Debug)]
+pub struct Accepted(Arc<RwLock<[u8; 32]>>);
+
+impl Accepted {
+    /// That token.
+    pub fn of(token: AdminToken) -> Self {
+        Self(Arc::new(RwLock::new(token.secret.hash())))
+    }
+    /// Takes the one whose secret has that hash from now on, and the one before no more.
+    pub fn replace(&self, hash: [u8; 32]) {
+        // Nothing panics while holding it, and the value is whole at any moment.
+        *self.0.write().unwrap_or_else(|e| e.into_inner()) = hash;
+    }
+    /// Whether `text` is it.
+    pub fn takes(&self, text: &str) -> bool {
+        let hash = *self.0.read().unwrap_or_else(|e| e.into_inner());
+        text.parse().is_ok_and(|t: AdminToken| same_secret(&t.secret.hash(), &hash))
+    }
+}
+
 /// Bytes as hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -182,5 +205,11 @@ mod tests {
         assert_eq!(token.to_string().parse(), Ok(token));
         assert!(!format!("{token:?}").contains("abab"));
         assert_eq!("x.y".parse::<AdminToken>(), Err(TokenError::NotAdmin));
+        let accepted = Accepted::of(token);
+        let other = AdminToken { secret: Secret([0xac; 16]), ..token };
+        assert!(accepted.takes(&token.to_string()) && !accepted.takes(&other.to_string()));
+        accepted.clone().replace(other.secret.hash());
+        assert!(accepted.takes(&other.to_string()) && !accepted.takes(&token.to_string()));
+        assert!(!accepted.takes("") && !accepted.takes(&other.secret.to_hex()));
     }
 }

@@ -1,7 +1,8 @@
 //! How control's values are written, on disk and between nodes: one byte of version, the crc32c of the rest,
 //! then postcard. Postcard is not self-describing: enums only grow at their end, and any other change is a new
-//! version here. Version 2 knows which of two logins of an initiator is the later one. Version 3 is a message between
-//! nodes of a group that was recovered: its generation, then the same; one of the first group is as before.
+//! version here. Version 2 knew which of two logins of an initiator is the later one; version 4 knows each node's key.
+//! Version 5 is a message between nodes of a group that was recovered: its generation, then the same; one of the first
+//! group is as before.
 
 use crate::recover::Generation;
 use holdfast_checksum::crc32c;
@@ -9,9 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// The version that is written, the only one that is read.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 4;
 /// A message of a later group than the first.
-const WITH_GENERATION: u8 = 3;
+const WITH_GENERATION: u8 = 5;
 const HEAD_BYTES: usize = 5;
 
 /// Why bytes could not be read.
@@ -103,7 +104,11 @@ mod tests {
         let later = Generation(1 << 32 | 7);
         let bytes = encode_message(later, &7u8).expect("it can be written");
         assert_eq!(decode_message::<u8>(&bytes), Ok((later, 7)));
-        assert_eq!(decode::<u8>(&bytes), Err(CodecError::Version { found: 3 }), "nothing on the disk is one");
+        assert_eq!(
+            decode::<u8>(&bytes),
+            Err(CodecError::Version { found: WITH_GENERATION }),
+            "nothing on the disk is one"
+        );
         let first = encode_message(Generation::default(), &7u8).expect("it can be written");
         assert_eq!(Ok(&first), encode(&7u8).as_ref());
         assert_eq!(decode_message::<u8>(&first), Ok((Generation::default(), 7)));

@@ -162,7 +162,7 @@ impl Control {
     pub fn bootstrap(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ProposeError>> {
         async move {
             let address = match &command {
-                Command::Bootstrap { address, .. } => address.clone(),
+                Command::Bootstrap { first, .. } => first.address.clone(),
                 _ => String::new(),
             };
             let members = BTreeMap::from([(raft_id(self.node), BasicNode::new(address))]);

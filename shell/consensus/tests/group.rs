@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cluster, timings};
+use common::{Cluster, new_node, timings};
 use holdfast_cluster::{Command, CommandError, CommandResult};
 use holdfast_consensus::{ProposeError, Standing, Timings};
 use holdfast_types::*;
@@ -43,12 +43,7 @@ fn three_nodes_agree_on_what_a_follower_proposed() {
 fn bootstrap_and_add_voter_may_be_repeated() {
     let cluster = Cluster::new(2, timings());
     let first = &cluster.nodes[&NodeId(1)];
-    let command = |id| Command::Bootstrap {
-        cluster: ClusterId(id),
-        name: "test".into(),
-        node_name: "n1".into(),
-        address: "10.0.0.1".into(),
-    };
+    let command = |id| Command::Bootstrap { cluster: ClusterId(id), name: "test".into(), first: new_node(1) };
     assert_eq!(
         first.runtime.block_on(first.control.bootstrap(command(7))),
         Ok(CommandResult::Node(NodeId(1)))

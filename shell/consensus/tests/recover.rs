@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cluster, timings, when_closed};
+use common::{Cluster, new_node, timings, when_closed};
 use holdfast_cluster::{Command, CommandResult};
 use holdfast_consensus::*;
 use holdfast_types::*;
@@ -123,7 +123,7 @@ fn a_node_that_joins_after_it_is_of_the_new_group() {
     }
     recover(&cluster, 1, &[2]);
     cluster.start(1);
-    let add = Command::AddNode { name: "n3".into(), address: "10.0.0.3".into() };
+    let add = Command::AddNode(new_node(3));
     let Ok(CommandResult::Node(third)) = cluster.propose(1, add) else { panic!("it is not admitted") };
     cluster.start(third.0);
     let first = &cluster.nodes[&NodeId(1)];

@@ -5,6 +5,7 @@
 //! while the rest is down. Whoever reads `ca.key` can therefore join the cluster; the file is as secret as the
 //! disks themselves, which the same reader could open anyway.
 
+use crate::roster::PUBLIC_KEY_BYTES;
 use crate::{atomic, name};
 use holdfast_types::{ClusterId, NodeId};
 use rcgen::{
@@ -24,8 +25,6 @@ const AUTHORITY_DAYS: i64 = 3650;
 pub const NODE_DAYS: i64 = 365;
 /// Certificates are valid from this long before they are made: clocks of hosts differ.
 const CLOCK_SKEW: Duration = Duration::DAY;
-/// An uncompressed P-256 point: 0x04, x, y.
-const PUBLIC_KEY_BYTES: usize = 65;
 
 /// Why a certificate or key could not be made, read or written.
 #[derive(Debug, Error)]
@@ -95,7 +94,7 @@ impl NodeKey {
         self.0.serialize_pem()
     }
     /// Reads what [`NodeKey::to_pem`] made.
-    pub(crate) fn load(path: &Path) -> Result<Self, PkiError> {
+    pub fn load(path: &Path) -> Result<Self, PkiError> {
         let pem = read_text(path)?;
         let malformed = || PkiError::Malformed { path: path.into(), expected: "a private key in PEM" };
         Ok(Self(KeyPair::from_pem(&pem).map_err(|_| malformed())?))

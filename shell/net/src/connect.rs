@@ -3,9 +3,10 @@
 //! is a fact about a process while "no answer" is not.
 
 use crate::hello::{ANSWER_BYTES, Answer, Hello, Purpose};
+use crate::roster::{Membership, key_of};
 use crate::stream::{Socket, between_nodes};
 use crate::{Identity, NodeStream, name};
-use holdfast_types::{NodeId, ProcessIncarnation};
+use holdfast_types::{KeyHash, NodeId, ProcessIncarnation};
 use rustls::{AlertDescription, CertificateError};
 use std::io;
 use std::net::SocketAddr;
@@ -92,6 +93,12 @@ pub enum PeerMismatch {
     /// Its certificate is of this cluster and names another node.
     #[error("its certificate names another node")]
     OtherNode,
+    /// Its certificate names the node, and its key is not that node's.
+    #[error("its key is not that of the node which its certificate names")]
+    OtherKey,
+    /// This node knows no member of that number.
+    #[error("it is no member of this cluster")]
+    NotAMember,
     /// Its certificate is past its end or before its start; the host's clock may be wrong.
     #[error("its certificate has expired or is not valid yet (check the clocks of both hosts)")]
     Expired,
@@ -112,6 +119,9 @@ pub enum Rejection {
     /// This node's certificate names another node than it says it is.
     #[error("this node's certificate names another node")]
     OtherNode,
+    /// The peer knows no member of this node's number, or not with its key.
+    #[error("this node is no member of the cluster there, or not with its key")]
+    NotAMember,
     /// The peer speaks another version.
     #[error("it speaks version {0} of the protocol")]
     Version(u16),
@@ -160,6 +170,13 @@ impl Attempt {
         let name = name::server_name(name::node_name(identity.cluster(), self.node));
         let connector = TlsConnector::from(identity.connector());
         let mut stream = connector.connect(name, socket).await.map_err(|e| self.tls(e))?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+        let key = certificate.map_or(KeyHash::default(), |c| key_of(c));
+        match identity.members().judge(self.node, key).await {
+            Membership::Member => {}
+            Membership::OtherKey => return Err(self.mismatch(PeerMismatch::OtherKey)),
+            Membership::Removed | Membership::Unknown => return Err(self.mismatch(PeerMismatch::NotAMember)),
+        }
         stream.write_all(&hello.encode()).await.map_err(|e| self.tls(e))?;
         stream.flush().await.map_err(|e| self.tls(e))?;
         let mut answer = [0; ANSWER_BYTES];
@@ -168,6 +185,7 @@ impl Attempt {
             Some(Answer::Welcome) => Ok(NodeStream::new(tokio_rustls::TlsStream::Client(stream))),
             Some(Answer::OtherVersion(v)) => Err(self.refused(Rejection::Version(v))),
             Some(Answer::OtherNode) => Err(self.refused(Rejection::OtherNode)),
+            Some(Answer::NotAMember) => Err(self.refused(Rejection::NotAMember)),
             Some(Answer::Garbage) | None => Err(self.refused(Rejection::Garbled)),
         }
     }

@@ -120,6 +120,8 @@ pub enum Answer {
     OtherNode,
     /// The hello was not understood otherwise.
     Garbage,
+    /// Who speaks is no member of the cluster, or not with that key.
+    NotAMember,
 }
 
 impl Answer {
@@ -130,6 +132,7 @@ impl Answer {
             Answer::OtherVersion(v) => (1, v),
             Answer::OtherNode => (2, WIRE_VERSION),
             Answer::Garbage => (3, WIRE_VERSION),
+            Answer::NotAMember => (4, WIRE_VERSION),
         };
         let v = version.to_le_bytes();
         [ANSWER_MAGIC[0], ANSWER_MAGIC[1], ANSWER_MAGIC[2], ANSWER_MAGIC[3], v[0], v[1], code, 0]
@@ -145,6 +148,7 @@ impl Answer {
             1 => Some(Answer::OtherVersion(u16::from_le_bytes([bytes[4], bytes[5]]))),
             2 => Some(Answer::OtherNode),
             3 => Some(Answer::Garbage),
+            4 => Some(Answer::NotAMember),
             _ => None,
         }
     }
@@ -176,7 +180,14 @@ mod tests {
 
     #[test]
     fn an_answer_reads_back_as_it_was_given() {
-        for answer in [Answer::Welcome, Answer::OtherVersion(7), Answer::OtherNode, Answer::Garbage] {
+        let all = [
+            Answer::Welcome,
+            Answer::OtherVersion(7),
+            Answer::OtherNode,
+            Answer::Garbage,
+            Answer::NotAMember,
+        ];
+        for answer in all {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
         }
         assert_eq!(Answer::decode(b"HTTP/1.1"), None);

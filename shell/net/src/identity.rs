@@ -5,8 +5,9 @@
 //! TLS 1.3 only, both sides show a certificate, no session is resumed: each connection is verified in full.
 
 use crate::ca::{Authority, NodeKey, PkiError, dns_names, read_text, write};
+use crate::roster::{Members, key_of};
 use crate::{atomic, name};
-use holdfast_types::{ClusterId, NodeId};
+use holdfast_types::{ClusterId, KeyHash, NodeId};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, ring};
@@ -67,6 +68,8 @@ struct Inner {
     current: Arc<CurrentKey>,
     connector: Arc<ClientConfig>,
     acceptor: Arc<ServerConfig>,
+    key: KeyHash,
+    members: Members,
 }
 
 impl Identity {
@@ -102,6 +105,7 @@ impl Identity {
         }
         let tls = |source| IdentityError::Tls { folder: folder.into(), source };
         let provider = Arc::new(peer_provider());
+        let key_hash = key_of(&certificate);
         let certified = certified_key(&provider, certificate, &authority, &key).map_err(tls)?;
         let current = Arc::new(CurrentKey(RwLock::new(Arc::new(certified))));
         let connector = client_config(&provider, &authority, current.clone()).map_err(tls)?;
@@ -114,6 +118,8 @@ impl Identity {
             current,
             connector: Arc::new(connector),
             acceptor: Arc::new(acceptor),
+            key: key_hash,
+            members: Members::default(),
         })))
     }
 
@@ -143,6 +149,14 @@ impl Identity {
     /// The node.
     pub fn node(&self) -> NodeId {
         self.0.node
+    }
+    /// The hash of this node's key.
+    pub fn key(&self) -> KeyHash {
+        self.0.key
+    }
+    /// Whom this node takes for members of its cluster.
+    pub fn members(&self) -> &Members {
+        &self.0.members
     }
     /// The authority's certificate.
     pub fn authority(&self) -> &CertificateDer<'static> {

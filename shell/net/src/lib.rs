@@ -2,9 +2,10 @@
 //! they mean.
 //!
 //! Promises: a stream handed out by [`connect`] or [`Listener`] leads to a node of this cluster whose
-//! certificate names it; a frame arrives whole, in order, or not at all; a stranger, a garbled or a silent
-//! connection costs a bounded amount for a bounded time. Does not retry, does not keep connections alive
-//! beyond what TCP does, and does not know what a frame says.
+//! certificate names it and whose key is the one that the [`Roster`] has of it; a frame arrives whole, in
+//! order, or not at all; a stranger, a garbled or a silent connection costs a bounded amount for a bounded
+//! time. Does not retry, does not keep connections alive beyond what TCP does, and does not know what a frame
+//! says. (A node that was removed gets through to [`Purpose::Control`], where it is told so.)
 #![forbid(unsafe_code)]
 
 pub mod activation;
@@ -18,6 +19,7 @@ pub mod listen;
 pub mod name;
 pub mod pin;
 pub mod refusals;
+pub mod roster;
 pub mod stream;
 
 pub use ca::{Authority, NodeKey, PkiError};
@@ -28,4 +30,5 @@ pub use identity::{Identity, IdentityError};
 pub use listen::{Accepted, ListenError, Listener};
 pub use pin::CaPin;
 pub use refusals::{Refusal, Refusals, Refused};
+pub use roster::{Member, Members, Membership, Roster};
 pub use stream::NodeStream;

@@ -6,9 +6,11 @@ use crate::ca::dns_names;
 use crate::connect::{PeerMismatch, mismatch, tls_error};
 use crate::hello::{Answer, BadHello, HELLO_BYTES, Hello, Purpose};
 use crate::refusals::{Refusal, Refusals};
+use crate::roster::{Membership, key_of};
 use crate::stream::between_nodes;
 use crate::{Identity, NodeStream, name};
 use holdfast_types::{NodeId, ProcessIncarnation};
+use rustls_pki_types::CertificateDer;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -159,7 +161,10 @@ async fn handshake(socket: TcpStream, identity: &Identity) -> Result<Accepted, R
     let mut bytes = [0; HELLO_BYTES];
     stream.read_exact(&mut bytes).await.map_err(|e| refusal(&e))?;
     let (answer, result) = match Hello::decode(&bytes) {
-        Ok(hello) if hello.node == node => (Answer::Welcome, Ok(hello)),
+        Ok(hello) if hello.node == node => match not_a_member(identity, &certificate, &hello).await {
+            None => (Answer::Welcome, Ok(hello)),
+            Some(refusal) => (Answer::NotAMember, Err(refusal)),
+        },
         Ok(_) => (Answer::OtherNode, Err(Refusal::OtherNode)),
         Err(BadHello::Version(_)) => {
             (Answer::OtherVersion(crate::hello::WIRE_VERSION), Err(Refusal::OtherVersion))
@@ -173,6 +178,21 @@ async fn handshake(socket: TcpStream, identity: &Identity) -> Result<Accepted, R
     Ok(Accepted { node, purpose: hello.purpose, incarnation: hello.incarnation, stream })
 }
 
+/// Why who says `hello` is not taken for the node that its certificate names.
+async fn not_a_member(
+    identity: &Identity,
+    certificate: &CertificateDer<'_>,
+    hello: &Hello,
+) -> Option<Refusal> {
+    match identity.members().judge(hello.node, key_of(certificate)).await {
+        Membership::Member => None,
+        // What it asks for is refused with a word that tells it so, which it needs.
+        Membership::Removed if hello.purpose == Purpose::Control => None,
+        Membership::Removed | Membership::Unknown => Some(Refusal::NotAMember),
+        Membership::OtherKey => Some(Refusal::OtherKey),
+    }
+}
+
 fn refusal(error: &io::Error) -> Refusal {
     match tls_error(error) {
         None => Refusal::Closed,
@@ -180,6 +200,8 @@ fn refusal(error: &io::Error) -> Refusal {
         Some(rustls::Error::InvalidCertificate(e)) => match mismatch(e) {
             PeerMismatch::OtherCluster => Refusal::OtherCluster,
             PeerMismatch::OtherNode => Refusal::OtherNode,
+            PeerMismatch::OtherKey => Refusal::OtherKey,
+            PeerMismatch::NotAMember => Refusal::NotAMember,
             PeerMismatch::Expired => Refusal::Expired,
             PeerMismatch::NotHoldfast(_) => Refusal::NotHoldfast,
         },

@@ -25,6 +25,12 @@ pub enum Refusal {
     /// A certificate that names another node than the hello.
     #[error("its certificate names another node than it says it is")]
     OtherNode,
+    /// A certificate of this cluster, of a node that was removed or never admitted.
+    #[error("it is no member of this cluster")]
+    NotAMember,
+    /// A certificate of this cluster that names a member, with another key than the member has.
+    #[error("its key is not that of the node which its certificate names")]
+    OtherKey,
     /// Another version of the protocol.
     #[error("it speaks another version of the protocol")]
     OtherVersion,
@@ -44,12 +50,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Refusal; 10] = [
+    pub const ALL: [Refusal; 12] = [
         Refusal::NotHoldfast,
         Refusal::NoCertificate,
         Refusal::OtherCluster,
         Refusal::Expired,
         Refusal::OtherNode,
+        Refusal::NotAMember,
+        Refusal::OtherKey,
         Refusal::OtherVersion,
         Refusal::TooSlow,
         Refusal::Closed,
@@ -65,6 +73,8 @@ impl Refusal {
             Refusal::OtherCluster => "other-cluster",
             Refusal::Expired => "expired",
             Refusal::OtherNode => "other-node",
+            Refusal::NotAMember => "not-a-member",
+            Refusal::OtherKey => "other-key",
             Refusal::OtherVersion => "other-version",
             Refusal::TooSlow => "too-slow",
             Refusal::Closed => "closed",

@@ -5,7 +5,7 @@ use holdfast_net::connect::{PeerMismatch, Rejection, Stage};
 use holdfast_net::listen::MAX_HANDSHAKES;
 use holdfast_net::{
     Authority, ConnectError, FrameReader, FrameWriter, Identity, Listener, NodeKey, Purpose, Refusal,
-    Refusals, connect,
+    Refusals, Roster, connect,
 };
 use holdfast_types::{ClusterId, NodeId, ProcessIncarnation};
 use std::net::SocketAddr;
@@ -36,6 +36,19 @@ fn member_valid(authority: &Authority, node: u16, validity: Validity) -> Member 
     Identity::store(member.folder.path(), &key, &pem).unwrap();
     let identity = Identity::load(member.folder.path()).unwrap();
     Member { identity, ..member }
+}
+
+/// A roster of these, in which every number below `next_node` was given out.
+fn roster(next_node: u16, members: &[&Member]) -> Roster {
+    let entry = |m: &Member| holdfast_net::Member { address: String::new(), key: m.identity.key() };
+    let members = members.iter().map(|m| (m.identity.node(), entry(m))).collect();
+    Roster { version: 1, next_node, members }
+}
+
+/// All of them know all of them.
+fn acquaint(members: &[&Member]) {
+    let next = members.iter().map(|m| m.identity.node().0 + 1).max().unwrap_or(1);
+    members.iter().for_each(|m| m.identity.members().set(roster(next, members)));
 }
 
 fn yesterday() -> Validity {
@@ -69,6 +82,7 @@ async fn refused(refusals: &Refusals, refusal: Refusal) {
 async fn two_nodes_of_a_cluster_know_each_other_and_carry_frames() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, two) = (member(&authority, 1), member(&authority, 2));
+    acquaint(&[&one, &two]);
     let (listener, _) = listen(&two.identity).await;
     for purpose in Purpose::ALL {
         let dialled = connect(&one.identity, NodeId(2), listener.address(), purpose, RUN);
@@ -99,6 +113,7 @@ async fn a_node_of_another_cluster_is_refused_on_both_sides() {
         assert!(matches!(&error, ConnectError::NotThePeer { reason: r, .. } if *r == reason), "{error:?}");
         // A stranger that does not check whom it talks to gets no further.
         let trusting = trusting_stranger(&two, &stranger);
+        acquaint(&[&two, &trusting]);
         let error = dial(&trusting, 2, listener.address()).await.err().unwrap();
         let refused_here = matches!(error, ConnectError::PeerRefuses { reason: Rejection::OtherCluster, .. });
         assert!(refused_here, "{error:?}");
@@ -128,6 +143,7 @@ async fn an_expired_certificate_is_refused_on_both_sides() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let good = member(&authority, 1);
     let old = member_valid(&authority, 2, yesterday());
+    acquaint(&[&good, &old]);
     let (listener, _) = listen(&old.identity).await;
     let error = dial(&good, 2, listener.address()).await.err().unwrap();
     assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::Expired, .. }), "{error:?}");
@@ -166,6 +182,65 @@ async fn a_hello_with_another_nodes_name_is_refused() {
 }
 
 #[tokio::test]
+async fn who_makes_a_certificate_with_the_authoritys_key_is_no_member_by_that() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (one, two) = (member(&authority, 1), member(&authority, 2));
+    acquaint(&[&one, &two]);
+    let (listener, refusals) = listen(&two.identity).await;
+    // As a member, and as one whose number nobody has.
+    for (node, refusal) in [(1, Refusal::OtherKey), (9, Refusal::NotAMember)] {
+        let impostor = member(&authority, node);
+        impostor.identity.members().set(roster(3, &[&one, &two]));
+        for purpose in Purpose::ALL {
+            let error = connect(&impostor.identity, NodeId(2), listener.address(), purpose, RUN).await;
+            let error = error.err().unwrap();
+            let is_told = matches!(error, ConnectError::PeerRefuses { reason: Rejection::NotAMember, .. });
+            assert!(is_told, "{error:?}");
+        }
+        refused(&refusals, refusal).await;
+        assert_eq!(refusals.seen()[&refusal].count, 4);
+    }
+    // Nor is it taken for the member that is dialled.
+    let false_two = member(&authority, 2);
+    false_two.identity.members().set(roster(3, &[&one, &false_two]));
+    let (listener, _) = listen(&false_two.identity).await;
+    let error = dial(&one, 2, listener.address()).await.err().unwrap();
+    assert!(matches!(error, ConnectError::NotThePeer { reason: PeerMismatch::OtherKey, .. }), "{error:?}");
+    dial(&two, 7, listener.address()).await.err().expect("its certificate names another");
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_is_heard_only_where_it_can_be_told() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (removed, two) = (member(&authority, 1), member(&authority, 2));
+    removed.identity.members().set(roster(3, &[&removed, &two]));
+    two.identity.members().set(roster(3, &[&two]));
+    let (listener, refusals) = listen(&two.identity).await;
+    for purpose in Purpose::ALL {
+        let dialled = connect(&removed.identity, NodeId(2), listener.address(), purpose, RUN).await;
+        assert_eq!(dialled.is_ok(), purpose == Purpose::Control, "{purpose}");
+    }
+    refused(&refusals, Refusal::NotAMember).await;
+}
+
+#[tokio::test]
+async fn one_that_joined_while_a_node_was_away_is_let_in_once_that_node_has_asked_around() {
+    let authority = Authority::create(ClusterId(5)).unwrap();
+    let (two, joined) = (member(&authority, 2), member(&authority, 3));
+    two.identity.members().set(roster(3, &[&two]));
+    joined.identity.members().set(roster(4, &[&two, &joined]));
+    let (listener, refusals) = listen(&two.identity).await;
+    let keeper = async {
+        two.identity.members().knocked().await;
+        two.identity.members().set(roster(4, &[&two, &joined]));
+    };
+    let (dialled, accepted, ()) =
+        tokio::join!(dial(&joined, 2, listener.address()), listener.accept(), keeper);
+    dialled.unwrap();
+    assert_eq!((accepted.node, refusals.seen().len()), (NodeId(3), 0));
+}
+
+#[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let two = member(&authority, 2);
@@ -182,6 +257,7 @@ async fn a_client_without_a_certificate_is_refused() {
 async fn garbage_and_silence_keep_nobody_out() {
     let authority = Authority::create(ClusterId(5)).unwrap();
     let (one, two) = (member(&authority, 1), member(&authority, 2));
+    acquaint(&[&one, &two]);
     let (listener, refusals) = listen(&two.identity).await;
     let mut silent = Vec::new();
     for i in 0..MAX_HANDSHAKES * 2 {
@@ -223,6 +299,7 @@ async fn a_certificate_is_renewed_in_its_last_third_without_a_restart() {
     assert_ne!(std::fs::read(one.folder.path().join("node.pem")).unwrap(), before);
     // An expired one that is renewed is taken by peers at once.
     let old = member_valid(&authority, 2, yesterday());
+    acquaint(&[&one, &old]);
     let (listener, _) = listen(&one.identity).await;
     assert!(dial(&old, 1, listener.address()).await.is_err());
     assert!(old.identity.renew_if_due(now).unwrap());

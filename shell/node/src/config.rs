@@ -8,11 +8,11 @@
 mod file;
 
 use holdfast_api::token::{AdminToken, from_hex, to_hex};
+use holdfast_net::Roster;
 use holdfast_net::atomic::{self, CheckedError};
 use holdfast_replication::ReadCheck;
 use holdfast_types::{ClusterId, DiskId, Duration, NodeId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -79,6 +79,10 @@ impl DataDir {
     pub fn scrub_file(&self) -> PathBuf {
         self.0.join("scrub.json")
     }
+    /// Whom this node took for members of its cluster when it last knew.
+    pub fn members_file(&self) -> PathBuf {
+        self.0.join("members.json")
+    }
     /// What the first run is to do; gone once done.
     pub fn bootstrap_file(&self) -> PathBuf {
         self.0.join("bootstrap.json")
@@ -105,6 +109,13 @@ impl DataDir {
         text.parse().map_err(|_| ConfigError::AdminToken { path })
     }
 
+    /// Writes it.
+    pub fn save_admin_token(&self, token: &AdminToken) -> Result<(), ConfigError> {
+        let path = self.admin_token_file();
+        let written = atomic::write(&path, format!("{token}\n").as_bytes(), atomic::PRIVATE);
+        written.map_err(|source| ConfigError::Io { path, source })
+    }
+
     /// Reads which disks this node carries; none when the file was never written.
     pub fn load_disks(&self) -> Result<Vec<LocalDisk>, ConfigError> {
         Ok(self.load(&self.disks_file())?.unwrap_or_default())
@@ -120,6 +131,14 @@ impl DataDir {
     /// Writes it.
     pub fn save_scrub(&self, state: ScrubState) -> Result<(), ConfigError> {
         self.save(&self.scrub_file(), &state)
+    }
+    /// Reads whom this node took for members when it last knew.
+    pub fn load_members(&self) -> Result<Option<Roster>, ConfigError> {
+        self.load(&self.members_file())
+    }
+    /// Writes it.
+    pub fn save_members(&self, members: &Roster) -> Result<(), ConfigError> {
+        self.save(&self.members_file(), members)
     }
     /// Reads what the first run is to do; none when it is done.
     pub fn load_bootstrap(&self) -> Result<Option<Bootstrap>, ConfigError> {
@@ -382,11 +401,8 @@ pub enum Start {
         /// Until when it can be used.
         token_expires_ms: u64,
     },
-    /// By joining others.
-    Join {
-        /// Their addresses for peers.
-        peers: BTreeMap<NodeId, SocketAddr>,
-    },
+    /// By joining others, which `members.json` lists.
+    Join,
 }
 
 macro_rules! hex_serde {

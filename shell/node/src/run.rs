@@ -9,6 +9,7 @@ use crate::control::{
 use crate::data::{self, DataOptions};
 use anyhow::Context;
 use holdfast_api::EventLog;
+use holdfast_api::token::Accepted;
 use holdfast_consensus::{Control, ControlConfig, Timings};
 use holdfast_disk::Backend;
 use holdfast_engine::{EngineConfig, FrontEndKind};
@@ -47,6 +48,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     let _lock = dir.lock()?;
     let identity = Identity::load(&dir.identity())?;
     let node = identity.node();
+    let accepted = Accepted::of(dir.load_admin_token()?);
     let events = Events::new(EventLog::open(&dir.events(), node.0)?);
     let mut front_ends = Vec::new();
     for (kind, name, address) in [
@@ -102,8 +104,10 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         replace_after: options.replace_after,
         scrub_every: options.scrub_every,
         scrubbed: Scrubbed::default(),
+        accepted,
         dir,
     });
+    control::members::at_start(&shared)?;
     *shared.disks.lock().await = LocalDisks::load(&shared)?;
     control::run(shared, reports, listener).await
 }

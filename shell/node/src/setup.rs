@@ -13,8 +13,11 @@ use crate::config::{
 use holdfast_api::token::{AdminToken, JOIN_TOKEN_HOURS, JoinToken, Secret, to_hex};
 use holdfast_api::{ApiError, Client, ErrorKind, model};
 use holdfast_net::ca::FromPem;
-use holdfast_net::{Authority, CaPin, Identity, IdentityError, NodeKey, PkiError, atomic, pin};
+use holdfast_net::{
+    Authority, CaPin, Identity, IdentityError, Member, NodeKey, PkiError, Roster, atomic, pin,
+};
 use holdfast_types::{ClusterId, DiskId, NodeId};
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -167,7 +170,9 @@ pub fn init(
         pool: DEFAULT_POOL.into(),
         start,
     };
-    finish(&dir, &config, &AdminToken { pin, secret: Secret::generate() }, &bootstrap)?;
+    let first = Member { address: config.node_address().to_string(), key: identity.key() };
+    let members = Roster { version: 0, next_node: 2, members: [(NodeId(1), first)].into() };
+    finish(&dir, &config, &AdminToken { pin, secret: Secret::generate() }, &members, &bootstrap)?;
     Ok(Initialized { cluster, token, token_expires_ms })
 }
 
@@ -203,9 +208,15 @@ pub async fn join(
         node: admitted.node,
         disks,
         pool: DEFAULT_POOL.into(),
-        start: Start::Join { peers: admitted.peers },
+        start: Start::Join,
     };
-    finish(&dir, &config(options), &admitted.admin_token, &bootstrap)?;
+    let config = config(options);
+    let this = Member { address: config.node_address().to_string(), key: loaded.key() };
+    let mut members = admitted.members;
+    members.insert(admitted.node, this);
+    let next_node = members.keys().map(|n| n.0.saturating_add(1)).max().unwrap_or(1);
+    let members = Roster { version: 0, next_node, members };
+    finish(&dir, &config, &admitted.admin_token, &members, &bootstrap)?;
     Ok(Joined { cluster: loaded.cluster(), cluster_name: answer.cluster_name, node: admitted.node })
 }
 
@@ -214,7 +225,7 @@ struct Admitted {
     node: NodeId,
     authority: Authority,
     admin_token: AdminToken,
-    peers: std::collections::BTreeMap<NodeId, SocketAddr>,
+    members: BTreeMap<NodeId, Member>,
 }
 
 impl Admitted {
@@ -227,15 +238,15 @@ impl Admitted {
         }
         let admin_token: AdminToken =
             answer.admin_token.parse().map_err(|_| bad(BadAnswer::Field("admin_token")))?;
-        let mut peers = std::collections::BTreeMap::new();
-        for (node, address) in &answer.peers {
-            let address = address.parse().map_err(|_| bad(BadAnswer::Field("peers")))?;
-            peers.insert(NodeId(*node), address);
+        let mut members = BTreeMap::new();
+        for (node, peer) in &answer.peers {
+            let address: SocketAddr = peer.address.parse().map_err(|_| bad(BadAnswer::Field("peers")))?;
+            members.insert(NodeId(*node), Member { address: address.to_string(), key: peer.key });
         }
         if answer.node == 0 || !is_name(&answer.cluster_name) {
             return Err(bad(BadAnswer::Field("node")));
         }
-        Ok(Self { node: NodeId(answer.node), authority, admin_token, peers })
+        Ok(Self { node: NodeId(answer.node), authority, admin_token, members })
     }
 }
 
@@ -317,12 +328,14 @@ fn finish(
     dir: &DataDir,
     config: &Config,
     admin_token: &AdminToken,
+    members: &Roster,
     bootstrap: &Bootstrap,
 ) -> Result<(), SetupError> {
     let write = |path: PathBuf, text: String, mode| {
         atomic::write(&path, text.as_bytes(), mode).map_err(|source| SetupError::Io { path, source })
     };
-    write(dir.admin_token_file(), format!("{admin_token}\n"), atomic::PRIVATE)?;
+    dir.save_admin_token(admin_token)?;
+    dir.save_members(members)?;
     dir.save_bootstrap(bootstrap)?;
     write(dir.config_file(), render(config), atomic::PUBLIC)
 }

@@ -67,10 +67,8 @@ fn apply_single<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Result<Single
 
 fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
     match command {
-        CommandOf::Bootstrap { cluster, name, node_name, address } => {
-            nodes::bootstrap(map, cluster, name, node_name, address)
-        }
-        CommandOf::AddNode { name, address } => nodes::add(map, name, address),
+        CommandOf::Bootstrap { cluster, name, first } => nodes::bootstrap(map, cluster, name, first),
+        CommandOf::AddNode(node) => nodes::add(map, node),
         CommandOf::NodeStarted { node, boot_nonce, address } => {
             nodes::started(map, node, boot_nonce, address)
         }
@@ -101,7 +99,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         CommandOf::SegmentFreed { segment, disk } => volumes::segment_freed(map, segment, disk),
         CommandOf::Segment(command) => Ok(segments::apply(map, command)),
         CommandOf::CreateToken { hash, expires } => tokens::create(map, hash, expires),
-        CommandOf::UseToken { hash, now, name, address } => tokens::spend(map, hash, now, name, address),
+        CommandOf::UseToken { hash, now, node } => tokens::spend(map, hash, now, node),
         CommandOf::RegisterSession { nexus, gateway, session, volume, seen } => {
             sessions::register(map, SessionKey { nexus, volume }, FenceTarget { gateway, session }, seen)
         }
@@ -111,6 +109,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         CommandOf::EndSession { nexus, gateway, session, volume } => {
             sessions::end(map, nexus, gateway, session, volume)
         }
+        CommandOf::RotateAdminToken { hash } => tokens::rotate_admin(map, hash),
         CommandOf::SetChap { chap } => sessions::set_chap(map, chap),
         CommandOf::Batch(_) => Err(CommandError::NestedBatch),
         CommandOf::RenewSession { nexus, gateway, session, volume, was } => {

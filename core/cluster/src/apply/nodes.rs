@@ -1,26 +1,20 @@
 //! Nodes: admitted, started, down, up, stopping, removed.
 
 use super::{Changed, Outcome, check_limit, check_name, check_path};
-use crate::{ClusterMap, CommandError, MAX_NODES, Node, NodeState, Pool, SingleResult};
-use alloc::string::{String, ToString};
+use crate::{ClusterMap, CommandError, MAX_NODES, NewNode, Node, NodeState, Pool, SingleResult};
+use alloc::string::String;
 use alloc::sync::Arc;
 use holdfast_types::{ClusterId, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo};
 
 /// The pool that `init` makes.
 const DEFAULT_POOL: &str = "default";
 
-pub(super) fn bootstrap(
-    map: &mut ClusterMap,
-    cluster: ClusterId,
-    name: String,
-    node_name: String,
-    address: String,
-) -> Outcome {
-    let first = NodeId(1);
+pub(super) fn bootstrap(map: &mut ClusterMap, cluster: ClusterId, name: String, first: NewNode) -> Outcome {
+    let id = NodeId(1);
     if map.cluster != ClusterId::default() {
-        let same = map.cluster == cluster && map.nodes.get(&first).is_some_and(|n| n.name == node_name);
+        let same = map.cluster == cluster && map.nodes.get(&id).is_some_and(|n| n.name == first.name);
         return match same {
-            true => Ok((SingleResult::Node(first), Changed::No)),
+            true => Ok((SingleResult::Node(id), Changed::No)),
             false => Err(CommandError::AlreadyBootstrapped { have: map.cluster }),
         };
     }
@@ -28,44 +22,44 @@ pub(super) fn bootstrap(
         return Err(CommandError::NotBootstrapped);
     }
     check_name("cluster", &name)?;
-    check_name("node", &node_name)?;
-    check_path("address", &address)?;
+    check_name("node", &first.name)?;
+    check_path("address", &first.address)?;
     *map = ClusterMap { cluster, name, next_node: 1, next_volume: 1, ..ClusterMap::default() };
     map.pools.insert(DEFAULT_POOL.into(), Pool { name: DEFAULT_POOL.into() });
-    let id = admit(map, node_name, address);
-    assert_eq!(id, first, "the first node has number 1");
+    let admitted = admit(map, first);
+    assert_eq!(admitted, id, "the first node has number 1");
     Ok((SingleResult::Node(id), Changed::Yes))
 }
 
-pub(super) fn add(map: &mut ClusterMap, name: String, address: String) -> Outcome {
-    if let Some(node) = map.node_named(&name)
-        && node.address == address
+pub(super) fn add(map: &mut ClusterMap, new: NewNode) -> Outcome {
+    if let Some(node) = map.node_named(&new.name)
+        && (&node.address, node.key) == (&new.address, new.key)
     {
         return Ok((SingleResult::Node(node.id), Changed::No));
     }
-    check_new(map, &name, &address)?;
-    let id = admit(map, name, address);
+    check_new(map, &new)?;
+    let id = admit(map, new);
     Ok((SingleResult::Node(id), Changed::Yes))
 }
 
-/// Whether a node of that name and address may be admitted.
-pub(super) fn check_new(map: &ClusterMap, name: &str, address: &str) -> Result<(), CommandError> {
-    check_name("node", name)?;
-    check_path("address", address)?;
+/// Whether that node may be admitted.
+pub(super) fn check_new(map: &ClusterMap, new: &NewNode) -> Result<(), CommandError> {
+    check_name("node", &new.name)?;
+    check_path("address", &new.address)?;
     // Numbers are never reused, so the numbers given out are what is limited.
     check_limit("nodes", usize::from(map.next_node) - 1, MAX_NODES)?;
-    match map.node_named(name) {
-        Some(_) => Err(CommandError::NameTaken { what: "node".into(), name: name.to_string() }),
+    match map.node_named(&new.name) {
+        Some(_) => Err(CommandError::NameTaken { what: "node".into(), name: new.name.clone() }),
         None => Ok(()),
     }
 }
 
 /// Admits a node that was checked.
-pub(super) fn admit(map: &mut ClusterMap, name: String, address: String) -> NodeId {
+pub(super) fn admit(map: &mut ClusterMap, NewNode { name, address, key }: NewNode) -> NodeId {
     let id = NodeId(map.next_node);
     map.next_node += 1;
     let incarnation = ProcessIncarnation(0);
-    let node = Node { id, name, address, incarnation, state: NodeState::Down, boot_nonce: 0, runs: 0 };
+    let node = Node { id, name, address, incarnation, state: NodeState::Down, boot_nonce: 0, runs: 0, key };
     map.nodes.insert(id, node);
     id
 }

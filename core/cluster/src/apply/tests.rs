@@ -30,13 +30,11 @@ fn refused(map: &mut ClusterMap, command: Command) -> String {
 }
 
 fn bootstrap(id: u128) -> Command {
-    let text = String::from;
-    Command::Bootstrap {
-        cluster: ClusterId(id),
-        name: text("site"),
-        node_name: text("n1"),
-        address: text("10.0.0.1"),
-    }
+    Command::Bootstrap { cluster: ClusterId(id), name: "site".into(), first: new_node("n1", 1) }
+}
+
+fn new_node(name: &str, n: u8) -> NewNode {
+    NewNode { name: name.into(), address: format!("10.0.0.{n}"), key: KeyHash([n; 32]) }
 }
 
 fn started(node: u16, boot_nonce: u64) -> Command {
@@ -63,7 +61,7 @@ fn cluster(nodes: u16) -> ClusterMap {
     let mut map = ClusterMap::default();
     ok(&mut map, bootstrap(7));
     for n in 2..=nodes {
-        ok(&mut map, Command::AddNode { name: format!("n{n}"), address: format!("10.0.0.{n}") });
+        ok(&mut map, Command::AddNode(new_node(&format!("n{n}"), n as u8)));
     }
     for n in 1..=nodes {
         ok(&mut map, started(n, 100 + u64::from(n)));
@@ -374,18 +372,41 @@ fn a_grant_to_an_ended_run_of_a_daemon_is_refused() {
 fn a_token_admits_one_node_once() {
     let mut map = cluster(1);
     let hash = TokenHash([3; 32]);
-    let spend = |now, name: &str| Command::UseToken {
-        hash,
-        now: UnixSeconds(now),
-        name: name.into(),
-        address: "10.0.0.9".into(),
-    };
+    let spend = |now, name: &str| Command::UseToken { hash, now: UnixSeconds(now), node: new_node(name, 2) };
     assert_eq!(run(&mut map, spend(0, "n2")), Err(CommandError::NoSuchToken));
     ok(&mut map, Command::CreateToken { hash, expires: UnixSeconds(100) });
     assert_eq!(run(&mut map, spend(100, "n2")), Err(CommandError::TokenExpired));
     assert!(refused(&mut map, spend(99, "n1")).contains("there is a node named 'n1' already"));
     assert_eq!(ok(&mut map, spend(99, "n2")), CommandResult::Node(NodeId(2)));
     assert_eq!(run(&mut map, spend(99, "n3")), Err(CommandError::TokenUsed { by: NodeId(2) }));
+    assert_eq!(ok(&mut map, spend(99, "n2")), CommandResult::Node(NodeId(2)), "the answer was lost");
+    // A join that is tried again has a key of its own. A node that has run is not taken over that way.
+    let again = |n| Command::UseToken {
+        hash,
+        now: UnixSeconds(99),
+        node: NewNode { key: KeyHash([n; 32]), ..new_node("n2", 2) },
+    };
+    assert_eq!(ok(&mut map, again(10)), CommandResult::Node(NodeId(2)));
+    assert_eq!(map.nodes[&NodeId(2)].key, KeyHash([10; 32]));
+    ok(&mut map, started(2, 1));
+    assert_eq!(ok(&mut map, again(10)), CommandResult::Node(NodeId(2)));
+    assert_eq!(run(&mut map, again(11)), Err(CommandError::TokenUsed { by: NodeId(2) }));
+    assert_eq!(map.nodes[&NodeId(2)].key, KeyHash([10; 32]));
+}
+
+#[test]
+fn an_admin_token_that_is_replaced_takes_the_join_tokens_with_it_that_are_open() {
+    let mut map = cluster(1);
+    let [spent, open, admin] = [1, 2, 3].map(|n| TokenHash([n; 32]));
+    for hash in [spent, open] {
+        ok(&mut map, Command::CreateToken { hash, expires: UnixSeconds(100) });
+    }
+    let join = |hash, n| Command::UseToken { hash, now: UnixSeconds(1), node: new_node(&format!("n{n}"), n) };
+    ok(&mut map, join(spent, 2));
+    ok(&mut map, Command::RotateAdminToken { hash: admin });
+    assert_eq!(map.admin_token, Some(admin));
+    assert_eq!(run(&mut map, join(open, 3)), Err(CommandError::NoSuchToken));
+    assert_eq!(ok(&mut map, join(spent, 2)), CommandResult::Node(NodeId(2)), "its answer may have been lost");
 }
 
 #[test]
@@ -427,10 +448,7 @@ fn a_node_that_answers_or_has_copies_stays_and_another_goes_with_its_disks_for_g
     let disk = DiskId(u128::from(idle.0));
     let opened = Command::DiskOpened { disk, expect_nonce: 1, new_nonce: 2 };
     assert_eq!(run(&mut map, opened), Err(CommandError::NoSuchDisk(disk)));
-    assert_eq!(
-        ok(&mut map, Command::AddNode { name: "new".into(), address: "x".into() }),
-        CommandResult::Node(NodeId(4))
-    );
+    assert_eq!(ok(&mut map, Command::AddNode(new_node("new", 9))), CommandResult::Node(NodeId(4)));
     let never = NodeId(5);
     assert_eq!(run(&mut map, Command::RemoveNode { node: never }), Err(CommandError::NoSuchNode(never)));
     assert!(!map.was_removed(never));

@@ -23,16 +23,20 @@ pub fn add_disk(map: &mut ClusterMap, node: u16, nth: u16) {
     apply(map, command).expect("a disk");
 }
 
+/// What is said of a node when it is admitted.
+pub fn new_node(n: u16) -> NewNode {
+    NewNode { name: format!("n{n}"), address: format!("n{n}"), key: KeyHash([n as u8; 32]) }
+}
+
 /// `nodes` nodes with one disk each and a volume of `segments` segments, all active.
 pub fn cluster(nodes: u16, copies: u8, segments: u64) -> ClusterMap {
     let mut map = ClusterMap::default();
     let name = |n: u16| format!("n{n}");
-    let first =
-        Command::Bootstrap { cluster: ClusterId(7), name: "c".into(), node_name: name(1), address: name(1) };
+    let first = Command::Bootstrap { cluster: ClusterId(7), name: "c".into(), first: new_node(1) };
     apply(&mut map, first).expect("a cluster");
     for n in 1..=nodes {
         if n > 1 {
-            apply(&mut map, Command::AddNode { name: name(n), address: name(n) }).expect("a node");
+            apply(&mut map, Command::AddNode(new_node(n))).expect("a node");
         }
         let started = Command::NodeStarted { node: NodeId(n), boot_nonce: 5, address: name(n) };
         apply(&mut map, started).expect("it runs");

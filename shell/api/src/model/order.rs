@@ -2,6 +2,7 @@
 //! says and gets when it joins.
 
 use super::{Deserialize, Serialize};
+use holdfast_types::KeyHash;
 use std::collections::BTreeMap;
 
 /// The order to make a volume.
@@ -98,8 +99,17 @@ pub struct JoinAnswer {
     pub authority_key: String,
     /// The token of the API, the same on every node.
     pub admin_token: String,
-    /// The other nodes: number and address with port, for peers.
-    pub peers: BTreeMap<u16, String>,
+    /// The other nodes by number.
+    pub peers: BTreeMap<u16, Peer>,
+}
+
+/// How a node is reached and known by its peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its address with port.
+    pub address: String,
+    /// Its key: 64 hexadecimal digits.
+    pub key: KeyHash,
 }
 
 /// The order that an iSCSI login must pass CHAP; the secret goes in and never out.

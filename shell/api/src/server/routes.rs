@@ -37,6 +37,7 @@ pub(super) fn guarded() -> Router<Arc<dyn Backend>> {
         .route("/v1/volumes/{name}/salvage", post(salvage_volume))
         .route("/v1/volumes/{name}/check", post(check_volume))
         .route("/v1/tokens", post(create_token))
+        .route("/v1/tokens/admin", post(rotate_admin_token))
         .route("/v1/events", get(events))
         .route("/v1/events/follow", get(follow_events))
         .route("/v1/chap", put(set_chap).delete(clear_chap))
@@ -106,6 +107,9 @@ async fn check_volume(State(node): Node, Path(name): Path<String>) -> Result<Res
 }
 async fn create_token(State(node): Node) -> Reply<Token> {
     node.create_token().await.map(Json)
+}
+async fn rotate_admin_token(State(node): Node) -> Reply<Done> {
+    node.rotate_admin_token().await.map(done)
 }
 async fn join(State(node): Node, body: Bytes) -> Reply<JoinAnswer> {
     node.join(parse(&body)?).await.map(Json)

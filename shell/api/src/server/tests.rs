@@ -5,7 +5,7 @@ use crate::Client;
 use crate::events::{EventLog, NewEvent};
 use crate::fake::Fake;
 use crate::model::*;
-use crate::token::{JoinToken, Secret};
+use crate::token::{Accepted, AdminToken, JoinToken, Secret};
 use futures::StreamExt;
 use holdfast_net::{CaPin, Identity};
 use holdfast_types::NodeId;
@@ -48,7 +48,7 @@ async fn serve() -> Served {
     let identity = Identity::create(folder.path(), &fake.authority, NodeId(1)).unwrap();
     let socket = bind_unix(&folder.path().join("api.sock")).await.unwrap();
     let open = router(fake.clone(), Access::Socket);
-    let guarded = router(fake.clone(), Access::Token(fake.admin_token));
+    let guarded = router(fake.clone(), Access::Token(Accepted::of(fake.admin_token)));
     let tls = identity.api_acceptor().unwrap();
     let tasks = vec![tokio::spawn(serve_unix(socket, open)), tokio::spawn(serve_tls(listener, tls, guarded))];
     Served { folder, fake, events, address, tasks }
@@ -79,6 +79,7 @@ async fn every_call_answers_the_same_over_both_sockets() {
         assert!(client.volumes().await.unwrap().is_empty());
         let disk = AddDisk { path: "/srv/d".into(), ..AddDisk::default() };
         assert_eq!(client.add_disk(&disk).await.unwrap().path, "/srv/d");
+        client.rotate_admin_token().await.unwrap();
         let chap = SetChap { user: "u".into(), secret: "s".repeat(12) };
         client.set_chap(&chap).await.unwrap();
         assert_eq!(served.fake.chap(), Some(chap));

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use holdfast_cluster::{ClusterMap, Command, CommandResult, DetectorConfig};
+use holdfast_cluster::{ClusterMap, Command, CommandResult, DetectorConfig, NewNode};
 use holdfast_consensus::*;
 use holdfast_types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,23 +132,23 @@ pub fn when_closed<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> T {
     }
 }
 
+/// What is said of a node when it is admitted.
+pub fn new_node(n: u16) -> NewNode {
+    NewNode { name: format!("n{n}"), address: format!("10.0.0.{n}"), key: KeyHash([n as u8; 32]) }
+}
+
 impl Cluster {
     /// `count` nodes, all voters, with a disk each; node 1 was bootstrapped.
     pub fn new(count: u16, timings: Timings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Cluster { net: Arc::default(), dir, nodes: BTreeMap::new(), timings };
         cluster.start(1);
-        let command = Command::Bootstrap {
-            cluster: ClusterId(7),
-            name: "test".into(),
-            node_name: "n1".into(),
-            address: "10.0.0.1".into(),
-        };
+        let command = Command::Bootstrap { cluster: ClusterId(7), name: "test".into(), first: new_node(1) };
         let first = &cluster.nodes[&NodeId(1)];
         let admitted = first.runtime.block_on(first.control.bootstrap(command));
         assert_eq!(admitted, Ok(CommandResult::Node(NodeId(1))));
         for n in 2..=count {
-            let add = Command::AddNode { name: format!("n{n}"), address: format!("10.0.0.{n}") };
+            let add = Command::AddNode(new_node(n));
             assert_eq!(cluster.propose(1, add), Ok(CommandResult::Node(NodeId(n))));
             cluster.start(n);
             let first = &cluster.nodes[&NodeId(1)];

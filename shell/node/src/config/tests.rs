@@ -1,6 +1,8 @@
 //! Tests of the data folder and the configuration.
 
 use super::*;
+use holdfast_net::Member;
+use holdfast_types::KeyHash;
 
 fn folder_with(text: &str) -> (tempfile::TempDir, DataDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -108,13 +110,31 @@ fn bootstrap_reads_back_and_is_gone_once_done() {
         node: NodeId(2),
         disks: vec![LocalDisk { path: "/d".into(), id: DiskId(3) }],
         pool: DEFAULT_POOL.into(),
-        start: Start::Join { peers: [(NodeId(1), "127.0.0.1:7400".parse().unwrap())].into() },
+        start: Start::Join,
     };
     dir.save_bootstrap(&bootstrap).unwrap();
     dir.save_bootstrap(&bootstrap).unwrap();
     assert_eq!(dir.load_bootstrap().unwrap(), Some(bootstrap));
     dir.remove_bootstrap().unwrap();
     assert_eq!(dir.load_bootstrap().unwrap(), None);
+}
+
+#[test]
+fn members_read_back_and_a_key_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DataDir::new(folder.path());
+    assert_eq!(dir.load_members().unwrap(), None);
+    let member = Member { address: "10.0.0.1:7400".into(), key: KeyHash([0xab; 32]) };
+    let members = Roster { version: 3, next_node: 2, members: [(NodeId(1), member)].into() };
+    dir.save_members(&members).unwrap();
+    assert_eq!(dir.load_members().unwrap(), Some(members));
+    let text = atomic::read_checked(&dir.members_file()).unwrap().content;
+    let key = "ab".repeat(32);
+    assert!(text.contains(&key), "{text}");
+    for bad in ["", &key[1..], &key.replace("ab", "+b"), &key.replace("ab", "ä")] {
+        let changed = text.replace(&key, bad);
+        assert!(serde_json::from_str::<Roster>(&changed).is_err(), "{bad}");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What the API can be asked, answered: from the map, by proposals, and by asking the nodes concerned. Any node
 //! answers; proposals go to the leader by themselves.
 
+use super::admin;
 use super::check::{self, Checked};
 use super::group;
+use super::members;
 use super::rpc::Kind;
 use super::{Shared, unix_seconds, view};
 use crate::config::LocalDisk;
@@ -10,14 +12,15 @@ use crate::setup::{DiskSpec, new_disk_id};
 use bytes::Bytes;
 use holdfast_api::backend::{Answer, CheckStream, EventStream};
 use holdfast_api::server::{self, Access};
-use holdfast_api::token::{self, JOIN_TOKEN_HOURS, JoinToken, Secret};
+use holdfast_api::token::{self, AdminToken, JOIN_TOKEN_HOURS, JoinToken, Secret};
 use holdfast_api::{ApiError, Backend, ErrorKind, model};
 use holdfast_cluster::{
-    Chap, Command, CommandError, CommandResult, Disk, FenceTarget, TokenHash, UnixSeconds,
+    Chap, Command, CommandError, CommandResult, Disk, FenceTarget, NewNode, Node, TokenHash, UnixSeconds,
 };
 use holdfast_consensus::ProposeError;
 use holdfast_engine::{FrontEndKind, Input};
-use holdfast_net::{Authority, CaPin};
+use holdfast_net::roster::key_hash;
+use holdfast_net::{Authority, CaPin, Roster};
 use holdfast_types::{Duration as Pace, GatewayId, Lsn, NodeId, SegmentKey, SessionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -40,6 +43,10 @@ pub(super) enum NodeRequest {
     Fence { segment: SegmentKey, gateway: GatewayId, session: SessionId },
     /// To hand over and stop.
     Stop,
+    /// Whom it takes for members of the cluster.
+    Members,
+    /// The admin token that counts.
+    AdminToken,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +57,9 @@ pub(super) enum NodeAnswer {
     /// Whether the fence is committed.
     Fenced(bool),
     Stopping,
+    Members(Roster),
+    /// None: it does not have it.
+    AdminToken(Option<String>),
     NotUnderstood,
 }
 
@@ -77,14 +87,13 @@ pub async fn serve_api(shared: Arc<Shared>) -> anyhow::Result<()> {
     let unix = server::bind_unix(&shared.dir.api_socket()).await?;
     let tls = tokio::net::TcpListener::bind(shared.config.api_address()).await?;
     let page = tokio::net::TcpListener::bind(shared.config.metrics_address()).await?;
-    let token = shared.dir.load_admin_token()?;
     let metrics = super::metrics::make(&shared);
     tokio::join!(
         server::serve_unix(unix, server::router(backend.clone(), Access::Socket)),
         server::serve_tls(
             tls,
             shared.identity.api_acceptor()?,
-            server::router(backend, Access::Token(token))
+            server::router(backend, Access::Token(shared.accepted.clone()))
         ),
         server::serve_plain(page, server::metrics_router(metrics)),
     );
@@ -105,6 +114,8 @@ pub async fn answer_node(shared: &Arc<Shared>, request: Bytes) -> Bytes {
             shared.stop.notify_one();
             NodeAnswer::Stopping
         }
+        Ok(NodeRequest::AdminToken) => NodeAnswer::AdminToken(admin::current(shared).map(|t| t.to_string())),
+        Ok(NodeRequest::Members) => NodeAnswer::Members(members::roster(&shared.map())),
         Err(_) => NodeAnswer::NotUnderstood,
     };
     serde_json::to_vec(&answer).unwrap_or_default().into()
@@ -280,14 +291,18 @@ impl NodeBackend {
         let key = token::from_hex(&request.public_key).ok_or_else(|| bad("public key"))?;
         let ip: std::net::IpAddr = request.address.parse().map_err(|_| bad("address"))?;
         let address = std::net::SocketAddr::new(ip, request.node_port).to_string();
+        let admin = admin::current(shared).ok_or_else(|| {
+            let what = "this node does not have the cluster's admin token yet, which was just replaced";
+            ApiError::new(ErrorKind::Unavailable, what).hint("try again in a moment")
+        })?;
         let before = shared.map();
         let hash = TokenHash(secret.hash());
-        let command = Command::UseToken { hash, now: unix_seconds(), name: request.name.clone(), address };
+        let new = NewNode { name: request.name.clone(), address, key: key_hash(&key) };
+        let command = Command::UseToken { hash, now: unix_seconds(), node: new };
         let CommandResult::Node(node) = self.propose(command).await? else { return Err(odd_answer()) };
         let internal = |e: &dyn std::fmt::Display| ApiError::new(ErrorKind::Internal, e.to_string());
         let authority = Authority::load(&shared.dir.identity()).map_err(|e| internal(&e))?;
         let certificate = authority.issue(node, &key).map_err(|e| internal(&e))?;
-        let admin = shared.dir.load_admin_token().map_err(|e| internal(&e))?;
         shared.events.operator("node-joined", format!("node {node} ({}) was admitted", request.name));
         Ok(model::JoinAnswer {
             cluster: before.cluster.to_string(),
@@ -297,7 +312,7 @@ impl NodeBackend {
             authority: authority.certificate_pem().into(),
             authority_key: authority.key_pem(),
             admin_token: admin.to_string(),
-            peers: before.nodes.values().map(|n| (n.id.0, n.address.clone())).collect(),
+            peers: before.nodes.values().map(|n| (n.id.0, peer(n))).collect(),
         })
     }
 
@@ -324,7 +339,7 @@ impl NodeBackend {
         shared.dir.save_disks(&listed).map_err(|e| refused(&e))?;
         disks.supersede(shared, &disk).await;
         shared.events.operator("disk-added", format!("disk {} at {}", disk.id, disk.path.display()));
-        let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
+        let map = shared.newest_map().await;
         map.disks.get(&disk.id).map(|d| view::disk(&map, d)).ok_or_else(odd_answer)
     }
 }
@@ -332,6 +347,11 @@ impl NodeBackend {
 /// For the event log: whether it was accepted that acknowledged writes are lost.
 fn accepted(request: &model::Lose) -> &'static str {
     if request.accept_loss { ", acknowledged writes or not" } else { "" }
+}
+
+/// A node, as one that joins is told of it.
+fn peer(node: &Node) -> model::Peer {
+    model::Peer { address: node.address.clone(), key: node.key }
 }
 
 fn odd_answer() -> ApiError {
@@ -479,7 +499,7 @@ impl Backend for NodeBackend {
             let CommandResult::Volume(id) = self.propose(command).await? else { return Err(odd_answer()) };
             let what = format!("volume {} of {} bytes created", request.name, request.size);
             self.0.events.operator("volume-created", what);
-            let map = self.0.control.linearizable_map().await.unwrap_or_else(|| self.0.map());
+            let map = self.0.newest_map().await;
             map.volumes.get(&id).map(|v| view::volume(&map, v)).ok_or_else(odd_answer)
         })
     }
@@ -488,7 +508,7 @@ impl Backend for NodeBackend {
             let volume = self.find_volume(&name)?.id;
             self.propose(Command::ResizeVolume { volume, size: request.size }).await?;
             self.0.events.operator("volume-resized", format!("volume {name} has {} bytes now", request.size));
-            let map = self.0.control.linearizable_map().await.unwrap_or_else(|| self.0.map());
+            let map = self.0.newest_map().await;
             map.volumes.get(&volume).map(|v| view::volume(&map, v)).ok_or_else(odd_answer)
         })
     }
@@ -516,6 +536,25 @@ impl Backend for NodeBackend {
             self.0.events.operator("token-created", "a join token was made".into());
             let command = format!("holdfast join {token} --addr ADDRESS --disk PATH");
             Ok(model::Token { token, expires_ms: expires.0 * 1000, command })
+        })
+    }
+    fn rotate_admin_token(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let shared = &self.0;
+            let pin = CaPin::of(shared.identity.authority());
+            let token = AdminToken { pin, secret: Secret::generate() };
+            self.propose(Command::RotateAdminToken { hash: TokenHash(token.secret.hash()) }).await?;
+            shared.events.operator("admin-token-rotated", "the admin token was replaced".into());
+            let map = shared.newest_map().await;
+            // Another one may have been quicker: then this node gets that one, as the others do.
+            if map.admin_token != Some(TokenHash(token.secret.hash())) {
+                return Ok(());
+            }
+            let saved = shared.dir.save_admin_token(&token);
+            saved.map_err(|e| {
+                ApiError::new(ErrorKind::Internal, e.to_string())
+                    .hint("no node has the new token: run it again, on another node")
+            })
         })
     }
     fn join(&self, request: model::JoinRequest) -> Answer<'_, model::JoinAnswer> {

@@ -182,7 +182,7 @@ impl LocalDisks {
         if identity.boot_nonce == openings.accepted {
             return Ok(Opening::Accepted);
         }
-        let map = shared.control.linearizable_map().await.unwrap_or_else(|| shared.map());
+        let map = shared.newest_map().await;
         let known = map.disks.get(&disk).map(|d| d.boot_nonce).unwrap_or_default();
         let expect = openings.expected(report.previous_boot_nonce, known);
         let command = Command::DiskOpened { disk, expect_nonce: expect, new_nonce: identity.boot_nonce };

@@ -176,6 +176,13 @@ impl Events {
             Refusal::OtherCluster => "a node of another cluster is configured to reach this address",
             Refusal::OtherVersion => "run the same version on every node",
             Refusal::OtherNode => "was a data folder copied from one node to another? Join that host anew",
+            Refusal::NotAMember => {
+                "`holdfast node ls` lists the members; if it is a removed node, stop its daemon and wipe its data folder"
+            }
+            Refusal::OtherKey => {
+                "somebody made a certificate with the authority's key: every host that was ever a member has it; find \
+                 what runs at that address"
+            }
             Refusal::NoCertificate => {
                 "what is there is no node: see which program connects from that address"
             }

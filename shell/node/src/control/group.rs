@@ -134,20 +134,18 @@ const REMOVED: &str = "this node was removed from the cluster: it serves nothing
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_cluster::{Command, apply};
-    use holdfast_types::{ClusterId, ProcessIncarnation};
+    use holdfast_cluster::{Command, NewNode, apply};
+    use holdfast_types::{ClusterId, KeyHash, ProcessIncarnation};
+
+    fn new_node(n: u16) -> NewNode {
+        NewNode { name: format!("n{n}"), address: format!("a{n}"), key: KeyHash([n as u8; 32]) }
+    }
 
     fn map(nodes: u16, removed: &[u16]) -> ClusterMap {
         let mut map = ClusterMap::default();
-        let mut commands = vec![Command::Bootstrap {
-            cluster: ClusterId(1),
-            name: "c".into(),
-            node_name: "n1".into(),
-            address: "a1".into(),
-        }];
-        commands.extend(
-            (2..=nodes).map(|n| Command::AddNode { name: format!("n{n}"), address: format!("a{n}") }),
-        );
+        let mut commands =
+            vec![Command::Bootstrap { cluster: ClusterId(1), name: "c".into(), first: new_node(1) }];
+        commands.extend((2..=nodes).map(|n| Command::AddNode(new_node(n))));
         commands.extend(removed.iter().map(|n| Command::RemoveNode { node: NodeId(*n) }));
         for command in commands {
             apply(&mut map, command).expect("it applies");

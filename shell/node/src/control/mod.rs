@@ -1,12 +1,14 @@
 //! The control thread: this node's part in consensus, heartbeats, the disks' openings, the API, and what the data
 //! thread's engine asks of control. One current-thread runtime; nothing here is on the way of an I/O.
 
+pub mod admin;
 pub mod backend;
 pub mod check;
 pub mod disks;
 pub mod events;
 pub mod group;
 pub mod heartbeat;
+pub mod members;
 pub mod metrics;
 pub mod proposals;
 pub mod room;
@@ -25,7 +27,10 @@ use disks::{LocalDisks, Opening};
 use events::Events;
 use futures::future::BoxFuture;
 use heartbeat::Heartbeats;
-use holdfast_cluster::{ClusterMap, Command, CommandResult, Disk, DiskState, TokenHash, UnixSeconds};
+use holdfast_api::token::Accepted;
+use holdfast_cluster::{
+    ClusterMap, Command, CommandResult, Disk, DiskState, NewNode, TokenHash, UnixSeconds,
+};
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, Input};
 use holdfast_net::{Identity, Listener, Purpose, Refusals};
@@ -87,12 +92,22 @@ pub struct Shared {
     pub scrub_every: Duration,
     /// What that came to.
     pub scrubbed: scrub::Scrubbed,
+    /// The admin token that the API takes.
+    pub accepted: Accepted,
 }
 
 impl Shared {
     /// The map as this node knows it.
     pub fn map(&self) -> Arc<ClusterMap> {
         self.control.map().borrow().clone()
+    }
+
+    /// The newest map there is, or, while control has no majority, the one that this node knows.
+    pub async fn newest_map(&self) -> Arc<ClusterMap> {
+        match self.control.linearizable_map().await {
+            Some(map) => map,
+            None => self.map(),
+        }
     }
 
     /// Proposes until control has answered. What it refuses is an error; that there is no majority is not.
@@ -129,6 +144,9 @@ pub async fn run(
     tasks.spawn(proposals::run(shared.clone(), to_propose));
     tasks.spawn(handle_reports(shared.clone(), reports, propose));
     tasks.spawn(pass_on_maps(shared.clone()));
+    tasks.spawn(admin::keep(shared.clone()));
+    tasks.spawn(members::follow_map(shared.clone()));
+    tasks.spawn(members::learn(shared.clone()));
     tasks.spawn(group::keep(shared.clone()));
     tasks.spawn(group::notice_removal(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
@@ -221,8 +239,11 @@ async fn first_run(shared: &Shared, bootstrap: &Bootstrap) -> anyhow::Result<()>
     let command = Command::Bootstrap {
         cluster: bootstrap.cluster,
         name: bootstrap.cluster_name.clone(),
-        node_name: shared.config.name.clone(),
-        address: shared.config.node_address().to_string(),
+        first: NewNode {
+            name: shared.config.name.clone(),
+            address: shared.config.node_address().to_string(),
+            key: shared.identity.key(),
+        },
     };
     shared.control.bootstrap(command).await.context("the cluster could not be made")?;
     let hash = holdfast_api::token::from_hex(token_hash).and_then(|h| h.try_into().ok());
@@ -290,8 +311,6 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
     loop {
         let accepted = listener.accept().await;
         match accepted.purpose {
-            // Nobody waits for its heartbeats; that it was removed is said to it where it asks for something.
-            Purpose::Heartbeat if shared.map().was_removed(accepted.node) => {}
             Purpose::Heartbeat => {
                 drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream)))
             }

@@ -4,6 +4,7 @@ use super::*;
 use holdfast_api::events::EventLog;
 use holdfast_api::fake::Fake;
 use holdfast_api::server::{Access, router, serve_tls};
+use holdfast_api::token::Accepted;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ async fn cluster() -> (TempDir, Arc<Fake>, SocketAddr, tokio::task::JoinHandle<(
     let events = EventLog::open(&folder.path().join("events"), 1).unwrap();
     let fake = Arc::new(Fake::new(events, address));
     let identity = Identity::create(folder.path(), &fake.authority, NodeId(1)).unwrap();
-    let router = router(fake.clone(), Access::Token(fake.admin_token));
+    let router = router(fake.clone(), Access::Token(Accepted::of(fake.admin_token)));
     let task = tokio::spawn(serve_tls(listener, identity.api_acceptor().unwrap(), router));
     (folder, fake, address, task)
 }
@@ -165,7 +166,12 @@ async fn a_host_joins_with_a_token_once() {
     Authority::load(&dir.identity()).unwrap();
     assert_eq!(dir.load_admin_token().unwrap(), fake.admin_token);
     let start = dir.load_bootstrap().unwrap().unwrap().start;
-    assert_eq!(start, Start::Join { peers: [(NodeId(1), "127.0.0.1:7400".parse().unwrap())].into() });
+    assert_eq!(start, Start::Join);
+    // Whom it is to expect, itself among them.
+    let members = dir.load_members().unwrap().unwrap();
+    assert_eq!((members.next_node, members.members.len()), (3, 2));
+    assert_eq!(members.members[&NodeId(1)].address, "127.0.0.1:7400");
+    assert_eq!(members.members[&NodeId(2)].key, identity.key());
     let error = join_with(&options(&folder.path().join("three"), &[]), &token).await.unwrap_err();
     assert!(
         error.to_string().contains("used already; make a new one with `holdfast token create`"),
