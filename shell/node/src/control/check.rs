@@ -111,7 +111,12 @@ impl Run {
                 return Some(model::CheckStep::Failed(error));
             }
         };
-        let worth_waiting = worth_waiting(&self.backend.0.map(), &checked.skipped);
+        // Of a node that is skipped for the first time: whoever asks may know from another one that it is up again.
+        let map = match checked.skipped.is_subset(&self.skipped) {
+            true => self.backend.0.map(),
+            false => self.backend.0.newest_map().await,
+        };
+        let worth_waiting = worth_waiting(&map, &checked.skipped);
         if !worth_waiting.is_empty() && Instant::now() < self.deadline() {
             self.again = true;
             return Some(model::CheckStep::Waiting { nodes: worth_waiting });
@@ -171,7 +176,7 @@ fn why_skipped(map: &ClusterMap, node: NodeId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::ProcessIncarnation;
+    use holdfast_types::{KeyHash, ProcessIncarnation};
 
     fn map(states: &[NodeState]) -> ClusterMap {
         let mut map = ClusterMap::default();
@@ -185,6 +190,7 @@ mod tests {
                 state: *state,
                 boot_nonce: 1,
                 runs: 1,
+                key: KeyHash::default(),
             };
             map.nodes.insert(id, node);
         }
