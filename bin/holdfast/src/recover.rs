@@ -13,11 +13,15 @@ use holdfast_node::recover::{Choice, Loss, NotOne, Position, Stopped, Ticket};
   holdfast recover
   holdfast recover --lost beta --dry-run
   holdfast recover --lost 3,4,5 --survivor 2=7.1234
+  holdfast recover --survivor 2=0.0
   holdfast recover --follow 1-7.1234-00000001a5c3e2f0
 
 Only with the daemon of this node stopped. Without options it says what this node knows and changes nothing. Run that on
 every node that is left, then the second form on the one whose position is the greatest, and there only. Be sure that the
-nodes called lost do not run: two control planes of one cluster would both serve it.")]
+nodes called lost do not run: two control planes of one cluster would both serve it.
+
+A node whose own record of the control plane is gone is let in again by a majority of the others. Of two nodes the other
+one is none: it goes on with the fourth form, and the one at 0.0 follows.")]
 pub struct Recover {
     /// Nodes that are lost for good, by name or number
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
@@ -29,7 +33,7 @@ pub struct Recover {
     #[arg(long, requires = "lost")]
     accept_loss: bool,
     /// Say what would be lost, and change nothing
-    #[arg(long, requires = "lost")]
+    #[arg(long)]
     dry_run: bool,
     /// Let this node follow the one that was recovered, with the ticket that was printed there
     #[arg(long, value_name = "TICKET", conflicts_with_all = ["lost", "survivor"])]
@@ -68,12 +72,12 @@ impl Recover {
         report.ticket = Some(done.ticket.to_string());
         report.kept = Some(done.kept.display().to_string());
         let mut text = format!(
-            "Node {} is the whole control plane of cluster {} now, without {}.\n\nStart its daemon:\n  \
+            "Node {} is the whole control plane of cluster {} now{}.\n\nStart its daemon:\n  \
              holdfast node run --dir {dir}\n\nThen, on each other node that is left, and on a lost one that is found \
              after all, with its daemon stopped:\n  holdfast recover --follow {}\n\n",
             report.node,
             report.name,
-            nodes(&report.lost),
+            without(&report.lost),
             done.ticket
         );
         text += &format!("Control's database as it was: {}", done.kept.display());
@@ -130,7 +134,11 @@ fn table(stopped: &Stopped) -> String {
 
 fn what_next(stopped: &Stopped, dir: &str) -> String {
     let Some(position) = stopped.position() else {
-        return "This node was never let into the control plane: it has nothing to recover from.".into();
+        return format!(
+            "This node has nothing to recover from: it was never let into the control plane, or its record of it is \
+             gone. If it was a member, it is left at {}.",
+            Position::NONE
+        );
     };
     let others: Vec<String> = stopped.others().map(|n| n.to_string()).collect();
     let mut text = format!("The log of node {} ends at {position}.", stopped.node());
@@ -168,10 +176,11 @@ fn loss_table(losses: &[Loss]) -> String {
     )
 }
 
-fn nodes(list: &[u16]) -> String {
-    let numbers: Vec<String> = list.iter().map(ToString::to_string).collect();
-    match numbers.len() {
-        1 => format!("node {}", numbers[0]),
-        _ => format!("nodes {}", numbers.join(", ")),
+fn without(lost: &[u16]) -> String {
+    let numbers: Vec<String> = lost.iter().map(ToString::to_string).collect();
+    match numbers.as_slice() {
+        [] => String::new(),
+        [one] => format!(", without node {one}"),
+        _ => format!(", without nodes {}", numbers.join(", ")),
     }
 }

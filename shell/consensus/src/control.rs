@@ -6,7 +6,7 @@ use crate::network::{Peers, Transport};
 use crate::raft_types::{Raft, node_id, raft_id};
 use crate::recover::Generation;
 use crate::standing::Group;
-use crate::store::{LogStore, StoreError, Writer};
+use crate::store::{Loaded, LogStore, StoreError, Writer, put_aside};
 use crate::wire::{
     Fault, MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, Request, Response, SNAPSHOT_CHUNK_BYTES,
 };
@@ -17,7 +17,7 @@ use holdfast_types::NodeId;
 use openraft::error::{InitializeError, InstallSnapshotError, RaftError};
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -33,6 +33,18 @@ pub struct ControlConfig {
     pub dir: PathBuf,
     /// The terms.
     pub timings: Timings,
+    /// This node was in the group before: if its database is gone or damaged, it has forgotten what it promised, and
+    /// waits until it is let in anew. The number is drawn for each start. None: an empty database is as it should be.
+    pub returning: Option<u64>,
+}
+
+/// What became of a database that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What was found.
+    pub what: String,
+    /// Where it is kept.
+    pub kept: PathBuf,
 }
 
 /// The terms of the group. A dead leader is replaced after `election_max` (its lease) and a random wait between
@@ -134,6 +146,7 @@ pub struct Control {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     timings: Timings,
+    damage: Option<Damage>,
 }
 
 impl Control {
@@ -143,19 +156,30 @@ impl Control {
         transport: Arc<dyn Transport>,
     ) -> BoxFuture<'static, Result<Self, StartError>> {
         async move {
-            let ControlConfig { node, dir, timings } = config;
-            let (writer, mut loaded) = Writer::open(&dir, node)?;
+            let ControlConfig { node, dir, timings, returning } = config;
+            let (writer, mut loaded, damage) = open(&dir, node, returning.is_some())?;
+            let forgot = returning.filter(|_| loaded.is_empty());
             let snapshot = loaded.snapshot.take();
             let (machine, map) = Machine::new(writer.clone(), snapshot)
                 .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
-            let group = Group::new(loaded.generation, writer.clone());
+            let group = Group::new(loaded.generation, forgot, writer.clone());
             let peers = Peers { transport, map, group };
             let log = LogStore::new(writer, loaded);
             let raft_config = Arc::new(raft_config(&timings).validate()?);
             let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
-            Ok(Self { node, raft, peers, timings })
+            Ok(Self { node, raft, peers, timings, damage })
         }
         .boxed()
+    }
+
+    /// The database that was found damaged when this run began.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// Whether this node has forgotten what it promised, and waits to be let in anew.
+    pub fn has_forgotten(&self) -> bool {
+        self.peers.group.forgot().is_some()
     }
 
     /// Makes this node a cluster of one and proposes `command`. Safe to repeat.
@@ -365,14 +389,17 @@ impl Control {
         .boxed()
     }
 
-    async fn answer(&self, from: NodeId, group: Generation, request: Request) -> Response {
+    pub(crate) async fn answer(&self, from: NodeId, group: Generation, request: Request) -> Response {
         if self.peers.map.borrow().was_removed(from) {
             return Response::Fault(Fault::Removed);
+        }
+        if let Some(nonce) = self.peers.group.forgot().filter(|_| self.peers.group.may_enter(group)) {
+            return self.answer_without_memory(from, group, nonce, request).await;
         }
         match self.peers.group.admits(group).await {
             Ok(true) => {}
             Ok(false) => {
-                self.peers.group.refused(Fault::OtherGroup { generation: group.0 });
+                self.peers.group.refused(from, Fault::OtherGroup { generation: group.0 });
                 let generation = self.peers.group.generation().0;
                 return Response::Fault(Fault::OtherGroup { generation });
             }
@@ -394,6 +421,8 @@ impl Control {
                 }
                 Err(RaftError::Fatal(_)) => stopped(),
             },
+            // It takes part already.
+            Request::Readmit { .. } => Response::MemberChanged,
             Request::Elect => {
                 // Whoever asks can only lose by it; what decides is the votes.
                 self.elect().await;
@@ -420,10 +449,29 @@ impl Control {
             },
             Request::AddMember { node, address } => self.lead_add_member(node, address).await,
             Request::RemoveMember { node } => self.lead_remove_member(node).await,
-            Request::Append(_) | Request::Vote(_) | Request::Snapshot(_) | Request::Elect => {
-                Response::Fault(Fault::Malformed)
-            }
+            Request::Append(_)
+            | Request::Vote(_)
+            | Request::Snapshot(_)
+            | Request::Elect
+            | Request::Readmit { .. } => Response::Fault(Fault::Malformed),
         }
+    }
+}
+
+/// Opens the database. What is damaged and was another's, too, is put aside.
+fn open(
+    dir: &Path,
+    node: NodeId,
+    is_returning: bool,
+) -> Result<(Writer, Loaded, Option<Damage>), StoreError> {
+    match Writer::open(dir, node) {
+        Ok((writer, loaded)) => Ok((writer, loaded, None)),
+        Err(StoreError::Corrupt { what, .. }) if is_returning => {
+            let kept = put_aside(dir)?;
+            let (writer, loaded) = Writer::open(dir, node)?;
+            Ok((writer, loaded, Some(Damage { what, kept })))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -1,14 +1,17 @@
 //! Who is a member of the group: nodes are let in and taken out by the leader, and one that was taken out is told so
-//! when it asks. Nothing is sent to it any more, so that it would wait for a leader for ever.
+//! when it asks. Nothing is sent to it any more, so that it would wait for a leader for ever. One that has forgotten
+//! (standing.rs) is taken out and let in again.
 
 use crate::Control;
 use crate::control::{MAX_VOTERS, Verdict, stopped};
 use crate::raft_types::{node_id, raft_id};
+use crate::recover::Generation;
 use crate::standing::Standing;
 use crate::wire::{Fault, Request, Response};
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_types::NodeId;
 use openraft::error::{ClientWriteError, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use openraft::{BasicNode, ChangeMembers};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,7 +44,8 @@ pub enum MembershipError {
 
 impl Control {
     /// Makes a started node a member of the group: it catches up as a learner first, then votes if there are
-    /// fewer than seven voters. Safe to repeat.
+    /// fewer than seven voters. One that has
+    /// forgotten what it promised is taken out of the group before. Safe to repeat.
     pub fn add_voter(&self, node: NodeId, address: String) -> BoxFuture<'_, Result<(), MembershipError>> {
         async move { self.change_members(node, Request::AddMember { node: raft_id(node), address }).await }
             .boxed()
@@ -120,15 +124,34 @@ impl Control {
         member_answer(self.raft.change_membership(change, false).await.map(|_| ()))
     }
 
+    /// The nodes that have forgotten what they promised, as they say: the leader lets them in anew.
+    pub fn forgetful(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.peers.group.forgetful()
+    }
+
     async fn add_member(&self, node: u64, address: String) -> Response {
-        if self.is_voter(node) {
+        let forgets = self.forgetful().borrow().contains(&node_id(node));
+        if self.is_voter(node) && !forgets {
             return Response::MemberChanged;
         }
         // A question that any node of this group, or of none yet, takes.
         let asked =
             self.peers.call(node_id(node), address.clone(), &Request::ReadIndex, self.timings().propose);
-        if let Ok(Response::Fault(other @ Fault::OtherGroup { .. })) = asked.await {
-            return Response::Fault(other);
+        match asked.await {
+            Ok(Response::Fault(other @ Fault::OtherGroup { .. })) => return Response::Fault(other),
+            Ok(Response::Fault(Fault::Forgot { nonce })) => {
+                match self.readmit(node, address.clone(), nonce).await {
+                    Response::MemberChanged => {}
+                    other => return other,
+                }
+            }
+            Ok(_) => self.peers.group.remembers(node_id(node)),
+            // Who cannot be asked has not said that it remembers.
+            Err(_) if forgets => return Response::Unknown,
+            Err(_) => {}
+        }
+        if self.is_voter(node) {
+            return Response::MemberChanged;
         }
         if let Err(e) = self.raft.add_learner(node, BasicNode::new(address), true).await {
             return member_answer(Err(e));
@@ -138,6 +161,63 @@ impl Control {
         }
         let voter = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
         member_answer(self.raft.change_membership(voter, true).await.map(|_| ()))
+    }
+
+    /// Takes a node that has forgotten out of the group, and lets that run of it take part in the next one. In this order:
+    /// what it promised before was to a group of which it is no member when it promises anew.
+    async fn readmit(&self, node: u64, address: String, nonce: u64) -> Response {
+        if self.is_member(node) {
+            match self.lead_remove_member(node).await {
+                Response::MemberChanged => {}
+                other => return other,
+            }
+        }
+        // This node leads still, after that run began: whoever led since would have had to let the run in first.
+        if self.raft.ensure_linearizable().await.is_err() || self.is_member(node) {
+            return Response::NotLeader;
+        }
+        let vote = self.raft.metrics().borrow().vote;
+        let request = Request::Readmit { nonce, vote };
+        match self.peers.call(node_id(node), address, &request, self.timings().propose).await {
+            Ok(Response::MemberChanged) => {
+                self.peers.group.remembers(node_id(node));
+                Response::MemberChanged
+            }
+            _ => Response::Unknown,
+        }
+    }
+
+    /// Answers while this node has forgotten: nothing, until the leader has taken it out of the group.
+    pub(crate) async fn answer_without_memory(
+        &self,
+        from: NodeId,
+        group: Generation,
+        nonce: u64,
+        request: Request,
+    ) -> Response {
+        let vote = match request {
+            Request::Readmit { nonce: to, vote } if to == nonce && vote.committed => vote,
+            _ => return Response::Fault(Fault::Forgot { nonce }),
+        };
+        if vote.leader_id.node_id != raft_id(from) {
+            return Response::Fault(Fault::Impostor);
+        }
+        // An append of nothing: after it the vote is on the disk, and this node votes for nobody else in that term.
+        let append =
+            AppendEntriesRequest { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
+        if !matches!(self.peers.group.admits(group).await, Ok(true))
+            || self.raft.append_entries(append).await.is_err()
+        {
+            return stopped();
+        }
+        self.peers.group.takes_part_again();
+        Response::MemberChanged
+    }
+
+    fn is_member(&self, node: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let m = metrics.borrow();
+        m.membership_config.membership().get_node(&node).is_some()
     }
 
     fn is_voter(&self, node: u64) -> bool {
@@ -153,5 +233,85 @@ fn member_answer(result: Result<(), RaftError<u64, ClientWriteError<u64, BasicNo
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Response::NotLeader,
         Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_))) => Response::Fault(Fault::Busy),
         Err(RaftError::Fatal(_)) => stopped(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ControlConfig, Timings, Transport, TransportError, TransportFault};
+    use bytes::Bytes;
+    use openraft::Vote;
+    use openraft::raft::VoteRequest;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    struct Nobody;
+
+    impl Transport for Nobody {
+        fn call(
+            &self,
+            node: NodeId,
+            _: String,
+            _: Bytes,
+        ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+            let fault = TransportFault::NotSent { why: "there is nobody".into() };
+            std::future::ready(Err(TransportError { node, fault })).boxed()
+        }
+    }
+
+    async fn start(dir: &Path, returning: Option<u64>) -> Control {
+        let timings = Timings::default();
+        let config = ControlConfig { node: NodeId(2), dir: dir.into(), timings, returning };
+        Control::start(config, Arc::new(Nobody)).await.expect("it starts")
+    }
+
+    #[tokio::test]
+    async fn who_has_forgotten_takes_part_when_the_leader_says_so_to_this_run_and_not_before() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let control = start(dir.path(), Some(9)).await;
+        let ask = |from, request| control.answer(NodeId(from), Generation::default(), request);
+        let candidate = |term, node| VoteRequest { vote: Vote::new(term, node), last_log_id: None };
+        let readmit = |nonce, vote| Request::Readmit { nonce, vote };
+        let forgot = Fault::Forgot { nonce: 9 };
+        for (from, request, fault) in [
+            (1, Request::ReadIndex, forgot),
+            (1, Request::Vote(candidate(7, 1)), forgot),
+            (1, readmit(8, Vote::new_committed(7, 1)), forgot),
+            // A candidate does not lead.
+            (1, readmit(9, Vote::new(7, 1)), forgot),
+            (3, readmit(9, Vote::new_committed(7, 1)), Fault::Impostor),
+        ] {
+            let said = format!("{request:?}");
+            let answer = ask(from, request).await;
+            assert!(matches!(answer, Response::Fault(f) if f == fault), "{said}: {answer:?}");
+            assert!(control.has_forgotten(), "{said}");
+        }
+        let answer = ask(1, readmit(9, Vote::new_committed(7, 1))).await;
+        assert!(matches!(answer, Response::MemberChanged) && !control.has_forgotten(), "{answer:?}");
+        // It may have voted for 3 in that term, or for 1, which leads: it votes for nobody else.
+        let answer = ask(3, Request::Vote(candidate(7, 3))).await;
+        assert!(matches!(&answer, Response::Vote(v) if !v.vote_granted), "{answer:?}");
+        control.raft.shutdown().await.expect("it ends");
+        drop(control);
+        // That is on its disk.
+        let vote = loop {
+            match crate::store::load(dir.path(), NodeId(2)) {
+                Ok((_, _, loaded)) => break loaded.vote,
+                Err(crate::StoreError::InUse { .. }) => tokio::task::yield_now().await,
+                Err(e) => panic!("{e}"),
+            }
+        };
+        assert_eq!(vote, Some(Vote::new_committed(7, 1)));
+        assert!(!start(dir.path(), Some(10)).await.has_forgotten());
+    }
+
+    #[tokio::test]
+    async fn one_that_never_was_a_member_takes_what_comes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let control = start(dir.path(), None).await;
+        let vote = VoteRequest { vote: Vote::new(7, 1), last_log_id: None };
+        let answer = control.answer(NodeId(1), Generation::default(), Request::Vote(vote)).await;
+        assert!(matches!(answer, Response::Vote(_)) && !control.has_forgotten(), "{answer:?}");
     }
 }

@@ -119,7 +119,7 @@ impl Peers {
         }
         let response = codec::decode(&answer)?;
         if let Response::Fault(fault) = response {
-            self.group.refused(fault);
+            self.group.refused(to, fault);
         }
         Ok(response)
     }

@@ -33,6 +33,11 @@ pub struct Position {
     pub index: u64,
 }
 
+impl Position {
+    /// Before the first entry: where an empty log ends.
+    pub const NONE: Position = Position { term: 0, index: 0 };
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.term, self.index)

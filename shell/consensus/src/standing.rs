@@ -1,9 +1,16 @@
-//! Which group this node's control is of, and what the others say about that.
+//! Which group this node's control is of, and what the others say about that; and who has forgotten.
+//!
+//! A node that was in the group and has an empty database has forgotten for whom it voted and what it acknowledged (its
+//! database was damaged, or is gone). To the group it must be as one that is down, or an entry that a majority had could
+//! be lost, and a term have two leaders: it answers nothing until the leader has taken it out of the group, and only then
+//! is it let in, as one that joins.
 
 use crate::codec;
 use crate::recover::Generation;
 use crate::store::Writer;
 use crate::wire::Fault;
+use holdfast_types::NodeId;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -26,6 +33,10 @@ pub(crate) struct Group(Arc<Inner>);
 struct Inner {
     /// None: this node was in no group yet.
     generation: Mutex<Option<Generation>>,
+    /// Some: this node has forgotten; the number is drawn for this run, so that a word to an earlier run counts no more.
+    forgot: Mutex<Option<u64>>,
+    /// Others that have, as they said themselves.
+    forgetful: watch::Sender<BTreeSet<NodeId>>,
     /// Held while a node that is in no group enters one.
     entering: tokio::sync::Mutex<()>,
     writer: Writer,
@@ -33,10 +44,15 @@ struct Inner {
 }
 
 impl Group {
-    pub(crate) fn new(generation: Option<Generation>, writer: Writer) -> Self {
-        let standing = watch::Sender::new(Standing::Member);
-        let entering = tokio::sync::Mutex::default();
-        Self(Arc::new(Inner { generation: Mutex::new(generation), entering, writer, standing }))
+    pub(crate) fn new(generation: Option<Generation>, forgot: Option<u64>, writer: Writer) -> Self {
+        Self(Arc::new(Inner {
+            generation: Mutex::new(generation),
+            forgot: Mutex::new(forgot),
+            forgetful: watch::Sender::default(),
+            entering: tokio::sync::Mutex::default(),
+            writer,
+            standing: watch::Sender::new(Standing::Member),
+        }))
     }
 
     /// The group that this node speaks for.
@@ -63,12 +79,41 @@ impl Group {
         Ok(self.known() == Some(theirs))
     }
 
-    /// Another node refuses this one, or would.
-    pub(crate) fn refused(&self, fault: Fault) {
+    /// Whether a message of that group is for this node, once it is in one.
+    pub(crate) fn may_enter(&self, theirs: Generation) -> bool {
+        self.known().is_none_or(|ours| ours == theirs)
+    }
+
+    /// The number under which this run has forgotten, if it has.
+    pub(crate) fn forgot(&self) -> Option<u64> {
+        *self.0.forgot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this node votes for and acknowledges from now on is on its disk.
+    pub(crate) fn takes_part_again(&self) {
+        *self.0.forgot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The others that have forgotten.
+    pub(crate) fn forgetful(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.0.forgetful.subscribe()
+    }
+
+    /// Another node has not forgotten, or not any more.
+    pub(crate) fn remembers(&self, node: NodeId) {
+        self.0.forgetful.send_if_modified(|known| known.remove(&node));
+    }
+
+    /// What another node answers instead of doing what it was asked.
+    pub(crate) fn refused(&self, by: NodeId, fault: Fault) {
         let standing = match fault {
             Fault::Removed => Standing::Removed,
             Fault::OtherGroup { generation } if self.generation().gives_way_to(Generation(generation)) => {
                 Standing::Superseded
+            }
+            Fault::Forgot { .. } => {
+                self.0.forgetful.send_if_modified(|known| known.insert(by));
+                return;
             }
             _ => return,
         };

@@ -43,6 +43,12 @@ pub(crate) enum Request {
     },
     /// From the leader, which is about to stop: ask for an election, my lease has run out.
     Elect,
+    /// From the leader, of whose group the node is no member: it may take part again in that run, and votes for nobody
+    /// else in the leader's term.
+    Readmit {
+        nonce: u64,
+        vote: Vote,
+    },
 }
 
 impl Request {
@@ -52,6 +58,7 @@ impl Request {
             Request::Append(rpc) => Some(&rpc.vote),
             Request::Vote(rpc) => Some(&rpc.vote),
             Request::Snapshot(rpc) => Some(&rpc.vote),
+            Request::Readmit { vote, .. } => Some(vote),
             _ => None,
         }
     }
@@ -90,4 +97,6 @@ pub(crate) enum Fault {
     Removed,
     /// Who asks is of another group; this is the one of the node that answers.
     OtherGroup { generation: u64 },
+    /// The node that answers has forgotten what it promised; it says so in each run under another number.
+    Forgot { nonce: u64 },
 }

@@ -205,7 +205,13 @@ impl Stopped {
             return Err(RecoverError::Unaccounted { nodes: unnamed.join(", ") });
         }
         let lost: BTreeSet<NodeId> = lost.into_iter().collect();
-        let left = voters.difference(&lost).count();
+        // One that has forgotten has no vote that counts: it waits for a majority of the others to let it in.
+        let forgot: BTreeSet<NodeId> = survivors
+            .iter()
+            .filter(|(_, position)| *position == Position::NONE)
+            .map(|(node, _)| *node)
+            .collect();
+        let left = voters.difference(&lost).filter(|n| !forgot.contains(n)).count();
         if left * 2 > voters.len() {
             return Err(RecoverError::MajorityLives { left, of: voters.len() });
         }
@@ -239,14 +245,13 @@ impl Stopped {
         }
         let events = Events::new(EventLog::open(&self.dir.events(), self.node.0)?);
         let names: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        let without =
+            if lost.is_empty() { String::new() } else { format!(" without nodes {}", names.join(", ")) };
         let accepted = match losses.as_slice() {
             [] => String::new(),
             losses => format!("; accepted that acknowledged writes may be lost: {}", in_words(losses)),
         };
-        events.recovery(format!(
-            "control is made anew of this node without nodes {}{accepted}",
-            names.join(", ")
-        ));
+        events.recovery(format!("control is made anew of this node{without}{accepted}"));
         let mut drawn = [0; 4];
         pin::random(&mut drawn);
         let recovered = self.control.recover(&lost, u32::from_le_bytes(drawn))?;

@@ -83,7 +83,8 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     };
     let (data, reports) = data::start(data_options)?;
     let caller = Caller::new(identity.clone());
-    let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default() };
+    let returning = is_returning(&dir)?.then(random_u64);
+    let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default(), returning };
     let control = Control::start(control_config, Arc::new(caller.clone())).await?;
     let heartbeats = control::heartbeat::Heartbeats::new(identity.clone(), events.clone());
     let shared = Arc::new(Shared {
@@ -107,9 +108,26 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         accepted,
         dir,
     });
+    if shared.control.has_forgotten() {
+        shared.events.control_forgotten(shared.control.damage());
+    }
     control::members::at_start(&shared)?;
     *shared.disks.lock().await = LocalDisks::load(&shared)?;
     control::run(shared, reports, listener).await
+}
+
+/// Whether this node was let into its cluster's control before, and others are there to let it in again.
+fn is_returning(dir: &DataDir) -> anyhow::Result<bool> {
+    // Who they are when that cannot be read is a later question.
+    let others = dir.load_members().ok().flatten().is_none_or(|m| m.members.len() > 1);
+    Ok(others && dir.load_bootstrap()?.is_none())
+}
+
+/// A number that cannot be guessed.
+pub(crate) fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    holdfast_net::pin::random(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 fn listen(activated: &mut Activated, name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -8,8 +8,8 @@ mod rewrite;
 mod writer;
 
 pub(crate) use log::LogStore;
-pub(crate) use rewrite::{Rewritten, rewrite};
-pub(crate) use writer::{StoredSnapshot, Writer, load};
+pub(crate) use rewrite::{Rewritten, put_aside, rewrite};
+pub(crate) use writer::{Loaded, StoredSnapshot, Writer, load};
 
 pub(crate) use redb::Database;
 
@@ -34,9 +34,10 @@ pub enum StoreError {
         /// Where.
         path: PathBuf,
     },
-    /// The bytes are not what was written. The other nodes have the same state: remove this node and join again.
+    /// The bytes are not what was written.
     #[error(
-        "control's database {path} is damaged ({what}); the other nodes have the same state: join this node again"
+        "control's database {path} is damaged ({what}); where other nodes are members, the daemon puts it aside when it \
+         starts, and they let it in again"
     )]
     Corrupt {
         /// Where.

@@ -45,6 +45,18 @@ pub(crate) fn rewrite(
     load(dir, node).map(|_| kept)
 }
 
+/// Puts a database that cannot be used out of the way. Where it is kept is said; it is renamed, so that there is one
+/// file or the other at any moment.
+pub(crate) fn put_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+    let path = dir.join(FILE);
+    let io = |source| StoreError::Io { path: path.clone(), source };
+    let free = |n: &u32| !dir.join(format!("{FILE}.damaged-{n}")).exists();
+    let kept = dir.join(format!("{FILE}.damaged-{}", (1..u32::MAX).find(free).unwrap_or(u32::MAX)));
+    fs::rename(&path, &kept).map_err(io)?;
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
+    Ok(kept)
+}
+
 /// The copy is there as a whole or not at all.
 fn keep(path: &Path, kept: &Path) -> io::Result<()> {
     let unfinished = kept.with_extension("unfinished");

@@ -49,6 +49,13 @@ pub(crate) struct Loaded {
     pub(crate) generation: Option<Generation>,
 }
 
+impl Loaded {
+    /// Whether nothing was ever promised by what it holds.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.vote.is_none() && self.snapshot.is_none() && self.log.is_empty() && self.purged.is_none()
+    }
+}
+
 /// Who is told that a job is done.
 enum Done {
     Appended(LogFlushed<TypeConfig>),
@@ -326,8 +333,7 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
         loaded.log.insert(index, entry);
     }
     // Until there was more than one group, none was named.
-    let is_new = loaded.vote.is_none() && loaded.snapshot.is_none() && loaded.log.is_empty();
-    loaded.generation = loaded.generation.or((!is_new).then_some(Generation::default()));
+    loaded.generation = loaded.generation.or((!loaded.is_empty()).then_some(Generation::default()));
     Ok(loaded)
 }
 

@@ -100,6 +100,8 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub nodes: BTreeMap<NodeId, Node>,
     pub timings: Timings,
+    /// Nodes that ran before.
+    ran: BTreeSet<u16>,
 }
 
 /// The machine that runs the tests may be busy: the terms are longer than by default.
@@ -141,7 +143,8 @@ impl Cluster {
     /// `count` nodes, all voters, with a disk each; node 1 was bootstrapped.
     pub fn new(count: u16, timings: Timings) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { net: Arc::default(), dir, nodes: BTreeMap::new(), timings };
+        let mut cluster =
+            Cluster { net: Arc::default(), dir, nodes: BTreeMap::new(), timings, ran: BTreeSet::new() };
         cluster.start(1);
         let command = Command::Bootstrap { cluster: ClusterId(7), name: "test".into(), first: new_node(1) };
         let first = &cluster.nodes[&NodeId(1)];
@@ -166,7 +169,8 @@ impl Cluster {
         let heard = tokio::sync::Mutex::new(heard);
         let wire = Arc::new(Wire { net, me: node, heard, beats: beats.clone() });
         let dir = self.dir.path().join(format!("node{n}"));
-        let config = ControlConfig { node, dir, timings: self.timings };
+        let returning = (!self.ran.insert(n)).then(|| now().0);
+        let config = ControlConfig { node, dir, timings: self.timings, returning };
         let control = when_closed(|| match runtime.block_on(Control::start(config.clone(), wire.clone())) {
             Err(StartError::Store(error)) => Err(error),
             started => Ok(started.unwrap_or_else(|e| panic!("node {n}: {e}"))),

@@ -1,12 +1,12 @@
 //! What goes into this node's event log: in the words of an operator, with who, what, when and why.
 
-use super::group::CastOut;
+use super::group::{CastOut, FORGOT};
 use crate::config::LocalDisk;
 use holdfast_api::EventLog;
 use holdfast_api::events::NewEvent;
 use holdfast_api::model::{CheckFinding, EventLevel};
 use holdfast_cluster::{Reason, Unplaced};
-use holdfast_consensus::DirectorEvent;
+use holdfast_consensus::{Damage, DirectorEvent};
 use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_net::{ConnectError, Refusal};
 use holdfast_replication::ReplicationEvent;
@@ -121,6 +121,24 @@ impl Events {
     pub fn cast_out(&self, cast_out: &CastOut) {
         let why = "another node said so".into();
         self.append(EventLevel::Error, "node", cast_out.event, cast_out.why.into(), why);
+    }
+
+    /// This node has forgotten its part in control.
+    pub fn control_forgotten(&self, damage: Option<&Damage>) {
+        let why = match damage {
+            Some(damage) => {
+                format!("control's database is damaged ({}), kept as {}", damage.what, damage.kept.display())
+            }
+            None => "control's database is not there, or empty".into(),
+        };
+        self.append(EventLevel::Error, "control", "control-forgotten", FORGOT.into(), why);
+    }
+
+    /// The others let this node in again, which had forgotten its part in control.
+    pub fn let_in_again(&self) {
+        let why = "a majority of the others took it out of the group and let it in anew";
+        let what = "this node takes part in control again";
+        self.append(EventLevel::Info, "control", "let-in-again", what.into(), why.into());
     }
 
     /// A node that runs was taken for lost when control was recovered.

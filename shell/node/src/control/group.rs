@@ -1,6 +1,6 @@
-//! The consensus group follows the map: the leader lets in nodes that joined, takes out those that were removed, and
-//! gives a vote that became free to one that only followed. A node that was removed, or whose group was given up, finds
-//! out and says so.
+//! The consensus group follows the map: the leader lets in nodes that joined, takes out those that were removed, lets
+//! in anew those that have forgotten, and gives a vote that became free to one that only followed. A node that was
+//! removed, or whose group was given up, finds out and says so.
 
 use super::{Shared, backend};
 use anyhow::Context;
@@ -24,15 +24,17 @@ struct Changes {
     remove: Vec<NodeId>,
 }
 
-fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
+fn changes(map: &ClusterMap, group: &ControlMetrics, forgetful: &BTreeSet<NodeId>) -> Changes {
     let joined = |node: &NodeId| !group.voters.contains(node) && !group.learners.contains(node);
     // All that follow: the first of them may be away. Who comes when no vote is left goes on following.
     let may_vote = |node: &&NodeId| group.voters.len() < MAX_VOTERS && group.learners.contains(*node);
     let outside = map.nodes.keys().filter(|n| joined(n));
     let to_vote = map.nodes.keys().filter(may_vote);
+    // Members still, and of no use as such.
+    let again = forgetful.iter().filter(|n| map.nodes.contains_key(n) && !joined(n));
     let members = group.voters.iter().chain(&group.learners);
     Changes {
-        admit: outside.chain(to_vote).copied().collect(),
+        admit: outside.chain(to_vote).chain(again).copied().collect(),
         remove: members.filter(|n| map.was_removed(**n)).copied().collect(),
     }
 }
@@ -40,12 +42,13 @@ fn changes(map: &ClusterMap, group: &ControlMetrics) -> Changes {
 /// The leader keeps the group as the map says, for as long as this node runs.
 pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
     let mut maps = shared.control.map();
+    let mut forgetful = shared.control.forgetful();
     // Nodes that run with the control of a group that was given up.
     let mut strangers = BTreeSet::new();
     loop {
         let map = maps.borrow_and_update().clone();
         let group = shared.control.metrics();
-        let changes = changes(&map, &group);
+        let changes = changes(&map, &group, &forgetful.borrow_and_update());
         if group.is_leader {
             // First: a dead member's vote is what a majority lacks.
             for node in &changes.remove {
@@ -73,10 +76,16 @@ pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
                 }
             }
         }
+        let other = async {
+            tokio::select! {
+                map = maps.changed() => map,
+                memory = forgetful.changed() => memory,
+            }
+        };
         if changes == Changes::default() {
-            maps.changed().await.context("consensus has ended")?;
+            other.await.context("consensus has ended")?;
         } else {
-            let _ = timeout(AGAIN, maps.changed()).await;
+            let _ = timeout(AGAIN, other).await;
         }
     }
 }
@@ -128,6 +137,10 @@ pub fn cast_out(standing: Standing) -> Option<CastOut> {
 const SUPERSEDED: &str = "the control plane that this node is of was given up and made anew on another one: stop \
                               this daemon, then run here the `holdfast recover --follow` line that was printed there \
                               (event control-recovery of that node)";
+/// What a node has to say whose control's database is gone.
+pub const FORGOT: &str = "this node's own record of the control plane was damaged or is gone: it takes no part until the \
+                          others, a majority without it, have let it in again; its disks and their copies are untouched \
+                          (of two nodes: `holdfast recover --help` on the other one)";
 const REMOVED: &str = "this node was removed from the cluster: it serves nothing any more; stop its daemon, and let \
                            the host join anew with an empty data folder if it is to be used again";
 
@@ -170,7 +183,12 @@ mod tests {
     }
 
     fn wanted(map: &ClusterMap, group: &ControlMetrics) -> (Vec<u16>, Vec<u16>) {
-        let Changes { admit, remove } = changes(map, group);
+        wanted_with(map, group, &[])
+    }
+
+    fn wanted_with(map: &ClusterMap, group: &ControlMetrics, forgetful: &[u16]) -> (Vec<u16>, Vec<u16>) {
+        let forgetful = forgetful.iter().copied().map(NodeId).collect();
+        let Changes { admit, remove } = changes(map, group, &forgetful);
         let numbers = |list: Vec<NodeId>| list.into_iter().map(|n| n.0).collect();
         (numbers(admit), numbers(remove))
     }
@@ -181,6 +199,14 @@ mod tests {
         assert_eq!(wanted(&map(4, &[2]), &group(&[1, 2, 3], &[])), (vec![4], vec![2]));
         // One that the map does not have yet, as this node's map may be late, was not removed.
         assert_eq!(wanted(&map(2, &[]), &group(&[1, 2, 3], &[])), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_member_that_has_forgotten_is_let_in_again_unless_it_was_removed() {
+        assert_eq!(wanted_with(&map(3, &[]), &group(&[1, 2, 3], &[]), &[3]), (vec![3], vec![]));
+        assert_eq!(wanted_with(&map(3, &[3]), &group(&[1, 2, 3], &[]), &[3]), (vec![], vec![3]));
+        // Once it is out, it is one that joins.
+        assert_eq!(wanted_with(&map(3, &[]), &group(&[1, 2], &[]), &[3]), (vec![3], vec![]));
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub async fn run(
     listener: Listener,
 ) -> anyhow::Result<()> {
     let heartbeats = shared.heartbeats.clone();
+    // Before anybody can have let it in again.
+    let had_forgotten = shared.control.has_forgotten();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(accept(shared.clone(), heartbeats.clone(), listener));
     // Bounded by what the owners have under way: each has one grant or activation.
@@ -154,7 +156,7 @@ pub async fn run(
     tasks.spawn(strangers::report(shared.clone()));
     tasks.spawn(scrub::run(shared.clone()));
     tasks.spawn(backend::serve_api(shared.clone()));
-    tasks.spawn(start_up(shared.clone(), heartbeats));
+    tasks.spawn(start_up(shared.clone(), heartbeats, had_forgotten));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     let result = loop {
@@ -179,7 +181,11 @@ pub async fn run(
 }
 
 /// Registers this run, opens the disks, and then takes part in failure detection.
-async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::Result<()> {
+async fn start_up(
+    shared: Arc<Shared>,
+    heartbeats: Arc<Heartbeats>,
+    had_forgotten: bool,
+) -> anyhow::Result<()> {
     let bootstrap = shared.dir.load_bootstrap()?;
     match &bootstrap {
         Some(bootstrap) if matches!(bootstrap.start, Start::Init { .. }) => {
@@ -189,11 +195,9 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
         Some(_) if !shared.control.has_joined().await => shared.data.input(Input::NotJoined),
         _ => {}
     }
-    let mut nonce = [0; 8];
-    holdfast_net::pin::random(&mut nonce);
     let command = Command::NodeStarted {
         node: shared.node,
-        boot_nonce: u64::from_le_bytes(nonce).max(1),
+        boot_nonce: crate::run::random_u64().max(1),
         address: shared.config.node_address().to_string(),
     };
     let CommandResult::Incarnation(incarnation) = shared.propose_until_done(command).await? else {
@@ -211,6 +215,9 @@ async fn start_up(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>) -> anyhow::R
     shared.data.input(Input::Started(incarnation));
     tracing::info!(node = shared.node.0, incarnation = incarnation.0, "started");
     shared.events.started(incarnation);
+    if had_forgotten {
+        shared.events.let_in_again();
+    }
     open_disks(&shared, bootstrap.as_ref(), &map).await?;
     if bootstrap.is_some() {
         shared.dir.remove_bootstrap()?;

@@ -200,6 +200,8 @@ pub fn without_majority(shared: &Shared) -> model::Status {
     if let Some(cast_out) = group::cast_out(*shared.control.standing().borrow()) {
         // In place of the first line, which without a majority is about that: there is none for this node any more.
         status.problems[0] = cast_out.why.into();
+    } else if shared.control.has_forgotten() {
+        status.problems[0] = group::FORGOT.into();
     }
     status
 }

@@ -1,0 +1,83 @@
+//! A node whose own record of the control plane is damaged or gone: the others let it in again, and its disks serve as
+//! before.
+
+use holdfast_tests::cluster::Cluster;
+use holdfast_tests::until;
+use holdfast_tests::writer::{Plan, Writer};
+use std::path::Path;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn damage(path: &Path, n: usize) -> std::io::Result<()> {
+    match n {
+        // As a file system leaves a file that was not flushed.
+        0 => std::fs::metadata(path).and_then(|m| std::fs::write(path, vec![0; m.len() as usize])),
+        1 => std::fs::write(path, ""),
+        _ => std::fs::remove_file(path),
+    }
+}
+
+#[test]
+fn a_node_whose_control_database_is_damaged_or_gone_is_let_in_again_with_its_copies() {
+    let mut cluster = Cluster::start(3);
+    let writer = Writer::start(Plan::through(&cluster, 1));
+    writer.wait_more(500, LIMIT);
+    for (turn, node) in [2, 3, 2].into_iter().enumerate() {
+        cluster.kill(node);
+        damage(&cluster.dir(node).join("control").join("control.redb"), turn).expect("it can be damaged");
+        cluster.spawn(node);
+        until("it was let in again", LIMIT, || cluster.events("let-in-again").len() > turn);
+        cluster.wait_healthy();
+        writer.wait_more(500, LIMIT);
+    }
+    cluster.wait_event("control-forgotten", "its disks and their copies are untouched", "kept as");
+    cluster.wait_event("control-forgotten", "takes no part until", "not there, or empty");
+    let kept = cluster.dir(2).join("control").join("control.redb.damaged-1");
+    assert!(kept.exists(), "what was damaged is evidence");
+    // Its disk is the one that it was, and none was made anew.
+    assert!(cluster.events("disk-regressed").is_empty());
+    // Each of the two has its vote: with the third one away there is a majority.
+    for away in [2, 3] {
+        cluster.kill(away);
+        cluster.cli(1, &["volume", "create", &format!("v{away}"), "--size", "64M", "--copies", "1"]);
+        cluster.start_node(away);
+        cluster.wait_healthy();
+    }
+    let report = writer.stop();
+    println!("longest stall of a write meanwhile: {:.3?}", report.longest_wait());
+    report.assert_kept(&cluster, &[1, 2, 3]);
+    cluster.assert_copies_equal();
+}
+
+/// Neither is a majority without the other: an operator says which of them goes on.
+#[test]
+fn of_two_nodes_the_one_that_has_forgotten_follows_the_other_when_it_is_told_so() {
+    let mut cluster = Cluster::start(2);
+    let writer = Writer::start(Plan::through_any(&cluster, &[1]));
+    writer.wait_more(500, LIMIT);
+    cluster.kill(2);
+    damage(&cluster.dir(2).join("control").join("control.redb"), 0).expect("it can be damaged");
+    cluster.start_node(2);
+    until("it says what it lacks", LIMIT, || {
+        let status = cluster.try_json(2, &["status"]).unwrap_or_default();
+        status["problems"].to_string().contains("holdfast recover")
+    });
+    cluster.kill(2);
+    assert!(cluster.cli(2, &["recover"]).contains("it is left at 0.0"));
+    cluster.kill(1);
+    assert!(cluster.refused(1, &["recover", "--survivor", "2=1.1"]).contains("a majority"));
+    let dry = cluster.json(1, &["recover", "--survivor", "2=0.0", "--dry-run"]);
+    assert_eq!(dry["losses"], serde_json::json!([]), "{dry}");
+    let said = cluster.cli(1, &["recover", "--survivor", "2=0.0"]);
+    let ticket = said.split_once("--follow ").expect("what the other one is told").1.lines().next();
+    let ticket = ticket.expect("a ticket").to_owned();
+    cluster.cli(2, &["recover", "--follow", &ticket]);
+    cluster.start_node(1);
+    cluster.start_node(2);
+    cluster.wait_healthy_for(LIMIT);
+    writer.wait_more(500, LIMIT);
+    writer.stop().assert_kept(&cluster, &[1, 2]);
+    assert!(cluster.events("disk-regressed").is_empty());
+    cluster.assert_copies_equal();
+}
