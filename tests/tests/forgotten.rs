@@ -81,3 +81,38 @@ fn of_two_nodes_the_one_that_has_forgotten_follows_the_other_when_it_is_told_so(
     assert!(cluster.events("disk-regressed").is_empty());
     cluster.assert_copies_equal();
 }
+
+/// As after a power cut on a disk that flushes nothing, or when a host was put back to an earlier state.
+#[test]
+fn an_older_copy_of_a_control_database_catches_up_and_is_named_by_the_leader() {
+    let mut cluster = Cluster::start(3);
+    let node = cluster.leader() % 3 + 1;
+    let file = cluster.dir(node).join("control").join("control.redb");
+    let copy = cluster.folder().join("older");
+    cluster.kill(node);
+    std::fs::copy(&file, &copy).expect("a copy");
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    let create = |c: &Cluster, name: &str| {
+        c.cli(c.leader(), &["volume", "create", name, "--size", "64M", "--copies", "1"]);
+    };
+    (0..5).for_each(|n| create(&cluster, &format!("between-{n}")));
+    cluster.wait_healthy();
+    let leader = cluster.leader();
+    cluster.kill(node);
+    std::fs::copy(&copy, &file).expect("the copy is put back");
+    cluster.start_node(node);
+    cluster.wait_healthy();
+    create(&cluster, "after");
+    until("it knows what there is", LIMIT, || {
+        let volumes = cluster.try_json(node, &["volume", "ls"]).unwrap_or_default();
+        volumes.as_array().is_some_and(|all| all.len() == 7)
+    });
+    assert_eq!(cluster.leader(), leader, "it is in nobody's way");
+    let what = format!("node {node}'s record of the control plane is older");
+    cluster.wait_event("control-reverted", &what, "its disk lost");
+    // It votes as the others do.
+    let third = (1..=3).find(|n| *n != node && *n != cluster.leader()).expect("three nodes");
+    cluster.kill(third);
+    create(&cluster, "without-the-third");
+}

@@ -153,6 +153,14 @@ fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
     until("the others are healthy", LIMIT, || others.iter().all(|n| said_by(*n)["health"] == "healthy"));
     assert_eq!(said_by(others[0])["nodes"].as_array().map(Vec::len), Some(3));
     assert!(cluster.lives(lost), "nothing ended the removed node's daemon");
+    // The same when it does not know any more that it was in the control plane.
+    cluster.kill(lost);
+    std::fs::remove_file(cluster.dir(lost).join("control").join("control.redb")).expect("it can be removed");
+    cluster.start_node(lost);
+    until("it is told again", LIMIT, || {
+        let status = cluster.try_json(lost, &["status"]).unwrap_or_default();
+        status["problems"][0].as_str().is_some_and(|p| p.contains("this node was removed from the cluster"))
+    });
     // Its host may be used again, as another node.
     cluster.kill(lost);
     writer.wait_more(500, LIMIT);

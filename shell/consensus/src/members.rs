@@ -13,7 +13,7 @@ use holdfast_types::NodeId;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::raft::AppendEntriesRequest;
 use openraft::{BasicNode, ChangeMembers};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -44,8 +44,7 @@ pub enum MembershipError {
 
 impl Control {
     /// Makes a started node a member of the group: it catches up as a learner first, then votes if there are
-    /// fewer than seven voters. One that has
-    /// forgotten what it promised is taken out of the group before. Safe to repeat.
+    /// fewer than seven voters. One that has forgotten what it promised is taken out of the group before. Safe to repeat.
     pub fn add_voter(&self, node: NodeId, address: String) -> BoxFuture<'_, Result<(), MembershipError>> {
         async move { self.change_members(node, Request::AddMember { node: raft_id(node), address }).await }
             .boxed()
@@ -83,17 +82,20 @@ impl Control {
     }
 
     /// Asks another member whether this node is one still; `turn` chooses whom. Nobody sends anything to a node that
-    /// was removed, and one that only follows would never ask of itself.
-    pub fn ask_whether_removed(&self, turn: usize) -> BoxFuture<'_, ()> {
+    /// was removed, and one that only follows would never ask of itself. One that has forgotten the group asks those that
+    /// the caller knows.
+    pub fn ask_whether_removed(&self, turn: usize, known: Vec<(NodeId, String)>) -> BoxFuture<'_, ()> {
         async move {
             let metrics = self.metrics();
-            let others: Vec<NodeId> =
-                metrics.voters.into_iter().chain(metrics.learners).filter(|n| *n != self.node()).collect();
+            let members = metrics.voters.into_iter().chain(metrics.learners);
+            let listed: Vec<_> = members.map(|node| (node, self.listed_address(node))).collect();
+            let mut others = if listed.is_empty() { known } else { listed };
+            others.retain(|(node, _)| *node != self.node());
             if others.is_empty() {
                 return;
             }
-            let to = others[turn % others.len()];
-            let address = self.peers.address(to, &self.listed_address(to));
+            let (to, listed) = others.swap_remove(turn % others.len());
+            let address = self.peers.address(to, &listed);
             // The answer that matters is noted where it arrives.
             let _ = self.peers.call(to, address, &Request::ReadIndex, self.timings().propose).await;
         }
@@ -127,6 +129,12 @@ impl Control {
     /// The nodes that have forgotten what they promised, as they say: the leader lets them in anew.
     pub fn forgetful(&self) -> watch::Receiver<BTreeSet<NodeId>> {
         self.peers.group.forgetful()
+    }
+
+    /// How often this node, while it led, found of another one that its log is shorter than it had said: its disk lost
+    /// what was flushed, or an older copy was put back. What it lacks is sent to it again.
+    pub fn reversions(&self) -> watch::Receiver<BTreeMap<NodeId, u64>> {
+        self.peers.group.reversions()
     }
 
     async fn add_member(&self, node: u64, address: String) -> Response {

@@ -1,7 +1,7 @@
 //! openraft's network over a [`Transport`] of the caller's.
 
 use crate::codec;
-use crate::raft_types::{TypeConfig, node_id};
+use crate::raft_types::{LogId, TypeConfig, node_id};
 use crate::standing::Group;
 use crate::wire::{MAX_MESSAGE_BYTES, Request, Response};
 use bytes::Bytes;
@@ -129,7 +129,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
-        Peer { peers: self.clone(), target, listed: node.addr.clone() }
+        Peer { peers: self.clone(), target, listed: node.addr.clone(), acknowledged: None }
     }
 }
 
@@ -138,6 +138,8 @@ pub(crate) struct Peer {
     peers: Peers,
     target: u64,
     listed: String,
+    /// How far it said that its log goes.
+    acknowledged: Option<LogId>,
 }
 
 /// How long to leave a node alone that could not be reached. Short: it may be back any moment.
@@ -153,6 +155,21 @@ impl Peer {
         let address = self.peers.address(to, &self.listed);
         let answer = self.peers.call(to, address, &request, option.hard_ttl()).await;
         answer.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))
+    }
+}
+
+impl Peer {
+    /// Compares what it says with what it said: for as long as one node leads, a follower's log only grows.
+    fn note(&mut self, before: Option<LogId>, last: Option<LogId>, answer: &AppendEntriesResponse<u64>) {
+        match answer {
+            AppendEntriesResponse::Success => self.acknowledged = self.acknowledged.max(last),
+            AppendEntriesResponse::PartialSuccess(upto) => self.acknowledged = self.acknowledged.max(*upto),
+            AppendEntriesResponse::Conflict if before <= self.acknowledged => {
+                self.peers.group.reverted(node_id(self.target));
+                self.acknowledged = None;
+            }
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
+        }
     }
 }
 
@@ -172,8 +189,12 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let (before, last) = (rpc.prev_log_id, rpc.entries.last().map(|entry| entry.log_id));
         match self.ask(Request::Append(rpc), &option).await? {
-            Response::Append(answer) => Ok(answer),
+            Response::Append(answer) => {
+                self.note(before, last.or(before), &answer);
+                Ok(answer)
+            }
             other => Err(unexpected(other)),
         }
     }

@@ -10,7 +10,7 @@ use crate::recover::Generation;
 use crate::store::Writer;
 use crate::wire::Fault;
 use holdfast_types::NodeId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -37,6 +37,8 @@ struct Inner {
     forgot: Mutex<Option<u64>>,
     /// Others that have, as they said themselves.
     forgetful: watch::Sender<BTreeSet<NodeId>>,
+    /// How often each of the others was found to have less than it had acknowledged.
+    reverted: watch::Sender<BTreeMap<NodeId, u64>>,
     /// Held while a node that is in no group enters one.
     entering: tokio::sync::Mutex<()>,
     writer: Writer,
@@ -49,6 +51,7 @@ impl Group {
             generation: Mutex::new(generation),
             forgot: Mutex::new(forgot),
             forgetful: watch::Sender::default(),
+            reverted: watch::Sender::default(),
             entering: tokio::sync::Mutex::default(),
             writer,
             standing: watch::Sender::new(Standing::Member),
@@ -102,6 +105,16 @@ impl Group {
     /// Another node has not forgotten, or not any more.
     pub(crate) fn remembers(&self, node: NodeId) {
         self.0.forgetful.send_if_modified(|known| known.remove(&node));
+    }
+
+    /// Another node has less than it had acknowledged.
+    pub(crate) fn reverted(&self, node: NodeId) {
+        self.0.reverted.send_modify(|known| *known.entry(node).or_default() += 1);
+    }
+
+    /// How often that was found of each.
+    pub(crate) fn reversions(&self) -> watch::Receiver<BTreeMap<NodeId, u64>> {
+        self.0.reverted.subscribe()
     }
 
     /// What another node answers instead of doing what it was asked.

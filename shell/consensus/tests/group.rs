@@ -252,7 +252,7 @@ fn a_removed_node_that_only_followed_is_told_when_it_asks() {
     assert_eq!(*removed.borrow(), Standing::Member, "nobody has told it");
     let mut turn = 0;
     cluster.wait("somebody that was asked tells it", |_| {
-        node.runtime.block_on(node.control.ask_whether_removed(turn));
+        node.runtime.block_on(node.control.ask_whether_removed(turn, Vec::new()));
         turn += 1;
         (*removed.borrow() == Standing::Removed).then_some(())
     });

@@ -141,6 +141,16 @@ impl Events {
         self.append(EventLevel::Info, "control", "let-in-again", what.into(), why.into());
     }
 
+    /// A node's control has less than it had acknowledged.
+    pub fn control_reverted(&self, node: NodeId) {
+        let what = format!(
+            "node {node}'s record of the control plane is older than what that node had acknowledged"
+        );
+        let why = "its disk lost what it had been told to flush, or the host or the file was put back to an earlier \
+                   state; what it lacks is sent to it, but what is lost on two nodes at once may be lost for good";
+        self.append(EventLevel::Error, "control", "control-reverted", what, why.into());
+    }
+
     /// A node that runs was taken for lost when control was recovered.
     pub fn taken_for_lost(&self, node: NodeId) {
         let what = format!("node {node} runs, with a control plane that was given up");

@@ -7,7 +7,7 @@ use anyhow::Context;
 use holdfast_cluster::ClusterMap;
 use holdfast_consensus::{ControlMetrics, MAX_VOTERS, MembershipError, Standing};
 use holdfast_types::NodeId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -90,6 +90,20 @@ pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
+/// Tells of nodes whose control knows less than it said that it does.
+pub async fn tell_reversions(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut reversions = shared.control.reversions();
+    let mut told = BTreeMap::new();
+    loop {
+        let known = reversions.borrow_and_update().clone();
+        known.iter().filter(|(node, times)| told.get(*node) != Some(*times)).for_each(|(node, _)| {
+            shared.events.control_reverted(*node);
+        });
+        told = known;
+        reversions.changed().await.context("consensus has ended")?;
+    }
+}
+
 /// Notices that this node has no place in the cluster any more, and says so once. The daemon goes on: its initiators' I/O waits for as long as
 /// the operator lets it.
 pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
@@ -99,7 +113,9 @@ pub async fn notice_removal(shared: Arc<Shared>) -> anyhow::Result<()> {
             sleep(ASK_EVERY).await;
             let heard = shared.heartbeats.heard();
             if heard.values().all(|at| at.elapsed() >= ASK_EVERY) {
-                shared.control.ask_whether_removed(turn).await;
+                let roster = shared.identity.members().roster().unwrap_or_default();
+                let known = roster.members.iter().map(|(node, member)| (*node, member.address.clone()));
+                shared.control.ask_whether_removed(turn, known.collect()).await;
             }
         }
     };

@@ -151,6 +151,7 @@ pub async fn run(
     tasks.spawn(members::learn(shared.clone()));
     tasks.spawn(group::keep(shared.clone()));
     tasks.spawn(group::notice_removal(shared.clone()));
+    tasks.spawn(group::tell_reversions(shared.clone()));
     tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(room::report(shared.clone()));
     tasks.spawn(strangers::report(shared.clone()));
