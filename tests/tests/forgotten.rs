@@ -116,3 +116,25 @@ fn an_older_copy_of_a_control_database_catches_up_and_is_named_by_the_leader() {
     cluster.kill(third);
     create(&cluster, "without-the-third");
 }
+
+/// Nobody can let it in, and a cluster that waits without a word would help nobody.
+#[test]
+fn the_only_node_of_a_cluster_says_that_its_record_is_damaged_or_gone_and_ends() {
+    let mut cluster = Cluster::start(1);
+    let file = cluster.dir(1).join("control").join("control.redb");
+    let good = cluster.folder().join("good");
+    cluster.kill(1);
+    std::fs::copy(&file, &good).expect("a copy");
+    for (turn, why) in ["is damaged", "is gone or empty", "is gone or empty"].into_iter().enumerate() {
+        damage(&file, turn).expect("it can be damaged");
+        let log = cluster.folder().join("node1.log");
+        let before = std::fs::read_to_string(&log).expect("its log").len();
+        cluster.spawn(1);
+        cluster.wait_ended(1);
+        let said = std::fs::read_to_string(&log).expect("its log")[before..].to_owned();
+        assert!(said.contains("control's database") && said.contains(why), "{said}");
+    }
+    std::fs::copy(&good, &file).expect("it is put back");
+    cluster.start_node(1);
+    cluster.wait_healthy();
+}

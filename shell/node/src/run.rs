@@ -86,6 +86,14 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     let returning = is_returning(&dir)?.then(random_u64);
     let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default(), returning };
     let control = Control::start(control_config, Arc::new(caller.clone())).await?;
+    if returning.is_none() && dir.load_bootstrap()?.is_none() && !control.has_joined().await {
+        // It would wait for others to let it in, and there are none.
+        anyhow::bail!(
+            "control's database in {} is gone or empty, and this is the only node of its cluster: put back control.redb \
+             from a backup of this host",
+            dir.control().display()
+        );
+    }
     let heartbeats = control::heartbeat::Heartbeats::new(identity.clone(), events.clone());
     let shared = Arc::new(Shared {
         node,
