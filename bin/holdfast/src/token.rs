@@ -26,19 +26,23 @@ when it is back.")]
 impl Token {
     /// Runs it.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        if let Token::Rotate = self {
-            let done = context.ask(|c| async move { c.rotate_admin_token().await })?;
-            let said = "The admin token is another one. Copies of admin.token have to be made anew.";
-            return output::done(context.json(), &done, said);
+        match self {
+            Token::Create => {
+                let token = context.ask(|c| async move { c.create_token().await })?;
+                if context.json() {
+                    return output::json(&token);
+                }
+                output::line(&format!(
+                    "On the host that is to join (once, until {}):\n  {}",
+                    output::time(token.expires_ms),
+                    token.command
+                ))
+            }
+            Token::Rotate => {
+                let done = context.ask(|c| async move { c.rotate_admin_token().await })?;
+                let said = "The admin token is another one. Copies of admin.token have to be made anew.";
+                output::done(context.json(), &done, said)
+            }
         }
-        let token = context.ask(|c| async move { c.create_token().await })?;
-        if context.json() {
-            return output::json(&token);
-        }
-        output::line(&format!(
-            "On the host that is to join (once, until {}):\n  {}",
-            output::time(token.expires_ms),
-            token.command
-        ))
     }
 }

@@ -110,6 +110,18 @@ macro_rules! hex_id {
 hex_id!(ClusterId);
 hex_id!(DiskId);
 
+/// A SHA-256 from its 64 hexadecimal digits.
+pub fn hash_from_hex(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -132,14 +144,8 @@ impl<'d> Deserialize<'d> for KeyHash {
             return <[u8; 32]>::deserialize(d).map(Self);
         }
         let text = String::deserialize(d)?;
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(D::Error::custom("not a SHA-256 of 64 hexadecimal digits"));
-        }
-        let mut hash = [0; 32];
-        for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(D::Error::custom)?;
-        }
-        Ok(Self(hash))
+        let hash = hash_from_hex(&text);
+        hash.map(Self).ok_or_else(|| D::Error::custom("not a SHA-256 of 64 hexadecimal digits"))
     }
 }
 

@@ -303,14 +303,13 @@ mod tests {
         control.raft.shutdown().await.expect("it ends");
         drop(control);
         // That is on its disk.
-        let vote = loop {
-            match crate::store::load(dir.path(), NodeId(2)) {
-                Ok((_, _, loaded)) => break loaded.vote,
-                Err(crate::StoreError::InUse { .. }) => tokio::task::yield_now().await,
-                Err(e) => panic!("{e}"),
-            }
-        };
-        assert_eq!(vote, Some(Vote::new_committed(7, 1)));
+        let file = std::fs::File::open(dir.path().join("control.redb")).expect("the database");
+        // Not on this thread, which has tasks of its to drop.
+        let closed = tokio::task::spawn_blocking(move || file.lock()).await.expect("no panic");
+        closed.expect("its thread lets go of it");
+        let (_, database, loaded) = crate::store::load(dir.path(), NodeId(2)).expect("it opens");
+        drop(database);
+        assert_eq!(loaded.vote, Some(Vote::new_committed(7, 1)));
         assert!(!start(dir.path(), Some(10)).await.has_forgotten());
     }
 

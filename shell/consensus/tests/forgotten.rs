@@ -8,12 +8,6 @@ use holdfast_consensus::ProposeError;
 use holdfast_types::*;
 use std::path::PathBuf;
 
-const RUN: &str = "10.0.0.";
-
-fn database(cluster: &Cluster, n: u16) -> PathBuf {
-    cluster.dir.path().join(format!("node{n}")).join("control.redb")
-}
-
 fn make_pool(cluster: &Cluster, n: u16, name: &str) -> Result<CommandResult, ProposeError> {
     cluster.propose(n, Command::CreatePool { name: name.into() })
 }
@@ -23,7 +17,7 @@ fn let_in(cluster: &Cluster, leader: u16, n: u16) {
     let node = &cluster.nodes[&NodeId(leader)];
     let heard = node.control.forgetful();
     cluster.wait("that it has forgotten", |_| heard.borrow().contains(&NodeId(n)).then_some(()));
-    node.runtime.block_on(node.control.add_voter(NodeId(n), format!("{RUN}{n}"))).expect("it is let in");
+    node.runtime.block_on(node.control.add_voter(NodeId(n), format!("10.0.0.{n}"))).expect("it is let in");
     assert!(!heard.borrow().contains(&NodeId(n)));
 }
 
@@ -41,14 +35,7 @@ fn a_node_that_has_forgotten_is_let_in_anew_and_has_its_vote() {
         let (lost, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
         make_pool(&cluster, leader, &format!("before-{what}")).expect("a pool");
         cluster.kill(lost);
-        // Its run let go of the file when it can be opened.
-        common::when_closed(|| {
-            holdfast_consensus::StoppedControl::open(
-                database(&cluster, lost).parent().expect("a folder"),
-                NodeId(lost),
-            )
-        });
-        damage(&database(&cluster, lost)).expect(what);
+        damage(&cluster.database(lost)).expect(what);
         cluster.start(lost);
         let control = &cluster.nodes[&NodeId(lost)].control;
         assert!(control.has_forgotten(), "{what}");
@@ -78,13 +65,7 @@ fn with_one_that_has_forgotten_nobody_is_elected() {
     cluster.kill(leader);
     cluster.kill(lost);
     cluster.heal();
-    common::when_closed(|| {
-        holdfast_consensus::StoppedControl::open(
-            database(&cluster, lost).parent().expect("a folder"),
-            NodeId(lost),
-        )
-    });
-    std::fs::remove_file(database(&cluster, lost)).expect("it can be removed");
+    std::fs::remove_file(cluster.database(lost)).expect("it can be removed");
     cluster.start(lost);
     let heard = cluster.nodes[&NodeId(other)].control.forgetful();
     cluster.wait("it was asked for its vote", |_| heard.borrow().contains(&NodeId(lost)).then_some(()));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cluster, new_node, timings, when_closed};
+use common::{Cluster, new_node, timings};
 use holdfast_cluster::{Command, CommandResult};
 use holdfast_consensus::*;
 use holdfast_types::*;
@@ -15,8 +15,7 @@ fn pool(name: &str) -> Command {
 
 /// The control of a node that was killed.
 fn stopped(cluster: &Cluster, n: u16) -> StoppedControl {
-    let dir = cluster.dir.path().join(format!("node{n}"));
-    when_closed(|| StoppedControl::open(&dir, NodeId(n)))
+    StoppedControl::open(&cluster.node_dir(n), NodeId(n)).expect("its database")
 }
 
 fn nodes(list: impl IntoIterator<Item = u16>) -> BTreeSet<NodeId> {

@@ -70,14 +70,7 @@ impl fmt::Debug for CaPin {
 impl FromStr for CaPin {
     type Err = NotAPin;
     fn from_str(s: &str) -> Result<Self, NotAPin> {
-        if s.len() != 64 || !s.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(NotAPin);
-        }
-        let mut out = [0; 32];
-        for (byte, i) in out.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&s[i..i + 2], 16).map_err(|_| NotAPin)?;
-        }
-        Ok(Self(out))
+        holdfast_types::hash_from_hex(s).map(Self).ok_or(NotAPin)
     }
 }
 

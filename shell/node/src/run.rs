@@ -4,7 +4,11 @@
 
 use crate::config::DataDir;
 use crate::control::{
-    self, DATA_PORT_OFFSET, Shared, disks::LocalDisks, events::Events, rpc::Caller, scrub::Scrubbed,
+    self, DATA_PORT_OFFSET, Shared,
+    disks::{LocalDisks, fresh_nonce},
+    events::Events,
+    rpc::Caller,
+    scrub::Scrubbed,
 };
 use crate::data::{self, DataOptions};
 use anyhow::Context;
@@ -17,6 +21,7 @@ use holdfast_net::activation::Activated;
 use holdfast_net::{Identity, Listener, Refusals};
 use holdfast_replication::{OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
+use holdfast_types::NodeId;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -83,17 +88,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     };
     let (data, reports) = data::start(data_options)?;
     let caller = Caller::new(identity.clone());
-    let returning = is_returning(&dir)?.then(random_u64);
-    let control_config = ControlConfig { node, dir: dir.control(), timings: Timings::default(), returning };
-    let control = Control::start(control_config, Arc::new(caller.clone())).await?;
-    if returning.is_none() && dir.load_bootstrap()?.is_none() && !control.has_joined().await {
-        // It would wait for others to let it in, and there are none.
-        anyhow::bail!(
-            "control's database in {} is gone or empty, and this is the only node of its cluster: put back control.redb \
-             from a backup of this host",
-            dir.control().display()
-        );
-    }
+    let control = start_control(&dir, node, &caller).await?;
     let heartbeats = control::heartbeat::Heartbeats::new(identity.clone(), events.clone());
     let shared = Arc::new(Shared {
         node,
@@ -124,18 +119,24 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     control::run(shared, reports, listener).await
 }
 
-/// Whether this node was let into its cluster's control before, and others are there to let it in again.
-fn is_returning(dir: &DataDir) -> anyhow::Result<bool> {
-    // Who they are when that cannot be read is a later question.
-    let others = dir.load_members().ok().flatten().is_none_or(|m| m.members.len() > 1);
-    Ok(others && dir.load_bootstrap()?.is_none())
-}
-
-/// A number that cannot be guessed.
-pub(crate) fn random_u64() -> u64 {
-    let mut bytes = [0; 8];
-    holdfast_net::pin::random(&mut bytes);
-    u64::from_le_bytes(bytes)
+/// Starts this node's part in control.
+async fn start_control(dir: &DataDir, node: NodeId, caller: &Caller) -> anyhow::Result<Control> {
+    // One whose first run is done was let in before.
+    let was_member = dir.load_bootstrap()?.is_none();
+    // Who the others are when that cannot be read is a later question.
+    let has_others = dir.load_members().ok().flatten().is_none_or(|m| m.members.len() > 1);
+    let returning = (was_member && has_others).then(fresh_nonce);
+    let config = ControlConfig { node, dir: dir.control(), timings: Timings::default(), returning };
+    let control = Control::start(config, Arc::new(caller.clone())).await?;
+    if was_member && !has_others && !control.has_joined().await {
+        // It would wait for others to let it in, and there are none.
+        anyhow::bail!(
+            "control's database in {} is gone or empty, and this is the only node of its cluster: put back control.redb \
+             from a backup of this host",
+            dir.control().display()
+        );
+    }
+    Ok(control)
 }
 
 fn listen(activated: &mut Activated, name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

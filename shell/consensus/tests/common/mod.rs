@@ -8,6 +8,8 @@ use holdfast_cluster::{ClusterMap, Command, CommandResult, DetectorConfig, NewNo
 use holdfast_consensus::*;
 use holdfast_types::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
@@ -120,20 +122,6 @@ fn now() -> Time {
     Time(START.get_or_init(Instant::now).elapsed().as_nanos() as u64 + 1)
 }
 
-/// Opens a database, once the run before let go of it: it closes when the last task of a killed run is dropped.
-pub fn when_closed<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match open() {
-            Ok(opened) => return opened,
-            Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(e) => panic!("{e}"),
-        }
-    }
-}
-
 /// What is said of a node when it is admitted.
 pub fn new_node(n: u16) -> NewNode {
     NewNode { name: format!("n{n}"), address: format!("10.0.0.{n}"), key: KeyHash([n as u8; 32]) }
@@ -168,25 +156,34 @@ impl Cluster {
         let net = Arc::clone(&self.net);
         let heard = tokio::sync::Mutex::new(heard);
         let wire = Arc::new(Wire { net, me: node, heard, beats: beats.clone() });
-        let dir = self.dir.path().join(format!("node{n}"));
+        let dir = self.node_dir(n);
         let returning = (!self.ran.insert(n)).then(|| now().0);
         let config = ControlConfig { node, dir, timings: self.timings, returning };
-        let control = when_closed(|| match runtime.block_on(Control::start(config.clone(), wire.clone())) {
-            Err(StartError::Store(error)) => Err(error),
-            started => Ok(started.unwrap_or_else(|e| panic!("node {n}: {e}"))),
-        });
+        let control = runtime.block_on(Control::start(config, wire.clone()));
+        let control = control.unwrap_or_else(|e| panic!("node {n}: {e}"));
         let line = Line { control: control.clone(), handle: runtime.handle().clone(), beats };
         self.net.lines.lock().unwrap().insert(node, line);
         self.nodes.insert(node, Node { control, runtime, wire });
     }
 
-    /// Ends the node's run without a word.
+    /// Where a node keeps its database.
+    pub fn node_dir(&self, n: u16) -> PathBuf {
+        self.dir.path().join(format!("node{n}"))
+    }
+
+    pub fn database(&self, n: u16) -> PathBuf {
+        self.node_dir(n).join("control.redb")
+    }
+
+    /// Ends the node's run without a word. Its database is closed then.
     pub fn kill(&mut self, n: u16) {
         self.net.lines.lock().unwrap().remove(&NodeId(n));
         let node = self.nodes.remove(&NodeId(n)).unwrap();
         drop(node.control);
         drop(node.wire);
         node.runtime.shutdown_timeout(Duration::from_secs(2));
+        // The thread that writes it holds its lock until the last task of the run is dropped.
+        File::open(self.database(n)).and_then(|file| file.lock()).expect("the database can be waited for");
     }
 
     pub fn cut(&self, a: u16, b: u16) {

@@ -45,7 +45,8 @@ pub struct LocalDisks {
     openings: BTreeMap<String, Openings>,
 }
 
-fn fresh_nonce() -> u64 {
+/// A number that cannot be guessed, for an opening or a run.
+pub(crate) fn fresh_nonce() -> u64 {
     let mut bytes = [0; 8];
     holdfast_net::pin::random(&mut bytes);
     // Zero means none.

@@ -23,7 +23,7 @@ use crate::config::{Bootstrap, Config, DataDir, Start};
 use crate::data::{DataHandle, Order, Peers, Report, boot_time};
 use anyhow::Context;
 use bytes::Bytes;
-use disks::{LocalDisks, Opening};
+use disks::{LocalDisks, Opening, fresh_nonce};
 use events::Events;
 use futures::future::BoxFuture;
 use heartbeat::Heartbeats;
@@ -198,7 +198,7 @@ async fn start_up(
     }
     let command = Command::NodeStarted {
         node: shared.node,
-        boot_nonce: crate::run::random_u64().max(1),
+        boot_nonce: fresh_nonce(),
         address: shared.config.node_address().to_string(),
     };
     let CommandResult::Incarnation(incarnation) = shared.propose_until_done(command).await? else {
