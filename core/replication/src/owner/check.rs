@@ -269,6 +269,17 @@ impl Owner {
         self.next_extent(now, out);
     }
 
+    /// A copy is heard of for the first time on its link: what it was asked before may be lost. A second answer is
+    /// ignored.
+    pub(super) fn check_heard(&mut self, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        let Some(check) = &self.check else { return };
+        let extent = check.extent;
+        let asked = check.asked.iter().find(|(_, asked)| **asked == copy).map(|(number, _)| *number);
+        if let Some(number) = asked {
+            self.send(copy, Body::Digest { number, extent }, out);
+        }
+    }
+
     /// The link to a copy is gone, and with it the answer that may be waited for.
     pub(super) fn check_without(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         let Some(check) = &mut self.check else { return };

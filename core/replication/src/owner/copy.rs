@@ -11,6 +11,8 @@ pub(crate) struct Copy {
     /// In S: its acknowledgements count. A learner's never do (H6).
     pub(crate) counts: bool,
     pub(crate) up: bool,
+    /// It answered since its link is up. Before that its disk may still be closed, and what it is asked be lost.
+    pub(crate) heard: bool,
     /// The next LSN to send. None: where its log meets the owner's is not known yet.
     pub(crate) next: Option<Lsn>,
     /// Durable and equal to the owner's log.
@@ -50,6 +52,7 @@ impl Copy {
             replica,
             counts,
             up,
+            heard: false,
             next: None,
             matched: Lsn(0),
             committed: Lsn(0),

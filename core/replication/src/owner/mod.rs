@@ -257,6 +257,10 @@ impl Owner {
             // Messages to copies; `is_for_owner` keeps them away.
             _ => {}
         }
+        if let Some(c) = self.copies.get_mut(&copy).filter(|c| !c.heard) {
+            c.heard = true;
+            self.check_heard(copy, out);
+        }
     }
 
     /// Takes a gateway's request.

@@ -266,6 +266,7 @@ impl Owner {
         let (step, is_own) = (self.config.resend, copy == self.own);
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.up = up;
+        c.heard = false;
         if !up {
             if !is_own {
                 // A copy that was started anew has to hear again what is committed.

@@ -94,3 +94,25 @@ fn a_copy_whose_link_is_lost_is_not_waited_for() {
     }
     assert_eq!(script.checks.iter().map(|c| c.skipped.clone()).collect::<Vec<_>>(), [vec![copy(3)]]);
 }
+
+#[test]
+fn a_copy_that_was_asked_before_its_disk_was_open_is_asked_again() {
+    let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+    script.fakes.get_mut(&3).expect("it is a copy").silent = true;
+    for up in [false, true] {
+        script.call(|o: &mut Owner, now, out: &mut Vec<OwnerOutput>| o.link(now, NodeId(3), up, out));
+    }
+    start(&mut script, Duration::ZERO);
+    let lost = asked(&script, 3, 0);
+    assert!(lost.is_some(), "its link is up");
+    script.fakes.get_mut(&3).expect("it is a copy").told.clear();
+    // It answers what is asked again and again anyway.
+    script.speak(3);
+    assert_eq!(asked(&script, 3, 0), lost);
+    // Once heard of, nothing is asked twice.
+    script.fakes.get_mut(&3).expect("it is a copy").told.clear();
+    script.request(write(1, 7));
+    script.pass(milliseconds(1500));
+    assert!(!script.fakes[&3].told.is_empty());
+    assert_eq!(asked(&script, 3, 0), None);
+}
