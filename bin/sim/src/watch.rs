@@ -129,6 +129,11 @@ impl World {
                     return Err(Failure::new(Checker::BoundedMemory, detail));
                 }
             }
+            let retained: usize = status.owned.iter().map(|(_, owner)| owner.retained_bytes).sum();
+            if retained > limits.retained_bytes {
+                let detail = format!("node {}: its owners keep {retained} bytes for copies behind", node.id);
+                return Err(Failure::new(Checker::BoundedMemory, detail));
+            }
             for (_, _, usage) in &status.disks {
                 let store = &node.config.store;
                 let most = (store.dirty_limit_bytes + store.page_cache_bytes + SLACK_BYTES) as u64;

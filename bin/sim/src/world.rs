@@ -162,6 +162,7 @@ impl World {
         let owner = OwnerConfig {
             in_flight_bytes: 256 << 10,
             in_flight_records: 32,
+            copy_in_flight_bytes: 128 << 10,
             retained_bytes: if self.rng.one_in(2) { 64 << 10 } else { 1 << 20 },
             drop_after: Duration::from_secs(1 + self.rng.below(4)),
             ..OwnerConfig::default()

@@ -41,7 +41,10 @@ pub struct OwnerConfig {
     pub queued_requests: usize,
     /// Bytes of data that queue.
     pub queued_bytes: usize,
-    /// Bytes of committed records kept in memory for copies that are behind. One that needs more leaves S.
+    /// Bytes of records on their way to one copy.
+    pub copy_in_flight_bytes: usize,
+    /// Bytes of committed records that all owners of a node together keep in memory for copies that are behind. Older
+    /// ones come from the own copy's journal; a copy that needs what is not there any more leaves S.
     pub retained_bytes: usize,
     /// A copy that is away or stuck for longer leaves S.
     pub drop_after: Duration,
@@ -71,6 +74,7 @@ impl Default for OwnerConfig {
             in_flight_records: 1024,
             queued_requests: 4096,
             queued_bytes: 64 << 20,
+            copy_in_flight_bytes: 8 << 20,
             retained_bytes: 32 << 20,
             drop_after: Duration::from_secs(10),
             drop_after_blocking: Duration::from_millis(1500),

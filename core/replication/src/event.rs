@@ -38,8 +38,8 @@ pub enum ReplicationEvent {
     Dropping {
         /// Which.
         replica: ReplicaRef,
-        /// How far behind it is.
-        behind_bytes: u64,
+        /// How many records it is behind.
+        behind: u64,
         /// Why.
         why: DropReason,
     },
@@ -191,8 +191,8 @@ impl fmt::Display for ReplicationEvent {
             E::OwnCopyIncomplete => {
                 f.write_str("own copy lost a part: another node's has to serve and mend it")
             }
-            E::Dropping { replica, behind_bytes, why } => {
-                write!(f, "copy on node {} leaves the set ({why}), {behind_bytes} bytes behind", on(replica))
+            E::Dropping { replica, behind, why } => {
+                write!(f, "copy on node {} leaves the set ({why}), {behind} records behind", on(replica))
             }
             E::OneCopyLeft { replica } => write!(f, "only the copy on node {} is left", on(replica)),
             E::Adding { replica } => write!(f, "copy on node {} is complete and enters the set", on(replica)),

@@ -21,6 +21,8 @@ pub struct Copies {
     pub(crate) replicas: BTreeMap<(SegmentKey, DiskId), Replica>,
     /// Owners that were called since the last pump.
     pub(crate) touched: BTreeSet<SegmentKey>,
+    /// What all owners keep for copies that are behind.
+    retained_bytes: usize,
     /// When something came last that a client waits for, of whatever segment.
     pub(crate) clients_at: Option<Time>,
     /// What those that are gone counted: counters never fall.
@@ -53,6 +55,7 @@ impl Copies {
     /// Ends the machine of an owner.
     pub(crate) fn end_owner(&mut self, segment: SegmentKey) -> Option<Owned> {
         let owned = self.owners.remove(&segment)?;
+        self.retained_bytes -= owned.owner.retained_bytes();
         self.past.writes.add(&owned.owner.times());
         Some(owned)
     }
@@ -92,7 +95,10 @@ impl Engine {
         let Some(owned) = self.copies.owners.get_mut(&segment) else { return };
         let mut orders = Vec::new();
         owned.owner.note_clients(self.copies.clients_at);
+        let others = self.copies.retained_bytes - owned.owner.retained_bytes();
+        owned.owner.retain_at_most(self.config.owner.retained_bytes.saturating_sub(others));
         call(&mut owned.owner, &mut orders);
+        self.copies.retained_bytes = others + owned.owner.retained_bytes();
         self.timers.set(Machine::Owner(segment), owned.owner.next_timer());
         self.copies.touched.insert(segment);
         for order in orders {

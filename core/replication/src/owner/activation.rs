@@ -288,7 +288,8 @@ impl Owner {
     pub(super) fn reseal(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
         self.activation.seals.clear();
         for copy in self.copies.values_mut() {
-            (copy.next, copy.matched) = (None, holdfast_types::Lsn(0));
+            copy.send_from(None);
+            copy.matched = holdfast_types::Lsn(0);
             copy.answered(now, true, self.config.resend_max);
             copy.ask_at = Some(now + self.config.resend_max);
         }

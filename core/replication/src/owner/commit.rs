@@ -59,7 +59,7 @@ impl Owner {
         // is bounded by what may be in flight.
         let allowed = self.commit.min(own);
         let needed = everyone.unwrap_or(Lsn(0)).min(allowed);
-        self.log.release(needed, allowed, self.config.retained_bytes);
+        self.log.release(needed, allowed, self.retained_most);
         self.log.fold(allowed);
     }
 

@@ -1,8 +1,10 @@
 //! What the owner knows of each copy: how far its log is equal, what was sent to it, since when it is behind.
 
+use super::log::size;
 use super::streams::APPEND_RECORDS;
 use crate::index::LogIndex;
-use holdfast_types::{Duration, Lsn, ReplicaRef, StoreRefusal, Time};
+use alloc::collections::VecDeque;
+use holdfast_types::{Duration, Lsn, Record, ReplicaRef, StoreRefusal, Time};
 
 /// A copy, of S or a learner.
 #[derive(Debug)]
@@ -11,10 +13,11 @@ pub(crate) struct Copy {
     /// In S: its acknowledgements count. A learner's never do (H6).
     pub(crate) counts: bool,
     pub(crate) up: bool,
-    /// It answered since its link is up. Before that its disk may still be closed, and what it is asked be lost.
+    /// It answered since its link is up. Before that its disk may still be closed, and what it is sent be lost.
     pub(crate) heard: bool,
     /// The next LSN to send. None: where its log meets the owner's is not known yet.
     pub(crate) next: Option<Lsn>,
+    pub(crate) in_flight: InFlight,
     /// Durable and equal to the owner's log.
     pub(crate) matched: Lsn,
     /// Its store was told that everything up to here is committed.
@@ -46,6 +49,31 @@ pub(crate) struct Copy {
     pub(crate) silent: bool,
 }
 
+/// Appends that a copy did not acknowledge yet.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    /// The last LSN and the bytes of each, oldest first.
+    appends: VecDeque<(Lsn, usize)>,
+    bytes: usize,
+}
+
+impl InFlight {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+    pub(crate) fn sent(&mut self, records: &[Record]) {
+        let Some(last) = records.last() else { return };
+        let bytes = records.iter().map(size).sum();
+        self.appends.push_back((last.position.lsn, bytes));
+        self.bytes += bytes;
+    }
+    pub(crate) fn acknowledged(&mut self, matched: Lsn) {
+        while let Some((_, bytes)) = self.appends.pop_front_if(|(last, _)| *last <= matched) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
 impl Copy {
     pub(crate) fn new(now: Time, replica: ReplicaRef, counts: bool, up: bool, step: Duration) -> Self {
         Self {
@@ -54,6 +82,7 @@ impl Copy {
             up,
             heard: false,
             next: None,
+            in_flight: InFlight::default(),
             matched: Lsn(0),
             committed: Lsn(0),
             sent_commit: Lsn(0),
@@ -72,6 +101,12 @@ impl Copy {
             spare: 0,
             silent: false,
         }
+    }
+
+    /// What is on its way to it counts no more: from `next` on everything is sent, again if need be.
+    pub(crate) fn send_from(&mut self, next: Option<Lsn>) {
+        self.next = next;
+        self.in_flight = InFlight::default();
     }
 
     /// Something was sent that it is to answer.

@@ -239,8 +239,8 @@ impl Owner {
                 continue;
             }
             let matched = copy.map(|c| c.matched).unwrap_or_default();
-            let behind_bytes = self.log.bytes_after(matched) as u64;
-            self.event(ReplicationEvent::Dropping { replica, behind_bytes, why }, out);
+            let behind = self.log.last().lsn.0.saturating_sub(matched.0);
+            self.event(ReplicationEvent::Dropping { replica, behind, why }, out);
         }
         let (node, incarnation) = (self.node, self.incarnation);
         self.propose_grant(now, node, incarnation, stay, GrantReason::Drop, out);

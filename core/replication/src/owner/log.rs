@@ -19,15 +19,19 @@ pub(crate) struct Log {
     index: LogIndex,
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Up to here only copies that are behind need the records, and this is what these cost.
+    settled: Lsn,
+    settled_bytes: usize,
 }
 
-fn size(record: &Record) -> usize {
+pub(super) fn size(record: &Record) -> usize {
     record.data_bytes() + RECORD_OVERHEAD
 }
 
 impl Log {
     pub(crate) fn new(index: LogIndex) -> Self {
-        Self { index, entries: VecDeque::new(), bytes: 0 }
+        let settled = index.last().lsn;
+        Self { index, entries: VecDeque::new(), bytes: 0, settled, settled_bytes: 0 }
     }
     pub(crate) fn index(&self) -> &LogIndex {
         &self.index
@@ -41,6 +45,10 @@ impl Log {
     }
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+    /// Bytes of what is kept for copies that are behind alone.
+    pub(crate) fn settled_bytes(&self) -> usize {
+        self.settled_bytes
     }
     pub(crate) fn push(&mut self, now: Time, record: Record) {
         self.index.push(record.position);
@@ -79,14 +87,20 @@ impl Log {
     pub(crate) fn touches(&self, lsn: Lsn, range: BlockRange) -> bool {
         self.after(lsn).any(|e| e.record.range().is_some_and(|r| r.overlaps(range)))
     }
-    /// Forgets records up to `needed`, and further ones up to `allowed` while more than `max_bytes` are kept.
+    /// Forgets records up to `needed`, and further ones up to `allowed` while more than `max_bytes` of those are kept.
     pub(crate) fn release(&mut self, needed: Lsn, allowed: Lsn, max_bytes: usize) {
+        while self.settled < allowed {
+            self.settled = self.settled.next();
+            self.settled_bytes += self.get(self.settled).map_or(0, |e| size(&e.record));
+        }
         while let Some(entry) = self.entries.front() {
             let lsn = entry.record.position.lsn;
-            if lsn > needed && (lsn > allowed || self.bytes <= max_bytes) {
+            if lsn > needed && (lsn > self.settled || self.settled_bytes <= max_bytes) {
                 break;
             }
-            self.bytes -= size(&entry.record);
+            let bytes = size(&entry.record);
+            self.bytes -= bytes;
+            self.settled_bytes -= if lsn <= self.settled { bytes } else { 0 };
             self.entries.pop_front();
         }
     }

@@ -167,6 +167,8 @@ pub struct Owner {
     /// When a client asked something of this node last.
     clients_at: Option<Time>,
     write_latency: holdfast_types::Duration,
+    /// What may be kept for copies that are behind now.
+    retained_most: usize,
 }
 
 impl Owner {
@@ -216,6 +218,7 @@ impl Owner {
             last_request: None,
             clients_at: None,
             write_latency: holdfast_types::Duration::ZERO,
+            retained_most: config.retained_bytes,
             config,
         };
         owner.links.insert(node);
@@ -272,6 +275,16 @@ impl Owner {
     /// When a client asked something last of the node that this owner is on, of whatever segment.
     pub fn note_clients(&mut self, at: Option<Time>) {
         self.clients_at = at;
+    }
+
+    /// What this owner may keep for copies that are behind, by what the other owners on its node keep.
+    pub fn retain_at_most(&mut self, bytes: usize) {
+        self.retained_most = bytes;
+    }
+
+    /// What it keeps for them: committed records that every store has that has to serve them.
+    pub fn retained_bytes(&self) -> usize {
+        self.log.settled_bytes()
     }
 
     /// What came of an order to the own copy's store.

@@ -174,7 +174,8 @@ impl Owner {
     fn learn(&mut self, now: Time, copy: ReplicaRef, resumed: bool, out: &mut Vec<OwnerOutput>) {
         let Some(base) = self.log.index().position(self.commit) else { return };
         if let Some(c) = self.copies.get_mut(&copy) {
-            (c.next, c.matched, c.too_far) = (None, Lsn(0), false);
+            c.send_from(None);
+            (c.matched, c.too_far) = (Lsn(0), false);
         }
         let resync = Resync { resumed, ..Resync::new(now, Stage::Learning, base, Lsn(0)) };
         self.resyncs.insert(copy, resync);
@@ -197,7 +198,8 @@ impl Owner {
         resync.step(now, Stage::Listing);
         let step = self.config.resend;
         if let Some(c) = self.copies.get_mut(&copy) {
-            (c.next, c.matched) = (Some(base.lsn.next()), base.lsn);
+            c.send_from(Some(base.lsn.next()));
+            c.matched = base.lsn;
             c.answered(now, true, step);
         }
         self.list(now, copy, out);
@@ -513,7 +515,7 @@ impl Owner {
         if self.resyncs.remove(&copy).is_some()
             && let Some(c) = self.copies.get_mut(&copy)
         {
-            c.next = None;
+            c.send_from(None);
         }
     }
 

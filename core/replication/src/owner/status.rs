@@ -92,8 +92,6 @@ pub struct CopyStatus {
     pub up: bool,
     /// Whether its disk has no room for new data.
     pub full: bool,
-    /// Data that it does not have yet, as far as it is in memory.
-    pub behind_bytes: usize,
     /// Its resync.
     pub resync: Option<ResyncStatus>,
 }
@@ -111,6 +109,8 @@ pub struct OwnerStatus {
     pub last: Lsn,
     /// Bytes of records in memory.
     pub log_bytes: usize,
+    /// Those of them that are there for copies that are behind.
+    pub retained_bytes: usize,
     /// Requests that wait to be ordered.
     pub queued: usize,
     /// Every copy.
@@ -126,7 +126,6 @@ impl Owner {
             matched: c.matched,
             up: c.up,
             full: c.full,
-            behind_bytes: self.log.bytes_after(c.matched),
             resync: self.resyncs.get(&c.replica).map(super::Resync::status),
         };
         OwnerStatus {
@@ -135,6 +134,7 @@ impl Owner {
             commit: self.commit,
             last: self.log.last().lsn,
             log_bytes: self.log.bytes(),
+            retained_bytes: self.retained_bytes(),
             queued: self.requests.len(),
             copies: self.copies.values().map(copy).collect(),
         }

@@ -33,7 +33,7 @@ impl Owner {
         match common {
             Some(position) => {
                 // An index may be older than what was acknowledged since.
-                c.next = Some(position.lsn.next().max(c.matched.next()));
+                c.send_from(Some(position.lsn.next().max(c.matched.next())));
                 c.too_far = false;
                 c.asked(now);
                 self.probe_copy(now, copy, out);
@@ -53,7 +53,7 @@ impl Owner {
         let Some(prev) = self.log.index().position(Lsn(next.0 - 1)) else {
             // The index does not reach back that far any more.
             if let Some(c) = self.copies.get_mut(&copy) {
-                c.next = None;
+                c.send_from(None);
             }
             return self.seal(now, copy, out);
         };
@@ -70,6 +70,7 @@ impl Owner {
         let commit = self.commit;
         if let Some(c) = self.copies.get_mut(&copy) {
             c.sent_commit = commit;
+            c.in_flight.sent(&records);
         }
         self.send(copy, Body::Append { prev, records, commit }, out);
     }
@@ -79,7 +80,9 @@ impl Owner {
         loop {
             let last = self.log.last().lsn;
             let Some(c) = self.copies.get_mut(&copy) else { return };
-            let Some(next) = c.next.filter(|_| c.up && c.refused.is_none() && !c.loading) else { return };
+            let Some(next) = c.next.filter(|_| c.up && c.heard && c.refused.is_none() && !c.loading) else {
+                return;
+            };
             if next > last {
                 // The own copy hears of a commit at once: reads wait for it.
                 if copy == self.own && c.sent_commit < self.commit {
@@ -87,17 +90,14 @@ impl Owner {
                 }
                 return;
             }
+            if c.in_flight.bytes() >= self.config.copy_in_flight_bytes {
+                return;
+            }
             if next < self.log.first_kept() {
                 return self.load(copy, next, out);
             }
-            // What is on its way is bounded, as is what is kept.
-            if self.log.bytes_after(c.matched) - self.log.bytes_after(Lsn(next.0 - 1))
-                > self.config.in_flight_bytes
-            {
-                return;
-            }
             let Some(prev) = self.log.index().position(Lsn(next.0 - 1)) else {
-                c.next = None;
+                c.send_from(None);
                 return self.seal(now, copy, out);
             };
             let records = self.log.batch(next, APPEND_BYTES, c.batch);
@@ -169,6 +169,7 @@ impl Owner {
         // A reply may have been overtaken: nothing falls.
         let before = c.matched;
         c.matched = before.max(matched);
+        c.in_flight.acknowledged(c.matched);
         if c.matched > before {
             c.batch = (c.batch * 2).min(APPEND_RECORDS);
         }
@@ -187,6 +188,8 @@ impl Owner {
         self.recompute_commit(now, out);
         if copy == self.own {
             self.own_advanced(now, out);
+        } else if after > before {
+            self.release_log();
         }
         self.repairs_heard(now, out);
         self.learner_advanced(now, copy, out);
@@ -209,7 +212,7 @@ impl Owner {
                 }
             }
             Some(position) => {
-                c.next = Some(position.lsn.next());
+                c.send_from(Some(position.lsn.next()));
                 c.asked(now);
             }
             None if c.counts => {
@@ -255,7 +258,7 @@ impl Owner {
         // follows it.
         c.batch = (c.batch / 8).max(1);
         c.waiting_since.get_or_insert(now);
-        c.next = c.next.map(|_| c.matched.next());
+        c.send_from(c.next.map(|_| c.matched.next()));
         c.back_off(now, max);
         if reason == StoreRefusal::Full && was_single {
             self.learner_lacks_room(now, copy, out);
@@ -267,6 +270,8 @@ impl Owner {
         let Some(c) = self.copies.get_mut(&copy) else { return };
         c.up = up;
         c.heard = false;
+        // Nothing of that arrives any more; it says where its log ends before more is sent.
+        c.in_flight = Default::default();
         if !up {
             if !is_own {
                 // A copy that was started anew has to hear again what is committed.

@@ -7,6 +7,7 @@
 //! (`core/store/tests`), H18 in the gateway's splitting and in the SCSI target.
 
 mod activation;
+mod behind;
 mod check;
 mod copies;
 mod full_disk;
