@@ -206,7 +206,7 @@ fn a_paused_owner_that_goes_on_after_a_takeover_reads_nothing_stale() {
 
 #[test]
 fn a_replica_that_missed_writes_is_resynced() {
-    disaster(40..44, |world| {
+    disaster(48..52, |world| {
         let owner = world.owner_of(first_segment(world));
         let nodes: Vec<NodeId> = world.nodes.keys().copied().collect();
         let cut_off = nodes.iter().copied().find(|n| *n != owner).expect("there are three");
@@ -286,7 +286,7 @@ fn a_node_that_is_back_after_its_copies_were_placed_anew_frees_them() {
 #[test]
 fn a_disk_that_is_empty_again_takes_a_copy_that_lacked_room() {
     let mut moved = 0;
-    for seed in 110..130 {
+    for seed in 285..305 {
         let faults = BTreeSet::from([FaultKind::Gone]);
         let options = Options { seed, nodes: 5, small_disks: true, faults, ..Options::default() };
         let mut world = World::new(&options).expect("a cluster starts");

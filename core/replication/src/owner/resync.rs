@@ -24,6 +24,8 @@ use holdfast_types::{
 
 /// Nothing went on for so long: the step is repeated.
 const STEP_WITHIN: Duration = Duration::from_secs(2);
+/// The same while the learner acknowledges records: it may be slow, or the answer lost on its way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Between attempts to begin.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 /// While a client's request came within this time, images give way.
@@ -76,6 +78,8 @@ pub(crate) struct Resync {
     images: u64,
     bytes: u64,
     not_before: Time,
+    /// The last answer of this step came then.
+    answered: Time,
     step_until: Time,
 }
 
@@ -107,6 +111,7 @@ impl Resync {
             images: 0,
             bytes: 0,
             not_before: now,
+            answered: now,
             step_until: now + STEP_WITHIN,
         }
     }
@@ -123,7 +128,15 @@ impl Resync {
     }
     fn step(&mut self, now: Time, stage: Stage) {
         self.stage = stage;
-        self.step_until = now + STEP_WITHIN;
+        self.went_on(now);
+    }
+    fn went_on(&mut self, now: Time) {
+        (self.answered, self.step_until) = (now, now + STEP_WITHIN);
+    }
+    /// It takes records: what it was asked otherwise may take longer, but not for ever.
+    fn takes_records(&mut self, now: Time) {
+        let until = (now + STEP_WITHIN).min(self.answered + ANSWER_WITHIN);
+        self.step_until = self.step_until.max(until);
     }
 }
 
@@ -175,7 +188,7 @@ impl Owner {
         let Some(base) = self.log.index().position(self.commit) else { return };
         if let Some(c) = self.copies.get_mut(&copy) {
             c.send_from(None);
-            (c.matched, c.too_far) = (Lsn(0), false);
+            (c.matched, c.too_far, c.regress_hints) = (Lsn(0), false, 0);
         }
         let resync = Resync { resumed, ..Resync::new(now, Stage::Learning, base, Lsn(0)) };
         self.resyncs.insert(copy, resync);
@@ -320,7 +333,7 @@ impl Owner {
         if !resync.reading.remove(&extent) {
             return;
         }
-        resync.step_until = now + STEP_WITHIN;
+        resync.went_on(now);
         match outcome {
             StoreOutcome::Image { at, blocks } if at >= resync.base.lsn => {
                 if blocks.is_empty() {
@@ -359,7 +372,7 @@ impl Owner {
         let pause = self.config.resend_max;
         let Some(resync) = self.resyncs.get_mut(&copy) else { return };
         let Some(extent) = resync.sent.remove(&number) else { return };
-        resync.step_until = now + STEP_WITHIN;
+        resync.went_on(now);
         if installed {
             resync.done += 1;
         } else {
@@ -421,7 +434,7 @@ impl Owner {
         if !ready {
             return;
         }
-        resync.step_until = now + STEP_WITHIN;
+        resync.went_on(now);
         let Some(Comparison { own: Some(own), theirs: Some(theirs), .. }) = resync.comparing.remove(&extent)
         else {
             return;
@@ -502,7 +515,7 @@ impl Owner {
     pub(super) fn learner_advanced(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         let caught_up = self.copies.get(&copy).is_some_and(|c| c.matched >= self.commit);
         let Some(resync) = self.resyncs.get_mut(&copy) else { return };
-        resync.step_until = now + STEP_WITHIN;
+        resync.takes_records(now);
         if resync.stage == Stage::Tail && caught_up {
             resync.base = LogPosition { lsn: self.commit, ..resync.base };
             resync.step(now, Stage::Listing);
@@ -525,6 +538,13 @@ impl Owner {
         self.learn(now, copy, resumed, out);
     }
 
+    /// Its log ends before what it acknowledged: the copy that acknowledged was given up, and this one made in its place.
+    pub(super) fn learner_regressed(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
+        if self.resyncs.contains_key(&copy) {
+            self.learn(now, copy, false, out);
+        }
+    }
+
     /// Not even the next record alone fits. The segment may have held more at that record than it does now, and the
     /// discard that says so stands behind it: only images of what is there now can go in.
     pub(super) fn learner_lacks_room(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
@@ -542,7 +562,7 @@ impl Owner {
                 Stage::Listing if resync.not_before <= now => self.list(now, copy, out),
                 Stage::Copying if resync.not_before <= now && !late => self.drive(now, copy, out),
                 Stage::Proposing if late => {
-                    resync.step_until = now + STEP_WITHIN;
+                    resync.went_on(now);
                     self.propose_add(now, copy, out);
                 }
                 // An answer was lost: again, with what is there already.

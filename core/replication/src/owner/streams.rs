@@ -209,6 +209,8 @@ impl Owner {
                     let (acknowledged, last) = (c.matched, index.last());
                     self.event(ReplicationEvent::Regressed { replica: copy, acknowledged, last }, out);
                     self.consider_drop(now, out);
+                } else if c.regress_hints >= REGRESSED_AFTER && !c.counts {
+                    self.learner_regressed(now, copy, out);
                 }
             }
             Some(position) => {

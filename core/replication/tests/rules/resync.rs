@@ -1,6 +1,7 @@
 //! What a resync copies: everything of a copy that begins, and of one that was interrupted only what it lacks.
 
 use crate::script::*;
+use holdfast_replication::index::LogIndex;
 use holdfast_replication::{Body, ReplicationEvent, SealState};
 use holdfast_types::*;
 
@@ -146,4 +147,44 @@ fn a_resync_gives_way_to_clients_by_their_latency_and_within_a_bound() {
     let [quick, slow, stuck] = [1, 5, 40].map(|ms| pause_at(milliseconds(ms)));
     assert!(around(quick, 2_000) && around(slow, 10_000), "twice what a write takes: {quick:?}, {slow:?}");
     assert!(around(stuck, 20_000), "a disk that is slow for itself does not stop a resync: {stuck:?}");
+}
+
+fn told_to_learn(script: &Script) -> usize {
+    script.fakes[&3].told.iter().filter(|b| matches!(b, Body::Learn { .. })).count()
+}
+
+/// A record that the learner acknowledges, as the others do.
+fn takes_a_record(script: &mut Script, seq: u64) {
+    script.request(write(seq, 7));
+    let matched = script.owner.status().last;
+    script.say(3, Body::Appended { matched, committed: Lsn(0) });
+}
+
+#[test]
+fn an_answer_that_is_lost_is_not_waited_for_as_long_as_clients_write() {
+    let mut script = listed(None);
+    script.orders.clear();
+    let began = script.now;
+    for seq in 2.. {
+        takes_a_record(&mut script, seq);
+        script.pass(milliseconds(500));
+        if told_to_learn(&script) == 2 {
+            break;
+        }
+        assert!(script.now.since(began) < Duration::from_secs(12), "it waits for ever");
+    }
+    assert!(script.now.since(began) > Duration::from_secs(8), "who takes records may be slow with the rest");
+}
+
+#[test]
+fn a_learner_that_was_made_anew_under_its_old_name_begins_anew() {
+    let mut script = listed(None);
+    script.orders.clear();
+    takes_a_record(&mut script, 2);
+    for _ in 0..4 {
+        assert_eq!(told_to_learn(&script), 1, "one such answer may have been overtaken");
+        script.say(3, Body::Need { index: LogIndex::default() });
+    }
+    assert_eq!(told_to_learn(&script), 2);
+    learns(&mut script, Lsn(0));
 }
