@@ -23,6 +23,8 @@ pub struct Copies {
     pub(crate) touched: BTreeSet<SegmentKey>,
     /// What all owners keep for copies that are behind.
     retained_bytes: usize,
+    /// What all of them have under way for their resyncs.
+    under_way: usize,
     /// When something came last that a client waits for, of whatever segment.
     pub(crate) clients_at: Option<Time>,
     /// What those that are gone counted: counters never fall.
@@ -56,6 +58,7 @@ impl Copies {
     pub(crate) fn end_owner(&mut self, segment: SegmentKey) -> Option<Owned> {
         let owned = self.owners.remove(&segment)?;
         self.retained_bytes -= owned.owner.retained_bytes();
+        self.under_way -= owned.owner.under_way();
         self.past.writes.add(&owned.owner.times());
         Some(owned)
     }
@@ -97,8 +100,11 @@ impl Engine {
         owned.owner.note_clients(self.copies.clients_at);
         let others = self.copies.retained_bytes - owned.owner.retained_bytes();
         owned.owner.retain_at_most(self.config.owner.retained_bytes.saturating_sub(others));
+        let others_under_way = self.copies.under_way - owned.owner.under_way();
+        owned.owner.note_under_way(others_under_way);
         call(&mut owned.owner, &mut orders);
         self.copies.retained_bytes = others + owned.owner.retained_bytes();
+        self.copies.under_way = others_under_way + owned.owner.under_way();
         self.timers.set(Machine::Owner(segment), owned.owner.next_timer());
         self.copies.touched.insert(segment);
         for order in orders {

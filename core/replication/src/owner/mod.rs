@@ -169,6 +169,8 @@ pub struct Owner {
     write_latency: holdfast_types::Duration,
     /// What may be kept for copies that are behind now.
     retained_most: usize,
+    /// Images and comparisons that the other owners on this node have under way.
+    others_under_way: usize,
 }
 
 impl Owner {
@@ -219,6 +221,7 @@ impl Owner {
             clients_at: None,
             write_latency: holdfast_types::Duration::ZERO,
             retained_most: config.retained_bytes,
+            others_under_way: 0,
             config,
         };
         owner.links.insert(node);

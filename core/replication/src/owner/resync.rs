@@ -10,7 +10,8 @@
 //! A learner that was interrupted (it restarted, it was not reached, another node owns now) keeps what it installed:
 //! its extents are compared first, and only what differs is copied.
 //!
-//! Images give way to clients: while requests come, one image at a time, with a pause of some write latencies.
+//! Images and comparisons give way to clients: while requests come to this node, one at a time, with a pause of some
+//! write latencies; and of all resyncs of a node only so many go on at once, as they share its disks.
 
 use super::{Owner, OwnerOutput, StoreUse};
 use crate::event::ReplicationEvent;
@@ -30,6 +31,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 /// While a client's request came within this time, images give way.
 const CLIENTS_RECENT: Duration = Duration::from_millis(100);
+/// The most images and comparisons under way on a node, whatever the number of its resyncs: each is up to 1 MiB.
+const UNDER_WAY_MOST: usize = 16;
+/// The same while clients are active.
+const UNDER_WAY_WITH_CLIENTS: usize = 4;
 /// The pause between images while clients are active, in write latencies.
 const PAUSE_LATENCIES: u64 = 2;
 /// The longest such pause: a resync must end.
@@ -126,9 +131,24 @@ impl Resync {
     fn leaves_images(&self) -> bool {
         self.resumed || self.learned && self.stage != Stage::Learning
     }
+    /// Images and comparisons.
+    fn under_way(&self) -> usize {
+        self.reading.len() + self.sent.len() + self.comparing.len()
+    }
     fn step(&mut self, now: Time, stage: Stage) {
         self.stage = stage;
         self.went_on(now);
+    }
+    /// Whether the next image or comparison may begin. One that has to wait its turn is not late.
+    fn may_go_on(&mut self, now: Time, window: usize, is_free: bool) -> bool {
+        if !is_free && self.not_before <= now {
+            self.not_before = now + PAUSE_MOST;
+        }
+        let waits = self.not_before > now;
+        if waits && self.under_way() == 0 {
+            self.went_on(now);
+        }
+        !waits && self.under_way() < window
     }
     fn went_on(&mut self, now: Time) {
         (self.answered, self.step_until) = (now, now + STEP_WITHIN);
@@ -263,20 +283,34 @@ impl Owner {
         self.drive(now, copy, out);
     }
 
-    /// How long images wait for each other, and how many may be under way: clients come first.
-    fn image_terms(&self, now: Time) -> (usize, Duration) {
-        if is_recent(self.last_request, now) {
+    /// How long images and comparisons of a resync wait for each other, how many of it may be under way, and how many of
+    /// this owner's at all: clients come first.
+    fn terms(&self, now: Time) -> (Duration, usize, usize) {
+        if is_recent(self.clients_at.max(self.last_request), now) {
             let pause = Duration(self.write_latency.0 * PAUSE_LATENCIES);
-            (1, Duration(pause.0.min(PAUSE_MOST.0)))
+            let most = UNDER_WAY_WITH_CLIENTS.saturating_sub(self.others_under_way);
+            (Duration(pause.0.min(PAUSE_MOST.0)), 1, most)
         } else {
-            (self.config.resync_window, Duration::ZERO)
+            let most = UNDER_WAY_MOST.saturating_sub(self.others_under_way);
+            (Duration::ZERO, self.config.resync_window, most)
         }
+    }
+
+    /// How many images and comparisons the other owners on this node have under way.
+    pub fn note_under_way(&mut self, others: usize) {
+        self.others_under_way = others;
+    }
+
+    /// How many this one has.
+    pub fn under_way(&self) -> usize {
+        self.resyncs.values().map(Resync::under_way).sum()
     }
 
     /// Does what comes next for a learner.
     fn drive(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
-        let (window, pause) = self.image_terms(now);
+        let (pause, window, most) = self.terms(now);
         loop {
+            let is_free = self.under_way() < most;
             let Some(resync) = self.resyncs.get_mut(&copy) else { return };
             match resync.stage {
                 Stage::Copying => {
@@ -285,8 +319,7 @@ impl Owner {
                         resync.step(now, Stage::Comparing);
                         continue;
                     }
-                    let under_way = resync.reading.len() + resync.sent.len();
-                    if under_way >= window || resync.not_before > now {
+                    if !resync.may_go_on(now, window, is_free) {
                         return;
                     }
                     let Some(extent) = resync.to_copy.pop_front() else { return };
@@ -303,10 +336,11 @@ impl Owner {
                     if resync.to_compare.is_empty() && resync.comparing.is_empty() {
                         return self.compared(now, copy, out);
                     }
-                    if resync.comparing.len() >= window {
+                    if !resync.may_go_on(now, window, is_free) {
                         return;
                     }
                     let Some(extent) = resync.to_compare.pop_front() else { return };
+                    resync.not_before = now + pause;
                     let number = self.next_number;
                     self.next_number += 1;
                     resync.comparing.insert(extent, Comparison { number, ..Comparison::default() });
@@ -398,6 +432,7 @@ impl Owner {
             _ => {
                 resync.comparing.remove(&extent);
                 resync.to_compare.push_back(extent);
+                resync.not_before = now + self.config.resend;
                 return;
             }
         }
@@ -560,7 +595,9 @@ impl Owner {
             let late = resync.step_until <= now;
             match resync.stage {
                 Stage::Listing if resync.not_before <= now => self.list(now, copy, out),
-                Stage::Copying if resync.not_before <= now && !late => self.drive(now, copy, out),
+                Stage::Copying | Stage::Comparing if resync.not_before <= now && !late => {
+                    self.drive(now, copy, out)
+                }
                 Stage::Proposing if late => {
                     resync.went_on(now);
                     self.propose_add(now, copy, out);
@@ -595,11 +632,10 @@ impl Owner {
     pub(super) fn resyncs_timer_at(&self) -> Option<Time> {
         let at = |r: &Resync| match r.stage {
             Stage::Listing => (r.not_before != Time::NEVER).then_some(r.not_before),
-            Stage::Copying => {
-                let waits = !r.to_copy.is_empty() && r.reading.is_empty() && r.sent.is_empty();
-                Some(if waits { r.not_before.min(r.step_until) } else { r.step_until })
+            Stage::Copying | Stage::Comparing if r.under_way() == 0 => Some(r.not_before.min(r.step_until)),
+            Stage::Learning | Stage::Copying | Stage::Comparing | Stage::Finishing | Stage::Proposing => {
+                Some(r.step_until)
             }
-            Stage::Learning | Stage::Comparing | Stage::Finishing | Stage::Proposing => Some(r.step_until),
             Stage::Tail => None,
         };
         let begin =

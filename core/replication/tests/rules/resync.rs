@@ -2,7 +2,7 @@
 
 use crate::script::*;
 use holdfast_replication::index::LogIndex;
-use holdfast_replication::{Body, ReplicationEvent, SealState};
+use holdfast_replication::{Body, Owner, OwnerOutput, ReplicationEvent, SealState};
 use holdfast_types::*;
 
 const EXTENTS: [ExtentIndex; 3] = [ExtentIndex(0), ExtentIndex(1), ExtentIndex(2)];
@@ -187,4 +187,45 @@ fn a_learner_that_was_made_anew_under_its_old_name_begins_anew() {
     }
     assert_eq!(told_to_learn(&script), 2);
     learns(&mut script, Lsn(0));
+}
+
+/// So many images and comparisons are under way at the other owners of this node.
+fn others_have(script: &mut Script, under_way: usize) {
+    script.call(|o: &mut Owner, _, _: &mut Vec<OwnerOutput>| o.note_under_way(under_way));
+}
+
+#[test]
+fn the_resyncs_of_a_node_take_turns_and_who_waits_for_his_is_not_late() {
+    for (clients, most) in [(true, 4), (false, 16)] {
+        let mut script = learning(None);
+        others_have(&mut script, most);
+        if clients {
+            script.request(write(2, 7));
+        }
+        list(&mut script);
+        for seq in 3..63 {
+            script.pass(milliseconds(50));
+            if clients {
+                script.request(write(seq, 7));
+            }
+        }
+        assert_eq!(read(&script), [], "clients: {clients}");
+        assert_eq!(told_to_learn(&script), 1, "clients: {clients}");
+        others_have(&mut script, most - 1);
+        script.pass(milliseconds(20));
+        assert_eq!(read(&script), EXTENTS[..1], "clients: {clients}");
+    }
+}
+
+#[test]
+fn comparisons_give_way_to_clients_as_images_do() {
+    let mut script = learning(Some(Lsn(0)));
+    script.fakes.get_mut(&2).expect("a copy").silent = true;
+    (2..60).for_each(|seq| slow_write(&mut script, seq, milliseconds(5)));
+    list(&mut script);
+    assert_eq!(compare(&mut script, &[]), EXTENTS[..1], "one at a time");
+    script.pass(milliseconds(8));
+    assert_eq!(compare(&mut script, &[]), []);
+    script.pass(milliseconds(4));
+    assert_eq!(compare(&mut script, &[]), EXTENTS[1..2], "after a pause of two write latencies");
 }
