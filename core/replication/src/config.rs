@@ -2,6 +2,11 @@
 
 use holdfast_types::Duration;
 
+/// Bytes of records on their way to one copy.
+const COPY_IN_FLIGHT_BYTES: usize = 8 << 20;
+/// Bytes of records that a node keeps in memory for copies that are behind.
+const RETAINED_BYTES: usize = 32 << 20;
+
 /// How a read proves that no newer owner exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadCheck {
@@ -74,8 +79,8 @@ impl Default for OwnerConfig {
             in_flight_records: 1024,
             queued_requests: 4096,
             queued_bytes: 64 << 20,
-            copy_in_flight_bytes: 8 << 20,
-            retained_bytes: 32 << 20,
+            copy_in_flight_bytes: COPY_IN_FLIGHT_BYTES,
+            retained_bytes: RETAINED_BYTES,
             drop_after: Duration::from_secs(10),
             drop_after_blocking: Duration::from_millis(1500),
             activation_patience: Duration::from_millis(750),

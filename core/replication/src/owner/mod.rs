@@ -280,12 +280,12 @@ impl Owner {
         self.clients_at = at;
     }
 
-    /// What this owner may keep for copies that are behind, by what the other owners on its node keep.
+    /// How much this owner may keep for copies that are behind: the node's limit less what its other owners keep.
     pub fn retain_at_most(&mut self, bytes: usize) {
         self.retained_most = bytes;
     }
 
-    /// What it keeps for them: committed records that every store has that has to serve them.
+    /// What it keeps for them: committed records, which the own copy has on its disk as well.
     pub fn retained_bytes(&self) -> usize {
         self.log.settled_bytes()
     }

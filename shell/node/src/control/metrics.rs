@@ -128,6 +128,9 @@ impl Collector for NodeMetrics {
             None,
             status.waiting as u64,
         )?;
+        let retained = status.owned.iter().map(|(_, o)| o.retained_bytes as u64).sum();
+        let help = "Records kept in memory for copies that are behind or away";
+        gauge(e, "retained", help, Some(&Unit::Bytes), retained)?;
         gauge(
             e,
             "segments_owned",
