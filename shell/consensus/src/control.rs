@@ -6,7 +6,7 @@ use crate::network::{Peers, Transport};
 use crate::raft_types::{Raft, node_id, raft_id};
 use crate::recover::Generation;
 use crate::standing::Group;
-use crate::store::{Loaded, LogStore, StoreError, Writer, put_aside};
+use crate::store::{Damage, Loaded, LogStore, StoreError, Writer, put_both_aside};
 use crate::wire::{
     Fault, MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, Request, Response, SNAPSHOT_CHUNK_BYTES,
 };
@@ -36,15 +36,6 @@ pub struct ControlConfig {
     /// This node was in the group before: if its database is gone or damaged, it has forgotten what it promised, and
     /// waits until it is let in anew. The number is drawn for each start. None: an empty database is as it should be.
     pub returning: Option<u64>,
-}
-
-/// What became of a database that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// What was found.
-    pub what: String,
-    /// Where it is kept.
-    pub kept: PathBuf,
 }
 
 /// The terms of the group. A dead leader is replaced after `election_max` (its lease) and a random wait between
@@ -172,7 +163,8 @@ impl Control {
         .boxed()
     }
 
-    /// The database that was found damaged when this run began.
+    /// What was found damaged when this run began: the database, or one file of it, which was mended from the other one
+    /// unless this node has forgotten.
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
     }
@@ -458,20 +450,19 @@ impl Control {
     }
 }
 
-/// Opens the database. What is damaged and was another's, too, is put aside.
+/// Opens the database. When both files are damaged and others have the group's log, they are put aside.
 fn open(
     dir: &Path,
     node: NodeId,
     is_returning: bool,
 ) -> Result<(Writer, Loaded, Option<Damage>), StoreError> {
     match Writer::open(dir, node) {
-        Ok((writer, loaded)) => Ok((writer, loaded, None)),
         Err(StoreError::Corrupt { what, .. }) if is_returning => {
-            let kept = put_aside(dir)?;
-            let (writer, loaded) = Writer::open(dir, node)?;
+            let kept = put_both_aside(dir)?;
+            let (writer, loaded, _) = Writer::open(dir, node)?;
             Ok((writer, loaded, Some(Damage { what, kept })))
         }
-        Err(error) => Err(error),
+        other => other,
     }
 }
 

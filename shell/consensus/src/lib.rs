@@ -24,11 +24,11 @@ mod store;
 mod wire;
 
 pub use control::{
-    Control, ControlConfig, ControlMetrics, Damage, MAX_VOTERS, ProposeError, StartError, Timings,
+    Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings,
 };
 pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
 pub use members::MembershipError;
 pub use network::{Transport, TransportError, TransportFault};
 pub use recover::{Generation, NotOne, Position, StoppedControl, Ticket};
 pub use standing::Standing;
-pub use store::StoreError;
+pub use store::{Damage, StoreError};

@@ -13,7 +13,7 @@
 use crate::codec;
 use crate::machine::State;
 use crate::raft_types::{StoredMembership, node_id, raft_id};
-use crate::store::{Database, Rewritten, StoreError, StoredSnapshot, load, rewrite};
+use crate::store::{Pair, Rewritten, StoreError, StoredSnapshot, open, rewrite};
 use holdfast_cluster::ClusterMap;
 use holdfast_types::NodeId;
 use openraft::{BasicNode, Membership};
@@ -110,8 +110,8 @@ pub struct NotOne;
 /// A node's control while its daemon does not run. Nobody else opens the database meanwhile.
 pub struct StoppedControl {
     node: NodeId,
-    path: PathBuf,
-    database: Database,
+    dir: PathBuf,
+    pair: Pair,
     generation: Generation,
     state: State,
 }
@@ -119,16 +119,17 @@ pub struct StoppedControl {
 impl StoppedControl {
     /// Opens the database of that node in `dir` and reads all of it.
     pub fn open(dir: &Path, node: NodeId) -> Result<Self, StoreError> {
-        let (path, database, loaded) = load(dir, node)?;
+        let opened = open(dir, node)?;
+        let (dir, pair, loaded) = (dir.to_owned(), opened.pair, opened.loaded);
         let mut state = State::of(loaded.snapshot.as_ref())
-            .map_err(|e| StoreError::Corrupt { path: path.clone(), what: format!("snapshot: {e}") })?;
+            .map_err(|e| StoreError::Corrupt { path: dir.clone(), what: format!("snapshot: {e}") })?;
         let generation = loaded.generation.unwrap_or_default();
         let from = state.applied;
         for entry in loaded.log.into_values().filter(|entry| Some(entry.log_id) > from) {
             // What a command came to was for whoever proposed it.
             let _ = state.apply(entry);
         }
-        Ok(Self { node, path, database, generation, state })
+        Ok(Self { node, dir, pair, generation, state })
     }
 
     /// The map as the whole log makes it.
@@ -168,17 +169,17 @@ impl StoppedControl {
         let alone = Membership::new(vec![BTreeSet::from([id])], members);
         self.state.membership = StoredMembership::new(Some(last), alone);
         let data = codec::encode(&*self.state.map)
-            .map_err(|e| StoreError::Corrupt { path: self.path.clone(), what: e.to_string() })?;
+            .map_err(|e| StoreError::Corrupt { path: self.dir.clone(), what: e.to_string() })?;
         let snapshot = StoredSnapshot { meta: self.state.meta(), data };
         let state = Rewritten::Alone { last, snapshot, generation };
-        let kept = rewrite(&self.path, self.database, self.node, state)?;
+        let kept = rewrite(&self.dir, self.pair, self.node, state)?;
         Ok(Some((Ticket { node: self.node, position, generation }, kept)))
     }
 
     /// Forgets this node's log, to be let into the group of the ticket. Where the database as it was is kept.
     pub fn follow(self, ticket: &Ticket) -> Result<PathBuf, StoreError> {
         let state = Rewritten::Empty { generation: ticket.generation };
-        rewrite(&self.path, self.database, self.node, state)
+        rewrite(&self.dir, self.pair, self.node, state)
     }
 }
 

@@ -1,21 +1,30 @@
-//! Control's durable state: vote, log, snapshot. One redb database per node, written by one thread.
+//! Control's durable state: vote, log, snapshot. One redb database per node, in two files, written by one thread.
 //!
 //! The log that is not yet purged is held in memory as well (snapshots keep it short), so that reading it never
 //! waits for the disk and an appended entry can be read before it is flushed, as openraft requires.
 
 mod log;
+mod pair;
 mod rewrite;
 mod writer;
 
 pub(crate) use log::LogStore;
-pub(crate) use rewrite::{Rewritten, put_aside, rewrite};
-pub(crate) use writer::{Loaded, StoredSnapshot, Writer, load};
-
-pub(crate) use redb::Database;
+pub(crate) use pair::{Pair, open, put_both_aside};
+pub(crate) use rewrite::{Rewritten, rewrite};
+pub(crate) use writer::{Loaded, StoredSnapshot, Writer};
 
 use holdfast_types::NodeId;
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// What became of a database file that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What was found.
+    pub what: String,
+    /// Where it is kept.
+    pub kept: PathBuf,
+}
 
 /// Why control's database could not be opened.
 #[derive(Debug, Error)]

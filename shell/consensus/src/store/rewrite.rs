@@ -2,8 +2,9 @@
 //! that what an operator did by mistake can be undone.
 
 use super::StoreError;
+use super::pair::{FILE, Pair, open};
 use super::writer::{
-    COMMITTED, FILE, Failure, LOG, META, PURGED, SNAPSHOT, StoredSnapshot, VOTE, load, open_error,
+    COMMITTED, Failure, LOG, META, PURGED, SNAPSHOT, StoredSnapshot, VOTE, number_in, open_error, put_number,
 };
 use crate::raft_types::LogId;
 use crate::{codec, recover::Generation};
@@ -23,47 +24,56 @@ pub(crate) enum Rewritten {
 
 /// Does it, and says where the file as it was is kept.
 pub(crate) fn rewrite(
-    path: &Path,
-    database: Database,
+    dir: &Path,
+    pair: Pair,
     node: NodeId,
     state: Rewritten,
 ) -> Result<PathBuf, StoreError> {
-    drop(database);
+    drop(pair);
+    let path = &dir.join(FILE);
     let generation = match &state {
         Rewritten::Alone { generation, .. } | Rewritten::Empty { generation } => *generation,
     };
     let io = |source| StoreError::Io { path: path.into(), source };
     let kept = path.with_file_name(format!("{FILE}.before-{:016x}", generation.0));
-    keep(path, &kept).map_err(io)?;
+    copy(path, &kept).map_err(io)?;
     let database = Database::open(path).map_err(|e| open_error(path, e))?;
     let bad = |what: String| StoreError::Corrupt { path: path.into(), what };
     let rows = rows(state).map_err(|e| bad(e.to_string()))?;
     write(&database, rows).map_err(|e| bad(e.0.to_string()))?;
     drop(database);
-    // What the daemon will find is what was meant.
-    let dir = path.parent().unwrap_or(Path::new("."));
-    load(dir, node).map(|_| kept)
+    // What the daemon will find is what was meant, and the other file has it too.
+    open(dir, node).map(|_| kept)
 }
 
-/// Puts a database that cannot be used out of the way. Where it is kept is said; it is renamed, so that there is one
-/// file or the other at any moment.
-pub(crate) fn put_aside(dir: &Path) -> Result<PathBuf, StoreError> {
-    let path = dir.join(FILE);
-    let io = |source| StoreError::Io { path: path.clone(), source };
-    let free = |n: &u32| !dir.join(format!("{FILE}.damaged-{n}")).exists();
-    let kept = dir.join(format!("{FILE}.damaged-{}", (1..u32::MAX).find(free).unwrap_or(u32::MAX)));
-    fs::rename(&path, &kept).map_err(io)?;
+/// Puts a file that cannot be used out of the way. Where it is kept is said; it is renamed, so that there is one file or
+/// the other at any moment.
+pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let io = |source| StoreError::Io { path: path.into(), source };
+    let (dir, name) = (folder(path), path.file_name().unwrap_or_default().to_string_lossy());
+    let free = |n: &u32| !dir.join(format!("{name}.damaged-{n}")).exists();
+    let kept = dir.join(format!("{name}.damaged-{}", (1..u32::MAX).find(free).unwrap_or(u32::MAX)));
+    fs::rename(path, &kept).map_err(io)?;
     File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
     Ok(kept)
 }
 
+/// Gives a file the content of a closed one.
+pub(super) fn replace(path: &Path, by: &Path) -> Result<(), StoreError> {
+    copy(by, path).map_err(|source| StoreError::Io { path: path.into(), source })
+}
+
 /// The copy is there as a whole or not at all.
-fn keep(path: &Path, kept: &Path) -> io::Result<()> {
-    let unfinished = kept.with_extension("unfinished");
+fn copy(path: &Path, to: &Path) -> io::Result<()> {
+    let unfinished = to.with_extension("unfinished");
     fs::copy(path, &unfinished)?;
     File::open(&unfinished)?.sync_all()?;
-    fs::rename(&unfinished, kept)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    fs::rename(&unfinished, to)?;
+    File::open(folder(path))?.sync_all()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 type Rows = Vec<(&'static str, Option<Vec<u8>>)>;
@@ -92,6 +102,8 @@ fn write(database: &Database, rows: Rows) -> Result<(), Failure> {
     {
         transaction.open_table(LOG)?.retain(|_, _| false)?;
         let mut meta = transaction.open_table(META)?;
+        let number = number_in(&meta)? + 1;
+        put_number(&mut meta, number)?;
         for (key, value) in rows {
             match value {
                 Some(value) => drop(meta.insert(key, value.as_slice())?),

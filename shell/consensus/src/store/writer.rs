@@ -3,12 +3,13 @@
 //! callback of a later one was called. After a failed commit every later job fails too: what is on the disk is
 //! not known any more (as for the data disks, a failed flush is not retried).
 
-use super::StoreError;
+use super::pair::{Pair, open};
+use super::{Damage, StoreError};
 use crate::raft_types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::{codec, recover::Generation};
 use holdfast_types::NodeId;
 use openraft::storage::LogFlushed;
-use redb::{Database, Durability, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableTable, Table, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
-pub(super) const FILE: &str = "control.redb";
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 const IDENTITY: &str = "identity";
@@ -25,6 +25,8 @@ pub(super) const COMMITTED: &str = "committed";
 pub(super) const PURGED: &str = "purged";
 pub(super) const SNAPSHOT: &str = "snapshot";
 pub(super) const GENERATION: &str = "generation";
+/// The number of the last transaction: which of the two files is newer.
+const NUMBER: &str = "number";
 /// The layout of the tables. Their values have versions of their own (codec.rs).
 const LAYOUT_VERSION: u32 = 1;
 /// How many jobs wait at most; the raft core waits for each flush, so that there are few.
@@ -82,17 +84,17 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Opens, or creates, the database of that node in `dir`.
-    pub(crate) fn open(dir: &Path, node: NodeId) -> Result<(Writer, Loaded), StoreError> {
-        let path = dir.join(FILE);
+    /// Opens, or creates, the database of that node in `dir`; says what was mended.
+    pub(crate) fn open(dir: &Path, node: NodeId) -> Result<(Writer, Loaded, Option<Damage>), StoreError> {
+        let path = dir.to_owned();
         let (jobs, queue) = sync_channel(QUEUE);
         let (ready, opened) = sync_channel(1);
         let thread_dir = dir.to_owned();
         let thread = std::thread::Builder::new().name("control-db".into());
-        let spawned = thread.spawn(move || match load(&thread_dir, node) {
-            Ok((_, database, loaded)) => {
-                if ready.send(Ok(loaded)).is_ok() {
-                    run(&database, &queue);
+        let spawned = thread.spawn(move || match open(&thread_dir, node) {
+            Ok(opened) => {
+                if ready.send(Ok((opened.loaded, opened.mended))).is_ok() {
+                    run(opened.pair, &queue);
                 }
             }
             Err(error) => {
@@ -103,8 +105,8 @@ impl Writer {
         spawned.map_err(|source| StoreError::Io { path: path.clone(), source })?;
         let gave_up = || StoreError::Corrupt { path, what: "the database library gave up on it".into() };
         // The library panics on some kinds of damage; the thread is gone then, and says nothing.
-        let loaded = opened.recv().unwrap_or_else(|_| Err(gave_up()))?;
-        Ok((Writer { jobs }, loaded))
+        let (loaded, mended) = opened.recv().unwrap_or_else(|_| Err(gave_up()))?;
+        Ok((Writer { jobs }, loaded, mended))
     }
 
     /// Appends entries; `done` is called when they are flushed.
@@ -165,13 +167,13 @@ fn finish(done: Done, result: io::Result<()>) {
     }
 }
 
-fn run(database: &Database, queue: &Receiver<Job>) {
+fn run(mut pair: Pair, queue: &Receiver<Job>) {
     let mut failed: Option<String> = None;
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE - 1));
         if failed.is_none() {
-            failed = commit(database, &jobs).err().map(|e| e.0.to_string());
+            failed = commit_to_both(&mut pair, &jobs).err().map(|e| e.0.to_string());
         }
         for job in jobs {
             let result = failed.as_ref().map_or(Ok(()), |why| Err(io::Error::other(why.clone())));
@@ -189,7 +191,18 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
-fn commit(database: &Database, jobs: &[Job]) -> Result<(), Failure> {
+/// Neither file waits for the other's flush.
+fn commit_to_both(pair: &mut Pair, jobs: &[Job]) -> Result<(), Failure> {
+    pair.number += 1;
+    let (main, copy, number) = (&pair.main, &pair.copy, pair.number);
+    std::thread::scope(|threads| {
+        let other = threads.spawn(move || commit(copy, jobs, number));
+        let result = commit(main, jobs, number);
+        result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn commit(database: &Database, jobs: &[Job], number: u64) -> Result<(), Failure> {
     let mut transaction = database.begin_write()?;
     if jobs.iter().all(|j| matches!(j.done, Done::Nobody)) {
         transaction.set_durability(Durability::None);
@@ -214,22 +227,29 @@ fn commit(database: &Database, jobs: &[Job]) -> Result<(), Failure> {
                 }
             }
         }
+        put_number(&mut meta, number)?;
     }
     transaction.commit()?;
     Ok(())
 }
 
-/// Opens, or creates, the database of that node in `dir`, and reads all of it.
-pub(crate) fn load(dir: &Path, node: NodeId) -> Result<(PathBuf, Database, Loaded), StoreError> {
-    let path = &dir.join(FILE);
-    let io = |source| StoreError::Io { path: path.into(), source };
-    std::fs::create_dir_all(dir).map_err(io)?;
+/// The number of the last transaction. A database that has none is of a time when there was one file.
+pub(super) fn number_in(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Failure> {
+    let found = meta.get(NUMBER)?.map(|v| v.value().first_chunk::<8>().copied().unwrap_or_default());
+    Ok(found.map_or(0, u64::from_le_bytes))
+}
+
+pub(super) fn put_number(meta: &mut Table<'_, &'static str, &'static [u8]>, number: u64) -> Result<(), Failure> {
+    meta.insert(NUMBER, number.to_le_bytes().as_slice())?;
+    Ok(())
+}
+
+/// Opens, or creates, one file and reads all of it.
+pub(super) fn read_file(path: &Path, node: NodeId) -> Result<(Database, u64, Loaded), StoreError> {
     let database = Database::create(path).map_err(|e| open_error(path, e))?;
-    // A new file is there after a power cut only when its directory is flushed.
-    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
     let bad = |e: Box<redb::Error>| StoreError::Corrupt { path: path.into(), what: e.to_string() };
     check_identity(&database, path, node)?;
-    let loaded = read_all(&database).map_err(|e| match e {
+    let (number, loaded) = read_all(&database).map_err(|e| match e {
         ReadError::Database(e) => bad(e),
         ReadError::Codec { what, source } => match source {
             codec::CodecError::Version { found } => StoreError::UnknownVersion {
@@ -243,7 +263,7 @@ pub(crate) fn load(dir: &Path, node: NodeId) -> Result<(PathBuf, Database, Loade
             StoreError::Corrupt { path: path.into(), what: format!("the log goes from {after} to {found}") }
         }
     })?;
-    Ok((path.clone(), database, loaded))
+    Ok((database, number, loaded))
 }
 
 pub(super) fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
@@ -306,7 +326,7 @@ impl<E: Into<redb::Error>> From<E> for ReadError {
     }
 }
 
-fn read_all(database: &Database) -> Result<Loaded, ReadError> {
+fn read_all(database: &Database) -> Result<(u64, Loaded), ReadError> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     let mut loaded = Loaded {
@@ -334,7 +354,8 @@ fn read_all(database: &Database) -> Result<Loaded, ReadError> {
     }
     // Until there was more than one group, none was named.
     loaded.generation = loaded.generation.or((!loaded.is_empty()).then_some(Generation::default()));
-    Ok(loaded)
+    let number = number_in(&meta).map_err(|e| ReadError::Database(e.0))?;
+    Ok((number, loaded))
 }
 
 fn read_one<T: serde::de::DeserializeOwned>(

@@ -1,0 +1,95 @@
+//! Control's database twice. Each transaction is flushed in `control.redb` and in `control.copy.redb` before anything of it
+//! is answered, so that when one of the files cannot be read the other has all that this node promised, to the last vote:
+//! nothing is forgotten, and nobody is asked. Each transaction has a number; of two good files the one with the higher
+//! number counts (a crash fell between the two flushes, or somebody put an older file back).
+
+use super::rewrite::{put_aside, replace};
+use super::writer::{Loaded, read_file};
+use super::{Damage, StoreError};
+use holdfast_types::NodeId;
+use redb::Database;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+pub(super) const FILE: &str = "control.redb";
+pub(super) const COPY: &str = "control.copy.redb";
+
+/// Both files, open, with the same content.
+pub(crate) struct Pair {
+    pub(super) main: Database,
+    pub(super) copy: Database,
+    /// The number of the last transaction.
+    pub(super) number: u64,
+}
+
+/// What was found.
+pub(crate) struct Opened {
+    pub(crate) pair: Pair,
+    pub(crate) loaded: Loaded,
+    /// One file was damaged, and was replaced by a copy of the other one.
+    pub(crate) mended: Option<Damage>,
+}
+
+/// One of the files, as it was found.
+enum Found {
+    /// There is none, or an empty one.
+    Nothing,
+    /// Up to the transaction with this number.
+    Good(u64),
+    Damaged(String),
+}
+
+/// Opens, or creates, the database of that node in `dir`, and reads all of it.
+pub(crate) fn open(dir: &Path, node: NodeId) -> Result<Opened, StoreError> {
+    let (main, copy) = (dir.join(FILE), dir.join(COPY));
+    std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.into(), source })?;
+    let mut mended = None;
+    match (look(&main, node)?, look(&copy, node)?) {
+        (Found::Good(a), Found::Good(b)) if a == b => {}
+        (Found::Good(a), Found::Good(b)) if a < b => replace(&main, &copy)?,
+        (Found::Good(_), Found::Damaged(what)) => mended = Some(mend(&copy, &main, what)?),
+        (Found::Damaged(what), Found::Good(_)) => mended = Some(mend(&main, &copy, what)?),
+        (Found::Good(_), _) => replace(&copy, &main)?,
+        (Found::Nothing, Found::Good(_)) => replace(&main, &copy)?,
+        (Found::Nothing, Found::Nothing) => {
+            drop(read_file(&main, node)?);
+            replace(&copy, &main)?;
+        }
+        (Found::Damaged(what), _) => return Err(StoreError::Corrupt { path: main, what }),
+        (_, Found::Damaged(what)) => return Err(StoreError::Corrupt { path: copy, what }),
+    }
+    // A new file is there after a power cut only when its directory is flushed.
+    let flushed = File::open(dir).and_then(|d| d.sync_all());
+    flushed.map_err(|source| StoreError::Io { path: dir.into(), source })?;
+    let (main, number, loaded) = read_file(&main, node)?;
+    let (copy, ..) = read_file(&copy, node)?;
+    Ok(Opened { pair: Pair { main, copy, number }, loaded, mended })
+}
+
+/// Puts what is there of the database out of the way: both files are of no use. Where the first is kept.
+pub(crate) fn put_both_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+    let there: Vec<PathBuf> = [FILE, COPY].map(|f| dir.join(f)).into_iter().filter(|p| p.exists()).collect();
+    let kept = there.iter().map(|path| put_aside(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(kept.into_iter().next().unwrap_or_else(|| dir.join(FILE)))
+}
+
+fn look(path: &Path, node: NodeId) -> Result<Found, StoreError> {
+    if path.metadata().map_or(true, |m| m.len() == 0) {
+        return Ok(Found::Nothing);
+    }
+    // The library panics on some kinds of damage.
+    match catch_unwind(AssertUnwindSafe(|| read_file(path, node))) {
+        Ok(Ok((_, number, _))) => Ok(Found::Good(number)),
+        Ok(Err(StoreError::Corrupt { what, .. })) => Ok(Found::Damaged(what)),
+        // What is of another node, of another version or in use is not mended.
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Found::Damaged("the database library gave up on it".into())),
+    }
+}
+
+fn mend(damaged: &Path, good: &Path, what: String) -> Result<Damage, StoreError> {
+    let kept = put_aside(damaged)?;
+    replace(damaged, good)?;
+    Ok(Damage { what, kept })
+}
