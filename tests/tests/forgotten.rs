@@ -1,13 +1,26 @@
 //! A node whose own record of the control plane is damaged or gone: the others let it in again, and its disks serve as
 //! before.
 
-use holdfast_tests::cluster::Cluster;
+use holdfast_tests::cluster::{Cluster, VOLUME};
+use holdfast_tests::nbd::Client;
+use holdfast_tests::pattern;
 use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+const FILES: [&str; 2] = ["control.redb", "control.copy.redb"];
+
+/// Both files of a node's control database.
+fn files(cluster: &Cluster, node: usize) -> [PathBuf; 2] {
+    FILES.map(|file| cluster.dir(node).join("control").join(file))
+}
+
+fn damage_both(cluster: &Cluster, node: usize, n: usize) {
+    files(cluster, node).iter().for_each(|file| damage(file, n).expect("it can be damaged"));
+}
 
 fn damage(path: &Path, n: usize) -> std::io::Result<()> {
     match n {
@@ -25,7 +38,7 @@ fn a_node_whose_control_database_is_damaged_or_gone_is_let_in_again_with_its_cop
     writer.wait_more(500, LIMIT);
     for (turn, node) in [2, 3, 2].into_iter().enumerate() {
         cluster.kill(node);
-        damage(&cluster.dir(node).join("control").join("control.redb"), turn).expect("it can be damaged");
+        damage_both(&cluster, node, turn);
         cluster.spawn(node);
         until("it was let in again", LIMIT, || cluster.events("let-in-again").len() > turn);
         cluster.wait_healthy();
@@ -57,7 +70,7 @@ fn of_two_nodes_the_one_that_has_forgotten_follows_the_other_when_it_is_told_so(
     let writer = Writer::start(Plan::through_any(&cluster, &[1]));
     writer.wait_more(500, LIMIT);
     cluster.kill(2);
-    damage(&cluster.dir(2).join("control").join("control.redb"), 0).expect("it can be damaged");
+    damage_both(&cluster, 2, 0);
     cluster.start_node(2);
     until("it says what it lacks", LIMIT, || {
         let status = cluster.try_json(2, &["status"]).unwrap_or_default();
@@ -87,10 +100,12 @@ fn of_two_nodes_the_one_that_has_forgotten_follows_the_other_when_it_is_told_so(
 fn an_older_copy_of_a_control_database_catches_up_and_is_named_by_the_leader() {
     let mut cluster = Cluster::start(3);
     let node = cluster.leader() % 3 + 1;
-    let file = cluster.dir(node).join("control").join("control.redb");
-    let copy = cluster.folder().join("older");
+    let older = FILES.map(|file| cluster.folder().join(file));
+    let copy = |from: &[PathBuf; 2], to: &[PathBuf; 2]| {
+        from.iter().zip(to).for_each(|(from, to)| _ = std::fs::copy(from, to).expect("a copy"));
+    };
     cluster.kill(node);
-    std::fs::copy(&file, &copy).expect("a copy");
+    copy(&files(&cluster, node), &older);
     cluster.start_node(node);
     cluster.wait_healthy();
     let create = |c: &Cluster, name: &str| {
@@ -100,7 +115,7 @@ fn an_older_copy_of_a_control_database_catches_up_and_is_named_by_the_leader() {
     cluster.wait_healthy();
     let leader = cluster.leader();
     cluster.kill(node);
-    std::fs::copy(&copy, &file).expect("the copy is put back");
+    copy(&older, &files(&cluster, node));
     cluster.start_node(node);
     cluster.wait_healthy();
     create(&cluster, "after");
@@ -121,12 +136,11 @@ fn an_older_copy_of_a_control_database_catches_up_and_is_named_by_the_leader() {
 #[test]
 fn the_only_node_of_a_cluster_says_that_its_record_is_damaged_or_gone_and_ends() {
     let mut cluster = Cluster::start(1);
-    let file = cluster.dir(1).join("control").join("control.redb");
     let good = cluster.folder().join("good");
     cluster.kill(1);
-    std::fs::copy(&file, &good).expect("a copy");
+    std::fs::copy(&files(&cluster, 1)[0], &good).expect("a copy");
     for (turn, why) in ["is damaged", "is gone or empty", "is gone or empty"].into_iter().enumerate() {
-        damage(&file, turn).expect("it can be damaged");
+        damage_both(&cluster, 1, turn);
         let log = cluster.folder().join("node1.log");
         let before = std::fs::read_to_string(&log).expect("its log").len();
         cluster.spawn(1);
@@ -134,7 +148,33 @@ fn the_only_node_of_a_cluster_says_that_its_record_is_damaged_or_gone_and_ends()
         let said = std::fs::read_to_string(&log).expect("its log")[before..].to_owned();
         assert!(said.contains("control's database") && said.contains(why), "{said}");
     }
-    std::fs::copy(&good, &file).expect("it is put back");
+    std::fs::copy(&good, &files(&cluster, 1)[0]).expect("it is put back");
     cluster.start_node(1);
     cluster.wait_healthy();
+}
+
+/// One file of two is enough, also where there is nobody to ask.
+#[test]
+fn a_node_whose_control_database_is_damaged_in_one_file_goes_on_with_the_other() {
+    let mut cluster = Cluster::start(1);
+    let connect = |c: &Cluster| Client::connect(c.address(1), VOLUME, LIMIT).expect("the export opens");
+    for (turn, (damaged, what)) in [(0, 0), (1, 0), (0, 2), (1, 2)].into_iter().enumerate() {
+        let content = pattern::content(turn as u64, 1);
+        connect(&cluster).write(turn as u64 * content.len() as u64, &content).expect("a write");
+        cluster.cli(1, &["volume", "create", &format!("v{turn}"), "--size", "64M"]);
+        cluster.kill(1);
+        damage(&files(&cluster, 1)[damaged], what).expect("it can be damaged");
+        cluster.start_node(1);
+        cluster.wait_healthy();
+        let volumes = cluster.json(1, &["volume", "ls"]);
+        assert_eq!(volumes.as_array().map(Vec::len), Some(turn + 2), "{volumes}");
+        for turn in 0..=turn as u64 {
+            let content = pattern::content(turn, 1);
+            let read = connect(&cluster).read(turn * content.len() as u64, content.len()).expect("a read");
+            assert_eq!(read, content);
+        }
+    }
+    assert_eq!(cluster.events("control-mended").len(), 2);
+    cluster.wait_event("control-mended", "from its second file", "control.copy.redb.damaged-1");
+    assert!(cluster.events("disk-regressed").is_empty() && cluster.events("control-forgotten").is_empty());
 }

@@ -155,7 +155,7 @@ fn a_host_that_was_removed_has_no_vote_and_changes_nothing_when_it_is_back() {
     assert!(cluster.lives(lost), "nothing ended the removed node's daemon");
     // The same when it does not know any more that it was in the control plane.
     cluster.kill(lost);
-    std::fs::remove_file(cluster.dir(lost).join("control").join("control.redb")).expect("it can be removed");
+    std::fs::remove_dir_all(cluster.dir(lost).join("control")).expect("it can be removed");
     cluster.start_node(lost);
     until("it is told again", LIMIT, || {
         let status = cluster.try_json(lost, &["status"]).unwrap_or_default();

@@ -23,9 +23,7 @@ mod standing;
 mod store;
 mod wire;
 
-pub use control::{
-    Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings,
-};
+pub use control::{Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings};
 pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
 pub use members::MembershipError;
 pub use network::{Transport, TransportError, TransportFault};

@@ -307,9 +307,9 @@ mod tests {
         // Not on this thread, which has tasks of its to drop.
         let closed = tokio::task::spawn_blocking(move || file.lock()).await.expect("no panic");
         closed.expect("its thread lets go of it");
-        let (_, database, loaded) = crate::store::load(dir.path(), NodeId(2)).expect("it opens");
-        drop(database);
-        assert_eq!(loaded.vote, Some(Vote::new_committed(7, 1)));
+        let opened = crate::store::open(dir.path(), NodeId(2)).expect("it opens");
+        drop(opened.pair);
+        assert_eq!(opened.loaded.vote, Some(Vote::new_committed(7, 1)));
         assert!(!start(dir.path(), Some(10)).await.has_forgotten());
     }
 

@@ -35,7 +35,7 @@ fn a_node_that_has_forgotten_is_let_in_anew_and_has_its_vote() {
         let (lost, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
         make_pool(&cluster, leader, &format!("before-{what}")).expect("a pool");
         cluster.kill(lost);
-        damage(&cluster.database(lost)).expect(what);
+        cluster.database(lost).iter().for_each(|file| damage(file).expect(what));
         cluster.start(lost);
         let control = &cluster.nodes[&NodeId(lost)].control;
         assert!(control.has_forgotten(), "{what}");
@@ -65,7 +65,7 @@ fn with_one_that_has_forgotten_nobody_is_elected() {
     cluster.kill(leader);
     cluster.kill(lost);
     cluster.heal();
-    std::fs::remove_file(cluster.database(lost)).expect("it can be removed");
+    cluster.database(lost).iter().for_each(|file| std::fs::remove_file(file).expect("it can be removed"));
     cluster.start(lost);
     let heard = cluster.nodes[&NodeId(other)].control.forgetful();
     cluster.wait("it was asked for its vote", |_| heard.borrow().contains(&NodeId(lost)).then_some(()));

@@ -113,6 +113,8 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
     });
     if shared.control.has_forgotten() {
         shared.events.control_forgotten(shared.control.damage());
+    } else if let Some(damage) = shared.control.damage() {
+        shared.events.control_mended(damage);
     }
     control::members::at_start(&shared)?;
     *shared.disks.lock().await = LocalDisks::load(&shared)?;

@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 pub(super) const FILE: &str = "control.redb";
 pub(super) const COPY: &str = "control.copy.redb";
 
-/// Both files, open, with the same content.
+/// Both files, open, with the same content. The main one is closed last: who gets its lock can have both.
 pub(crate) struct Pair {
-    pub(super) main: Database,
     pub(super) copy: Database,
+    pub(super) main: Database,
     /// The number of the last transaction.
     pub(super) number: u64,
 }

@@ -23,12 +23,7 @@ pub(crate) enum Rewritten {
 }
 
 /// Does it, and says where the file as it was is kept.
-pub(crate) fn rewrite(
-    dir: &Path,
-    pair: Pair,
-    node: NodeId,
-    state: Rewritten,
-) -> Result<PathBuf, StoreError> {
+pub(crate) fn rewrite(dir: &Path, pair: Pair, node: NodeId, state: Rewritten) -> Result<PathBuf, StoreError> {
     drop(pair);
     let path = &dir.join(FILE);
     let generation = match &state {

@@ -239,7 +239,10 @@ pub(super) fn number_in(meta: &impl ReadableTable<&'static str, &'static [u8]>) 
     Ok(found.map_or(0, u64::from_le_bytes))
 }
 
-pub(super) fn put_number(meta: &mut Table<'_, &'static str, &'static [u8]>, number: u64) -> Result<(), Failure> {
+pub(super) fn put_number(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    number: u64,
+) -> Result<(), Failure> {
     meta.insert(NUMBER, number.to_le_bytes().as_slice())?;
     Ok(())
 }

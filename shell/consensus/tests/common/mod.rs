@@ -171,8 +171,9 @@ impl Cluster {
         self.dir.path().join(format!("node{n}"))
     }
 
-    pub fn database(&self, n: u16) -> PathBuf {
-        self.node_dir(n).join("control.redb")
+    /// The two files of its database, the one that is closed last first.
+    pub fn database(&self, n: u16) -> [PathBuf; 2] {
+        ["control.redb", "control.copy.redb"].map(|file| self.node_dir(n).join(file))
     }
 
     /// Ends the node's run without a word. Its database is closed then.
@@ -183,7 +184,9 @@ impl Cluster {
         drop(node.wire);
         node.runtime.shutdown_timeout(Duration::from_secs(2));
         // The thread that writes it holds its lock until the last task of the run is dropped.
-        File::open(self.database(n)).and_then(|file| file.lock()).expect("the database can be waited for");
+        File::open(&self.database(n)[0])
+            .and_then(|file| file.lock())
+            .expect("the database can be waited for");
     }
 
     pub fn cut(&self, a: u16, b: u16) {

@@ -134,6 +134,14 @@ impl Events {
         self.append(EventLevel::Error, "control", "control-forgotten", FORGOT.into(), why);
     }
 
+    /// One file of control's database was damaged, and the other one was not.
+    pub fn control_mended(&self, damage: &Damage) {
+        let what =
+            "the record of the control plane was mended from its second file, nothing of it is missing";
+        let why = format!("one file is damaged ({}), kept as {}", damage.what, damage.kept.display());
+        self.append(EventLevel::Warning, "control", "control-mended", what.into(), why);
+    }
+
     /// The others let this node in again, which had forgotten its part in control.
     pub fn let_in_again(&self) {
         let why = "a majority of the others took it out of the group and let it in anew";
