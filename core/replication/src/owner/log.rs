@@ -95,12 +95,12 @@ impl Log {
         }
         while let Some(entry) = self.entries.front() {
             let lsn = entry.record.position.lsn;
-            if lsn > needed && (lsn > self.settled || self.settled_bytes <= max_bytes) {
+            if lsn > self.settled || lsn > needed && self.settled_bytes <= max_bytes {
                 break;
             }
             let bytes = size(&entry.record);
             self.bytes -= bytes;
-            self.settled_bytes -= if lsn <= self.settled { bytes } else { 0 };
+            self.settled_bytes -= bytes;
             self.entries.pop_front();
         }
     }

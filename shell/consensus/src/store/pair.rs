@@ -4,7 +4,7 @@
 //! number counts (a crash fell between the two flushes, or somebody put an older file back).
 
 use super::rewrite::{put_aside, replace};
-use super::writer::{Loaded, read_file};
+use super::writer::{Loaded, Read, read_file};
 use super::{Damage, StoreError};
 use holdfast_types::NodeId;
 use redb::Database;
@@ -35,8 +35,8 @@ pub(crate) struct Opened {
 enum Found {
     /// There is none, or an empty one.
     Nothing,
-    /// Up to the transaction with this number.
-    Good(u64),
+    /// It was read, and is open.
+    Good(Box<Read>),
     Damaged(String),
 }
 
@@ -45,26 +45,39 @@ pub(crate) fn open(dir: &Path, node: NodeId) -> Result<Opened, StoreError> {
     let (main, copy) = (dir.join(FILE), dir.join(COPY));
     std::fs::create_dir_all(dir).map_err(|source| StoreError::Io { path: dir.into(), source })?;
     let mut mended = None;
-    match (look(&main, node)?, look(&copy, node)?) {
-        (Found::Good(a), Found::Good(b)) if a == b => {}
-        (Found::Good(a), Found::Good(b)) if a < b => replace(&main, &copy)?,
-        (Found::Good(_), Found::Damaged(what)) => mended = Some(mend(&copy, &main, what)?),
-        (Found::Damaged(what), Found::Good(_)) => mended = Some(mend(&main, &copy, what)?),
-        (Found::Good(_), _) => replace(&copy, &main)?,
-        (Found::Nothing, Found::Good(_)) => replace(&main, &copy)?,
+    // Which file is made anew, and from which.
+    let (from, to) = match (look(&main, node)?, look(&copy, node)?) {
+        (Found::Good(a), Found::Good(b)) if a.number == b.number => return Ok(opened(*a, *b, None)),
+        (Found::Good(a), Found::Good(b)) if a.number < b.number => (&copy, &main),
+        (Found::Good(_), Found::Damaged(what)) => {
+            mended = Some(what);
+            (&main, &copy)
+        }
+        (Found::Damaged(what), Found::Good(_)) => {
+            mended = Some(what);
+            (&copy, &main)
+        }
+        (Found::Good(_), _) => (&main, &copy),
+        (Found::Nothing, Found::Good(_)) => (&copy, &main),
         (Found::Nothing, Found::Nothing) => {
             drop(read_file(&main, node)?);
-            replace(&copy, &main)?;
+            (&main, &copy)
         }
         (Found::Damaged(what), _) => return Err(StoreError::Corrupt { path: main, what }),
         (_, Found::Damaged(what)) => return Err(StoreError::Corrupt { path: copy, what }),
-    }
+    };
+    // Both files are closed by now.
+    let mended = mended.map(|what| put_aside(to).map(|kept| Damage { what, kept })).transpose()?;
+    replace(to, from)?;
     // A new file is there after a power cut only when its directory is flushed.
     let flushed = File::open(dir).and_then(|d| d.sync_all());
     flushed.map_err(|source| StoreError::Io { path: dir.into(), source })?;
-    let (main, number, loaded) = read_file(&main, node)?;
-    let (copy, ..) = read_file(&copy, node)?;
-    Ok(Opened { pair: Pair { main, copy, number }, loaded, mended })
+    Ok(opened(read_file(&main, node)?, read_file(&copy, node)?, mended))
+}
+
+fn opened(main: Read, copy: Read, mended: Option<Damage>) -> Opened {
+    let Read { database, number, loaded } = main;
+    Opened { pair: Pair { copy: copy.database, main: database, number }, loaded, mended }
 }
 
 /// Puts what is there of the database out of the way: both files are of no use. Where the first is kept.
@@ -80,16 +93,10 @@ fn look(path: &Path, node: NodeId) -> Result<Found, StoreError> {
     }
     // The library panics on some kinds of damage.
     match catch_unwind(AssertUnwindSafe(|| read_file(path, node))) {
-        Ok(Ok((_, number, _))) => Ok(Found::Good(number)),
+        Ok(Ok(read)) => Ok(Found::Good(Box::new(read))),
         Ok(Err(StoreError::Corrupt { what, .. })) => Ok(Found::Damaged(what)),
         // What is of another node, of another version or in use is not mended.
         Ok(Err(error)) => Err(error),
         Err(_) => Ok(Found::Damaged("the database library gave up on it".into())),
     }
-}
-
-fn mend(damaged: &Path, good: &Path, what: String) -> Result<Damage, StoreError> {
-    let kept = put_aside(damaged)?;
-    replace(damaged, good)?;
-    Ok(Damage { what, kept })
 }

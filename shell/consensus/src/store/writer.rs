@@ -247,8 +247,16 @@ pub(super) fn put_number(
     Ok(())
 }
 
+/// One file, open, and what it held.
+pub(super) struct Read {
+    pub(super) database: Database,
+    /// The number of its last transaction.
+    pub(super) number: u64,
+    pub(super) loaded: Loaded,
+}
+
 /// Opens, or creates, one file and reads all of it.
-pub(super) fn read_file(path: &Path, node: NodeId) -> Result<(Database, u64, Loaded), StoreError> {
+pub(super) fn read_file(path: &Path, node: NodeId) -> Result<Read, StoreError> {
     let database = Database::create(path).map_err(|e| open_error(path, e))?;
     let bad = |e: Box<redb::Error>| StoreError::Corrupt { path: path.into(), what: e.to_string() };
     check_identity(&database, path, node)?;
@@ -266,7 +274,7 @@ pub(super) fn read_file(path: &Path, node: NodeId) -> Result<(Database, u64, Loa
             StoreError::Corrupt { path: path.into(), what: format!("the log goes from {after} to {found}") }
         }
     })?;
-    Ok((database, number, loaded))
+    Ok(Read { database, number, loaded })
 }
 
 pub(super) fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
