@@ -110,7 +110,8 @@ impl World {
         }
         self.net.connect(from, to);
         self.note(|| format!("link {from} -> {to} up"));
-        self.input(from, Input::LinkUp(to))
+        self.input(from, Input::LinkUp(to))?;
+        self.input(to, Input::PeerUp(from))
     }
 
     fn timer(&mut self, node: NodeId, number: u64) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! The cluster map, the one pure function that changes it, and the failure detector.
+//! The cluster map, the one pure function that changes it, the failure detector, and the choice of paths.
 //!
 //! Promise: [`apply`] gives the same map and the same answer on every node for the same command, and breaks
 //! none of the invariants of replication.md that control answers for (granted epochs only rise, two
@@ -20,6 +20,7 @@ mod limits;
 mod loss;
 mod map;
 mod mix;
+mod paths;
 mod patience;
 mod plan;
 mod recover;
@@ -35,6 +36,7 @@ pub use error::{CommandError, NameFault};
 pub use limits::*;
 pub use loss::{Loss, losses, losses_without};
 pub use map::*;
+pub use paths::{PathChange, PathConfig, Paths};
 pub use patience::{CopyOf, GivenUp, Patience};
 pub use plan::{ControlPlan, Waiting, plan_grants};
 pub use recover::recover;

@@ -73,6 +73,8 @@ pub enum Input {
     LinkUp(NodeId),
     /// Frames to this peer that were sent before may be lost.
     LinkDown(NodeId),
+    /// The peer's frames come over another connection from now on: those that it sent before may be lost.
+    PeerUp(NodeId),
     /// A frame of a peer whose identity was verified.
     Frame {
         /// The peer.

@@ -119,6 +119,7 @@ impl Engine {
             Input::DiskDone { disk, done } => self.disk_done(now, disk, done, out),
             Input::LinkUp(node) => self.link_changed(now, node, true, out),
             Input::LinkDown(node) => self.link_changed(now, node, false, out),
+            Input::PeerUp(node) => self.with_gateway(out, |gateway, o| gateway.peer_up(now, node, o)),
             Input::Frame { from, header, payload } => self.frame(now, from, &header, payload, out),
             Input::SessionOpened { connection, opening } => {
                 self.session_opened(now, connection, opening, out);

@@ -8,10 +8,11 @@ use crate::control::{Control, ProposeError};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
-    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, Patience, Replacement,
-    Single, SingleResult, Unplaced, Waiting, apply, plan_grants, plan_replacements,
+    ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, PathChange,
+    PathConfig, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Waiting, apply, plan_grants,
+    plan_replacements,
 };
-use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentId, Time};
+use holdfast_types::{Epoch, NodeId, PeerPath, ProcessIncarnation, SegmentId, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,8 +22,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// Carries heartbeats, on connections that nothing else uses.
 pub trait HeartbeatNetwork: Send + Sync + 'static {
-    /// Sends a few bytes to the node, or drops them. Never waits.
-    fn send(&self, to: NodeId, address: &str, beat: Bytes);
+    /// Sends a few bytes to the node that way, or drops them. Never waits.
+    fn send(&self, to: NodeId, address: &str, path: PeerPath, beat: Bytes);
+    /// This way leads to the node now, for all that goes there.
+    fn use_path(&self, to: NodeId, path: PeerPath);
+    /// That node says that its paths to these are broken.
+    fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>);
     /// The next fact. Safe to drop while waiting.
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact>;
 }
@@ -34,6 +39,8 @@ pub enum HeartbeatFact {
     Beat {
         /// Who sent it.
         from: NodeId,
+        /// Which way it came.
+        path: PeerPath,
         /// What was sent.
         beat: Bytes,
     },
@@ -49,6 +56,8 @@ pub enum HeartbeatFact {
 pub struct DirectorConfig {
     /// Those of the failure detector.
     pub detector: DetectorConfig,
+    /// Those by which paths are chosen.
+    pub paths: PathConfig,
     /// This run of the daemon, sent with each beat.
     pub incarnation: ProcessIncarnation,
     /// A grant that was not activated for so long goes to another owner.
@@ -68,6 +77,13 @@ pub enum DirectorEvent {
         node: NodeId,
         /// What it thinks now.
         liveness: Liveness,
+    },
+    /// Another way leads to a node.
+    Path {
+        /// Which node.
+        node: NodeId,
+        /// The way that is used now.
+        path: PeerPath,
     },
     /// Control recorded, by this leader's proposal, that nodes are down or up and that grants were made.
     Directed {
@@ -101,7 +117,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Serialize, Deserialize)]
 struct Beat {
     incarnation: ProcessIncarnation,
+    /// Who sends it does not hear the other one directly.
+    deaf: bool,
+    /// The nodes that its sender does not reach directly, for whoever asks another node what is wrong.
+    broken: Vec<NodeId>,
+    /// Nothing, but as much of it in some beats that they need packets as large as there are: a network that drops
+    /// those carries no data, and a node behind it is not alive for anybody.
+    filler: Vec<u8>,
 }
+
+/// How much of it; more than a jumbo frame.
+const FILLER_BYTES: usize = 9216;
+/// One beat in so many has one.
+const FILLED_EVERY: u64 = 5;
 
 /// A proposal under way.
 type Proposal = BoxFuture<'static, (Directive, Duration, Result<CommandResult, ProposeError>)>;
@@ -122,6 +150,9 @@ pub struct Director {
     events: mpsc::Sender<DirectorEvent>,
     map: watch::Receiver<Arc<ClusterMap>>,
     detector: Detector,
+    paths: Paths,
+    /// Beats that were sent to everybody.
+    beats: u64,
     /// The run that each node's last beat named.
     heard: BTreeMap<NodeId, ProcessIncarnation>,
     /// Since when a segment's grant has not been activated.
@@ -150,6 +181,7 @@ impl Director {
         let map = control.map();
         let now = Instant::now();
         let detector = Detector::new((config.now)(), config.detector);
+        let paths = Paths::new((config.now)(), config.paths);
         Self {
             control,
             network,
@@ -157,6 +189,8 @@ impl Director {
             events,
             map,
             detector,
+            paths,
+            beats: 0,
             heard: BTreeMap::new(),
             unactivated: BTreeMap::new(),
             patience: Patience::default(),
@@ -210,7 +244,8 @@ impl Director {
         let me = self.control.node();
         let map = self.map.borrow_and_update().clone();
         let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
-        self.detector.watch((self.config.now)(), others);
+        self.detector.watch((self.config.now)(), others.clone());
+        self.paths.watch((self.config.now)(), others);
         self.heard.retain(|node, _| map.nodes.contains_key(node));
         self.patience.look(self.uptime(), &map);
     }
@@ -223,12 +258,14 @@ impl Director {
     fn fact(&mut self, fact: HeartbeatFact) {
         let now = (self.config.now)();
         match fact {
-            HeartbeatFact::Beat { from, beat } => {
+            HeartbeatFact::Beat { from, path, beat } => {
                 let Ok(beat) = codec::decode::<Beat>(&beat) else { return };
                 let known = self.map.borrow().nodes.get(&from).map(|n| n.incarnation);
                 // A beat of an earlier run was under way when that run ended.
                 if known.is_some_and(|current| beat.incarnation >= current) {
                     self.detector.heartbeat(now, from);
+                    self.paths.heard(now, from, path, beat.deaf);
+                    self.network.heard_of_broken(from, beat.broken);
                     self.heard.insert(from, beat.incarnation);
                 }
             }
@@ -237,6 +274,15 @@ impl Director {
     }
 
     async fn tick(&mut self) {
+        let were_broken = self.paths.relayed();
+        for PathChange { node, path } in self.paths.tick((self.config.now)()) {
+            self.network.use_path(node, path);
+            // That a node is reached directly from the first is no news.
+            if path == PeerPath::Relayed || were_broken.contains(&node) {
+                tracing::info!(node = node.0, ?path, "another path");
+                self.say(DirectorEvent::Path { node, path });
+            }
+        }
         self.send_beats();
         for verdict in self.detector.tick((self.config.now)()) {
             tracing::info!(node = verdict.node.0, liveness = ?verdict.liveness, "failure detector");
@@ -263,14 +309,23 @@ impl Director {
         self.control.metrics().voters.into_iter().filter(alive).min() == Some(self.control.node())
     }
 
-    fn send_beats(&self) {
-        // A beat is one number: it can be written.
-        let beat: Bytes =
-            codec::encode(&Beat { incarnation: self.config.incarnation }).unwrap_or_default().into();
-        let me = self.control.node();
+    fn send_beats(&mut self) {
+        let now = (self.config.now)();
+        let (me, incarnation) = (self.control.node(), self.config.incarnation);
+        self.beats += 1;
+        let is_filled = self.beats.is_multiple_of(FILLED_EVERY);
+        let filler = vec![0; if is_filled { FILLER_BYTES } else { 0 }];
+        let broken = self.paths.relayed();
         let map = self.map.borrow().clone();
         for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {
-            self.network.send(node.id, &node.address, beat.clone());
+            let deaf = self.paths.deaf_to(now, node.id);
+            let beat = Beat { incarnation, deaf, broken: broken.clone(), filler: filler.clone() };
+            // Numbers and bytes: it can be written.
+            let beat: Bytes = codec::encode(&beat).unwrap_or_default().into();
+            self.network.send(node.id, &node.address, PeerPath::Direct, beat.clone());
+            if self.paths.relays_beat(now, node.id) {
+                self.network.send(node.id, &node.address, PeerPath::Relayed, beat);
+            }
         }
     }
 

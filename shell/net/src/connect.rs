@@ -6,7 +6,7 @@ use crate::hello::{ANSWER_BYTES, Answer, Hello, Purpose};
 use crate::roster::{Membership, key_of};
 use crate::stream::{Socket, between_nodes};
 use crate::{Identity, NodeStream, name};
-use holdfast_types::{KeyHash, NodeId, ProcessIncarnation};
+use holdfast_types::{KeyHash, NodeId, PeerPath, ProcessIncarnation};
 use rustls::{AlertDescription, CertificateError};
 use std::io;
 use std::net::SocketAddr;
@@ -60,6 +60,14 @@ pub enum ConnectError {
         address: SocketAddr,
         /// How it differs.
         reason: PeerMismatch,
+    },
+    /// The path to it is broken, and none of the nodes that were asked to relay reaches it.
+    #[error("node {node} at {address}: it is not reached directly, and no other node relays to it")]
+    NoRelay {
+        /// The node that was meant.
+        node: NodeId,
+        /// Where.
+        address: SocketAddr,
     },
     /// The peer does not take this node.
     #[error("node {node} at {address} refuses this node: {reason}")]
@@ -147,7 +155,19 @@ pub async fn connect(
         .map_err(|_| attempt.timed_out(Stage::Connect))?
         .map_err(|e| attempt.network(e))?;
     let socket = between_nodes(socket).map_err(|e| attempt.network(e))?;
-    let hello = Hello { purpose, node: identity.node(), incarnation };
+    let hello = Hello { purpose, node: identity.node(), incarnation, path: PeerPath::Direct };
+    over(identity, to, address, socket, hello).await
+}
+
+/// The same over what leads there already.
+pub(crate) async fn over(
+    identity: &Identity,
+    to: NodeId,
+    address: SocketAddr,
+    socket: Socket,
+    hello: Hello,
+) -> Result<NodeStream, ConnectError> {
+    let attempt = Attempt { node: to, address };
     timeout(CONNECT_TIMEOUT, attempt.handshake(identity, socket, hello))
         .await
         .map_err(|_| attempt.timed_out(Stage::Handshake))?
@@ -186,7 +206,7 @@ impl Attempt {
             Some(Answer::OtherVersion(v)) => Err(self.refused(Rejection::Version(v))),
             Some(Answer::OtherNode) => Err(self.refused(Rejection::OtherNode)),
             Some(Answer::NotAMember) => Err(self.refused(Rejection::NotAMember)),
-            Some(Answer::Garbage) | None => Err(self.refused(Rejection::Garbled)),
+            Some(Answer::Garbage | Answer::Unreachable) | None => Err(self.refused(Rejection::Garbled)),
         }
     }
 

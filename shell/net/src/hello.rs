@@ -2,13 +2,16 @@
 //! is and which run of which node speaks; the other side answers whether it takes it, and why not. 18 bytes
 //! there, 8 back; the node id in the hello must be the one in the certificate.
 
-use holdfast_types::{NodeId, ProcessIncarnation};
+use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Version of what nodes say to each other, frames included.
 pub const WIRE_VERSION: u16 = 1;
 const HELLO_MAGIC: [u8; 4] = *b"HFhi";
 const ANSWER_MAGIC: [u8; 4] = *b"HFok";
+/// A node's data listener has the port that follows its own.
+pub const DATA_PORT_OFFSET: u16 = 1;
 /// Bytes of a hello on the wire.
 pub const HELLO_BYTES: usize = 18;
 /// Bytes of the answer on the wire.
@@ -25,21 +28,31 @@ pub enum Purpose {
     Control,
     /// Heartbeats, and nothing that could delay them.
     Heartbeat,
+    /// A connection to a third node, which the one that accepts is to carry on.
+    Relay,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Purpose; 4] = [Purpose::Data, Purpose::Bulk, Purpose::Control, Purpose::Heartbeat];
+    pub const ALL: [Purpose; 5] =
+        [Purpose::Data, Purpose::Bulk, Purpose::Control, Purpose::Heartbeat, Purpose::Relay];
 
-    const fn code(self) -> u8 {
+    /// Where a node listens for such connections whose address is `node`: those with data have a port of their own.
+    pub fn address(self, node: SocketAddr) -> Option<SocketAddr> {
+        let offset = if matches!(self, Purpose::Data | Purpose::Bulk) { DATA_PORT_OFFSET } else { 0 };
+        Some(SocketAddr::new(node.ip(), node.port().checked_add(offset)?))
+    }
+
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Purpose::Data => 1,
             Purpose::Bulk => 2,
             Purpose::Control => 3,
             Purpose::Heartbeat => 4,
+            Purpose::Relay => 5,
         }
     }
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.code() == code)
     }
 }
@@ -51,6 +64,7 @@ impl fmt::Display for Purpose {
             Purpose::Bulk => "bulk",
             Purpose::Control => "control",
             Purpose::Heartbeat => "heartbeat",
+            Purpose::Relay => "relay",
         })
     }
 }
@@ -64,6 +78,8 @@ pub struct Hello {
     pub node: NodeId,
     /// In which run of its daemon.
     pub incarnation: ProcessIncarnation,
+    /// Which way it comes.
+    pub path: PeerPath,
 }
 
 /// Why a hello is not understood.
@@ -84,6 +100,7 @@ impl Hello {
         out[0..4].copy_from_slice(&HELLO_MAGIC);
         out[4..6].copy_from_slice(&WIRE_VERSION.to_le_bytes());
         out[6] = self.purpose.code();
+        out[7] = u8::from(self.path == PeerPath::Relayed);
         out[8..10].copy_from_slice(&self.node.0.to_le_bytes());
         out[10..18].copy_from_slice(&self.incarnation.0.to_le_bytes());
         out
@@ -91,7 +108,12 @@ impl Hello {
 
     /// Reads a hello.
     pub fn decode(bytes: &[u8; HELLO_BYTES]) -> Result<Self, BadHello> {
-        if bytes[0..4] != HELLO_MAGIC || bytes[7] != 0 {
+        let path = match bytes[7] {
+            0 => PeerPath::Direct,
+            1 => PeerPath::Relayed,
+            _ => return Err(BadHello::Garbage),
+        };
+        if bytes[0..4] != HELLO_MAGIC {
             return Err(BadHello::Garbage);
         }
         let version = u16::from_le_bytes([bytes[4], bytes[5]]);
@@ -105,6 +127,7 @@ impl Hello {
             purpose,
             node: NodeId(u16::from_le_bytes([bytes[8], bytes[9]])),
             incarnation: ProcessIncarnation(u64::from_le_bytes(incarnation)),
+            path,
         })
     }
 }
@@ -122,6 +145,8 @@ pub enum Answer {
     Garbage,
     /// Who speaks is no member of the cluster, or not with that key.
     NotAMember,
+    /// Of one that is asked to relay: it does not reach the other node either.
+    Unreachable,
 }
 
 impl Answer {
@@ -133,6 +158,7 @@ impl Answer {
             Answer::OtherNode => (2, WIRE_VERSION),
             Answer::Garbage => (3, WIRE_VERSION),
             Answer::NotAMember => (4, WIRE_VERSION),
+            Answer::Unreachable => (5, WIRE_VERSION),
         };
         let v = version.to_le_bytes();
         [ANSWER_MAGIC[0], ANSWER_MAGIC[1], ANSWER_MAGIC[2], ANSWER_MAGIC[3], v[0], v[1], code, 0]
@@ -149,6 +175,7 @@ impl Answer {
             2 => Some(Answer::OtherNode),
             3 => Some(Answer::Garbage),
             4 => Some(Answer::NotAMember),
+            5 => Some(Answer::Unreachable),
             _ => None,
         }
     }
@@ -161,20 +188,31 @@ mod tests {
     #[test]
     fn a_hello_reads_back_as_it_was_said() {
         for purpose in Purpose::ALL {
-            let hello = Hello { purpose, node: NodeId(513), incarnation: ProcessIncarnation(1 << 40) };
-            assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+            for path in [PeerPath::Direct, PeerPath::Relayed] {
+                let hello =
+                    Hello { purpose, node: NodeId(513), incarnation: ProcessIncarnation(1 << 40), path };
+                assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+            }
         }
     }
 
     #[test]
     fn a_hello_of_another_version_or_shape_is_refused_by_name() {
-        let hello = Hello { purpose: Purpose::Data, node: NodeId(1), incarnation: ProcessIncarnation(1) };
+        let hello = Hello {
+            purpose: Purpose::Data,
+            node: NodeId(1),
+            incarnation: ProcessIncarnation(1),
+            path: PeerPath::Direct,
+        };
         let mut later = hello.encode();
         later[4] = 9;
         assert_eq!(Hello::decode(&later), Err(BadHello::Version(9)));
         let mut purpose = hello.encode();
         purpose[6] = 77;
         assert_eq!(Hello::decode(&purpose), Err(BadHello::Purpose(77)));
+        let mut path = hello.encode();
+        path[7] = 2;
+        assert_eq!(Hello::decode(&path), Err(BadHello::Garbage));
         assert_eq!(Hello::decode(&[0x16; HELLO_BYTES]), Err(BadHello::Garbage));
     }
 
@@ -186,6 +224,7 @@ mod tests {
             Answer::OtherNode,
             Answer::Garbage,
             Answer::NotAMember,
+            Answer::Unreachable,
         ];
         for answer in all {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));

@@ -5,6 +5,7 @@
 //! TLS 1.3 only, both sides show a certificate, no session is resumed: each connection is verified in full.
 
 use crate::ca::{Authority, NodeKey, PkiError, dns_names, read_text, write};
+use crate::paths::Paths;
 use crate::roster::{Members, key_of};
 use crate::{atomic, name};
 use holdfast_types::{ClusterId, KeyHash, NodeId};
@@ -70,6 +71,7 @@ struct Inner {
     acceptor: Arc<ServerConfig>,
     key: KeyHash,
     members: Members,
+    paths: Paths,
 }
 
 impl Identity {
@@ -120,6 +122,7 @@ impl Identity {
             acceptor: Arc::new(acceptor),
             key: key_hash,
             members: Members::default(),
+            paths: Paths::default(),
         })))
     }
 
@@ -157,6 +160,10 @@ impl Identity {
     /// Whom this node takes for members of its cluster.
     pub fn members(&self) -> &Members {
         &self.0.members
+    }
+    /// The ways to the other nodes.
+    pub fn paths(&self) -> &Paths {
+        &self.0.paths
     }
     /// The authority's certificate.
     pub fn authority(&self) -> &CertificateDer<'static> {

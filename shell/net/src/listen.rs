@@ -1,6 +1,7 @@
 //! Accepting peers. Handshakes run side by side and are bounded in number and time; when there are too many,
 //! the oldest is dropped, so that a thousand silent connections cannot keep out one that speaks. What is not
-//! a node of this cluster gets nothing but a TLS alert or a one-word answer, and is counted (`refusals.rs`).
+//! a node of this cluster gets nothing but a TLS alert or a one-word answer, and is counted (`refusals.rs`). What is
+//! to be relayed is carried on here; nobody else hears of it.
 
 use crate::ca::dns_names;
 use crate::connect::{PeerMismatch, mismatch, tls_error};
@@ -8,8 +9,8 @@ use crate::hello::{Answer, BadHello, HELLO_BYTES, Hello, Purpose};
 use crate::refusals::{Refusal, Refusals};
 use crate::roster::{Membership, key_of};
 use crate::stream::between_nodes;
-use crate::{Identity, NodeStream, name};
-use holdfast_types::{NodeId, ProcessIncarnation};
+use crate::{Identity, NodeStream, name, relay};
+use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
 use rustls_pki_types::CertificateDer;
 use std::collections::VecDeque;
 use std::io;
@@ -50,6 +51,8 @@ pub struct Accepted {
     pub purpose: Purpose,
     /// The run of its daemon, as it says.
     pub incarnation: ProcessIncarnation,
+    /// Which way it comes.
+    pub path: PeerPath,
     /// The stream.
     pub stream: NodeStream,
 }
@@ -133,8 +136,13 @@ async fn accept_loop(
         let task = tokio::spawn(async move {
             let result = timeout(HANDSHAKE_TIMEOUT, async {
                 let accepted = handshake(stream, &identity).await?;
-                // Closed only when the listener is dropped; then nobody cares.
-                let _ = sender.send(accepted).await;
+                if accepted.purpose == Purpose::Relay {
+                    let identity = identity.clone();
+                    tokio::spawn(async move { relay::carry(accepted.stream, &identity).await });
+                } else {
+                    // Closed only when the listener is dropped; then nobody cares.
+                    let _ = sender.send(accepted).await;
+                }
                 Ok(())
             });
             match result.await {
@@ -175,7 +183,8 @@ async fn handshake(socket: TcpStream, identity: &Identity) -> Result<Accepted, R
     stream.flush().await.map_err(|e| refusal(&e))?;
     let hello = result?;
     let stream = NodeStream::new(tokio_rustls::TlsStream::Server(stream));
-    Ok(Accepted { node, purpose: hello.purpose, incarnation: hello.incarnation, stream })
+    let Hello { purpose, incarnation, path, .. } = hello;
+    Ok(Accepted { node, purpose, incarnation, path, stream })
 }
 
 /// Why who says `hello` is not taken for the node that its certificate names.

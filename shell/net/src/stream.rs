@@ -25,8 +25,15 @@ const KEEPALIVE_COUNT: u32 = 5;
 /// What one system call takes from a socket at most.
 const RECEIVE_BYTES: usize = 64 << 10;
 
-/// A socket of ours, below TLS.
-pub(crate) type Socket = BufReader<TcpStream>;
+/// What is below TLS between two nodes.
+pub(crate) enum Wire {
+    Tcp(TcpStream),
+    /// A stream to a third node, which carries on what it is given. It sees no more of it than a wire does.
+    Relayed(Box<NodeStream>),
+}
+
+/// The same, read through a buffer.
+pub(crate) type Socket = BufReader<Wire>;
 
 /// A verified stream to a node of this cluster.
 pub struct NodeStream(TlsStream<Socket>);
@@ -38,11 +45,6 @@ impl NodeStream {
     /// The two directions, to be used by two tasks.
     pub fn into_split(self) -> (ReadHalf<NodeStream>, WriteHalf<NodeStream>) {
         tokio::io::split(self)
-    }
-    /// The socket's local and remote addresses.
-    pub fn addresses(&self) -> io::Result<(std::net::SocketAddr, std::net::SocketAddr)> {
-        let socket = self.0.get_ref().0.get_ref();
-        Ok((socket.local_addr()?, socket.peer_addr()?))
     }
 }
 
@@ -60,7 +62,58 @@ pub fn configure(socket: &TcpStream) -> io::Result<()> {
 /// What TLS between nodes runs over.
 pub(crate) fn between_nodes(socket: TcpStream) -> io::Result<Socket> {
     configure(&socket)?;
-    Ok(BufReader::with_capacity(RECEIVE_BYTES, socket))
+    Ok(BufReader::with_capacity(RECEIVE_BYTES, Wire::Tcp(socket)))
+}
+
+/// What TLS with a node runs over that a third one relays to.
+pub(crate) fn relayed(stream: NodeStream) -> Socket {
+    BufReader::with_capacity(RECEIVE_BYTES, Wire::Relayed(Box::new(stream)))
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+            Wire::Relayed(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
+            Wire::Relayed(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Wire::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Wire::Relayed(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Wire::Tcp(socket) => socket.is_write_vectored(),
+            Wire::Relayed(stream) => stream.is_write_vectored(),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Wire::Relayed(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Wire::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Wire::Relayed(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 impl AsyncRead for NodeStream {

@@ -4,7 +4,7 @@
 
 use crate::config::DataDir;
 use crate::control::{
-    self, DATA_PORT_OFFSET, Shared,
+    self, Shared,
     disks::{LocalDisks, fresh_nonce},
     events::Events,
     rpc::Caller,
@@ -18,7 +18,7 @@ use holdfast_consensus::{Control, ControlConfig, Timings};
 use holdfast_disk::Backend;
 use holdfast_engine::{EngineConfig, FrontEndKind};
 use holdfast_net::activation::Activated;
-use holdfast_net::{Identity, Listener, Refusals};
+use holdfast_net::{Identity, Listener, Purpose, Refusals};
 use holdfast_replication::{OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
 use holdfast_types::NodeId;
@@ -147,9 +147,5 @@ fn listen(activated: &mut Activated, name: &str, address: SocketAddr) -> anyhow:
 }
 
 fn data_address(node: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let port = node
-        .port()
-        .checked_add(DATA_PORT_OFFSET)
-        .context("the node port is too high: the next one is used too")?;
-    Ok(SocketAddr::new(node.ip(), port))
+    Purpose::Data.address(node).context("the node port is too high: the next one is used too")
 }

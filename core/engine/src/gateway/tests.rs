@@ -89,6 +89,25 @@ fn a_lost_link_sends_again_when_it_is_back() {
 }
 
 #[test]
+fn an_owner_whose_answers_come_another_way_is_asked_again() {
+    let mut gateway = started();
+    gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());
+    write(&mut gateway, 1);
+    let mut out = Vec::new();
+    gateway.peer_up(Time(1), NodeId(3), &mut out);
+    assert!(out.is_empty());
+    gateway.peer_up(Time(1), NodeId(2), &mut out);
+    assert_eq!(sent(&out), [(2, 1, 1)]);
+    // While nothing reaches it, that waits for the link.
+    gateway.link(Time(2), NodeId(2), false, &mut Vec::new());
+    out.clear();
+    gateway.peer_up(Time(3), NodeId(2), &mut out);
+    assert!(out.is_empty());
+    gateway.link(Time(4), NodeId(2), true, &mut out);
+    assert_eq!(sent(&out), [(2, 1, 1)]);
+}
+
+#[test]
 fn not_the_owner_waits_a_moment_and_tries_again() {
     let mut gateway = started();
     gateway.route(Time(0), key(0), route(2, 1), &mut Vec::new());

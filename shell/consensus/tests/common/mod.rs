@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use holdfast_cluster::{ClusterMap, Command, CommandResult, DetectorConfig, NewNode};
+use holdfast_cluster::{ClusterMap, Command, CommandResult, DetectorConfig, NewNode, PathConfig};
 use holdfast_consensus::*;
 use holdfast_types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,15 +71,18 @@ impl Transport for Wire {
 }
 
 impl HeartbeatNetwork for Wire {
-    fn send(&self, to: NodeId, _: &str, beat: Bytes) {
-        if !self.net.open(self.me, to) {
+    fn send(&self, to: NodeId, _: &str, path: PeerPath, beat: Bytes) {
+        // Nobody relays here.
+        if path == PeerPath::Relayed || !self.net.open(self.me, to) {
             return;
         }
         let _ = match self.net.lines.lock().unwrap().get(&to) {
-            Some(line) => line.beats.send(HeartbeatFact::Beat { from: self.me, beat }),
+            Some(line) => line.beats.send(HeartbeatFact::Beat { from: self.me, path, beat }),
             None => self.beats.send(HeartbeatFact::Refused { node: to }),
         };
     }
+    fn use_path(&self, _: NodeId, _: PeerPath) {}
+    fn heard_of_broken(&self, _: NodeId, _: Vec<NodeId>) {}
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {
         async {
             match self.heard.lock().await.recv().await {
@@ -251,6 +254,7 @@ impl Cluster {
         let running = &self.nodes[&node];
         let config = DirectorConfig {
             detector: DetectorConfig::default(),
+            paths: PathConfig::default(),
             incarnation,
             stuck_after: Duration::from_secs(2),
             replace_after: Duration::from_secs(600),

@@ -1,8 +1,8 @@
 //! The grammar of `holdfast.toml`: its keys, what is allowed for each, and the text that `init` writes.
 
 use super::{BUSY_POLL, Config, MAX_NAME, Ports, is_name, local_address};
-use crate::control::DATA_PORT_OFFSET;
 use crate::data::POLL_MOST;
+use holdfast_net::hello::DATA_PORT_OFFSET;
 use holdfast_replication::ReadCheck;
 use holdfast_types::Duration;
 use serde::Deserialize;

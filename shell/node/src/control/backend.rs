@@ -416,8 +416,12 @@ impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, model::Status> {
         Box::pin(async move {
             let fresh = self.0.control.linearizable_map().await;
-            let Some(map) = fresh else { return Ok(view::without_majority(&self.0)) };
-            Ok(view::status(&map, &self.0.control.metrics(), None, self.0.node))
+            let mut status = match fresh {
+                Some(map) => view::status(&map, &self.0.control.metrics(), None, self.0.node),
+                None => view::without_majority(&self.0),
+            };
+            status.problems.extend(view::broken_paths(&self.0.heartbeats.broken_paths()));
+            Ok(status)
         })
     }
     fn nodes(&self) -> Answer<'_, Vec<model::Node>> {

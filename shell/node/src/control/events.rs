@@ -11,7 +11,7 @@ use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_net::{ConnectError, Refusal};
 use holdfast_replication::ReplicationEvent;
 use holdfast_store::{OpenReport, StoreEvent};
-use holdfast_types::{DiskId, NodeId, ProcessIncarnation};
+use holdfast_types::{DiskId, NodeId, PeerPath, ProcessIncarnation};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -262,6 +262,17 @@ impl Events {
             DirectorEvent::Liveness { node, liveness } => {
                 let what = format!("node {node} is {}", format!("{liveness:?}").to_lowercase());
                 self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
+            }
+            DirectorEvent::Path { node, path: PeerPath::Relayed } => {
+                let what = format!(
+                    "node {node} is not reached directly: what goes there is relayed by another node"
+                );
+                let why = "heartbeats come and go by a third node only".into();
+                self.append(EventLevel::Warning, "network", "path-broken", what, why);
+            }
+            DirectorEvent::Path { node, path: PeerPath::Direct } => {
+                let what = format!("node {node} is reached directly again");
+                self.append(EventLevel::Info, "network", "path-whole", what, String::new());
             }
             DirectorEvent::Directed { down, up, grants, took } => {
                 let names =

@@ -1,33 +1,42 @@
 //! Heartbeats over connections that nothing else uses, so that no bulk data can delay them: each node dials each
-//! other one and sends its own beats there.
+//! other one and sends its own beats there; through a third node as well when the director says so.
 
 use super::events::Events;
 use super::strangers::Unreachable;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork};
-use holdfast_net::{ConnectError, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect};
-use holdfast_types::{NodeId, ProcessIncarnation};
-use std::collections::BTreeMap;
+use holdfast_net::{
+    ConnectError, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect, dial_relayed,
+};
+use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Facts that may wait for the director.
 const FACTS: usize = 1024;
 /// Beats that may wait for a peer: an older one is worth nothing.
 const BEATS: usize = 2;
+/// A connection without a beat for so long is not needed any more.
+const IDLE: Duration = Duration::from_secs(2);
+/// What a node said of its paths counts as long as it is heard.
+const SAID_LATELY: Duration = Duration::from_secs(2);
 
 /// See the module's text.
 pub struct Heartbeats {
     identity: Identity,
     unreachable: Arc<Unreachable>,
-    peers: Mutex<BTreeMap<NodeId, (SocketAddr, mpsc::Sender<Bytes>)>>,
+    peers: Mutex<BTreeMap<(NodeId, PeerPath), (SocketAddr, mpsc::Sender<Bytes>)>>,
     facts: mpsc::Sender<HeartbeatFact>,
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
     /// When each node's last beat came.
     heard: Mutex<BTreeMap<NodeId, Instant>>,
+    /// The paths of other nodes that are broken, as they say.
+    broken: Mutex<BTreeMap<NodeId, Vec<NodeId>>>,
 }
 
 impl Heartbeats {
@@ -41,6 +50,7 @@ impl Heartbeats {
             facts,
             received: tokio::sync::Mutex::new(received),
             heard: Mutex::default(),
+            broken: Mutex::default(),
         })
     }
 
@@ -49,31 +59,56 @@ impl Heartbeats {
         self.heard.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// The pairs of nodes that do not reach one another directly, as far as this node hears: the lower number first.
+    pub fn broken_paths(&self) -> BTreeSet<(NodeId, NodeId)> {
+        let heard = self.heard();
+        let now = Instant::now();
+        let is_current = |node: &NodeId| heard.get(node).is_some_and(|at| now - *at < SAID_LATELY);
+        let broken = self.broken.lock().unwrap_or_else(|e| e.into_inner());
+        let of_others = broken.iter().filter(|(node, _)| is_current(node));
+        let of_others = of_others.flat_map(|(from, paths)| paths.iter().map(|to| (*from, *to)));
+        let own = self.identity.paths().relayed().into_iter().map(|to| (self.identity.node(), to));
+        of_others.chain(own).map(|(a, b)| (a.min(b), a.max(b))).collect()
+    }
+
     /// Takes the beats of a peer that dialled, until its connection ends.
-    pub async fn serve(self: Arc<Self>, from: NodeId, stream: NodeStream) {
+    pub async fn serve(self: Arc<Self>, from: NodeId, path: PeerPath, stream: NodeStream) {
         let mut reader = FrameReader::new(stream);
         while let Ok(Some(frame)) = reader.read().await {
             self.heard.lock().unwrap_or_else(|e| e.into_inner()).insert(from, Instant::now());
             // With the director behind by so much, a beat more or less says nothing.
-            let _ = self.facts.try_send(HeartbeatFact::Beat { from, beat: frame.payload });
+            let _ = self.facts.try_send(HeartbeatFact::Beat { from, path, beat: frame.payload });
         }
     }
 }
 
 impl HeartbeatNetwork for Heartbeats {
-    fn send(&self, to: NodeId, address: &str, beat: Bytes) {
+    fn send(&self, to: NodeId, address: &str, path: PeerPath, beat: Bytes) {
         let Ok(address) = address.parse::<SocketAddr>() else { return };
         let mut peers = self.peers.lock().unwrap_or_else(|e| e.into_inner());
-        let alive = peers.get(&to).is_some_and(|(a, beats)| *a == address && !beats.is_closed());
+        let alive = peers.get(&(to, path)).is_some_and(|(a, beats)| *a == address && !beats.is_closed());
         if !alive {
             let (beats, receive) = mpsc::channel(BEATS);
             let (identity, facts) = (self.identity.clone(), self.facts.clone());
-            tokio::spawn(beat_to(identity, to, address, receive, facts, self.unreachable.clone()));
-            peers.insert(to, (address, beats));
+            match path {
+                PeerPath::Direct => {
+                    tokio::spawn(beat_to(identity, to, address, receive, facts, self.unreachable.clone()))
+                }
+                PeerPath::Relayed => tokio::spawn(relayed_beat_to(identity, to, address, receive)),
+            };
+            peers.insert((to, path), (address, beats));
         }
-        if let Some((_, beats)) = peers.get(&to) {
+        if let Some((_, beats)) = peers.get(&(to, path)) {
             let _ = beats.try_send(beat);
         }
+    }
+
+    fn use_path(&self, to: NodeId, path: PeerPath) {
+        self.identity.paths().set(to, path);
+    }
+
+    fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>) {
+        self.broken.lock().unwrap_or_else(|e| e.into_inner()).insert(from, paths);
     }
 
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {
@@ -107,8 +142,25 @@ async fn beat_to(
             return tracing::debug!(node = to.0, %error, "no heartbeat connection");
         }
     };
+    send_beats(stream, &mut beats).await;
+}
+
+/// The same through a third node; ends when no beat has to go that way any more.
+async fn relayed_beat_to(
+    identity: Identity,
+    to: NodeId,
+    address: SocketAddr,
+    mut beats: mpsc::Receiver<Bytes>,
+) {
+    match dial_relayed(&identity, to, address, Purpose::Heartbeat).await {
+        Ok(stream) => send_beats(stream, &mut beats).await,
+        Err(error) => tracing::debug!(node = to.0, %error, "no relayed heartbeat connection"),
+    }
+}
+
+async fn send_beats(stream: NodeStream, beats: &mut mpsc::Receiver<Bytes>) {
     let mut writer = FrameWriter::new(stream);
-    while let Some(beat) = beats.recv().await {
+    while let Ok(Some(beat)) = timeout(IDLE, beats.recv()).await {
         if writer.queue(Bytes::new(), vec![beat]).is_err() || writer.flush().await.is_err() {
             return;
         }

@@ -4,7 +4,7 @@
 use super::{Shared, scrub::Scrubbed};
 use holdfast_api::{Metrics, metrics::Refresh};
 use holdfast_engine::{route::copies::CopyTimes, route::disks::Phase, status::EngineStatus};
-use holdfast_net::{Refusal, Refusals};
+use holdfast_net::{Paths, Refusal, Refusals};
 use holdfast_replication::{CopyRole, OwnerStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -98,6 +98,14 @@ fn encode_refusals(e: &mut DescriptorEncoder<'_>, refusals: &Refusals) -> fmt::R
     Ok(())
 }
 
+fn encode_paths(e: &mut DescriptorEncoder<'_>, paths: &Paths) -> fmt::Result {
+    let help = "Other nodes that this one does not reach directly, but through a third";
+    gauge(e, "relayed_nodes", help, None, paths.relayed().len() as u64)?;
+    let help =
+        "Connections between two other nodes that this one carries, because they do not reach one another";
+    gauge(e, "relays", help, None, paths.relays() as u64)
+}
+
 fn encode_scrubbed(e: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Result {
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
     counter(
@@ -117,6 +125,7 @@ impl Collector for NodeMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         encode_refusals(&mut encoder, &self.shared.refusals)?;
         encode_scrubbed(&mut encoder, &self.shared.scrubbed)?;
+        encode_paths(&mut encoder, self.shared.identity.paths())?;
         let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         let Some(status) = last.as_ref() else { return Ok(()) };
         let e = &mut encoder;

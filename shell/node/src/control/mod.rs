@@ -42,8 +42,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// The data listener's port follows the node port.
-pub const DATA_PORT_OFFSET: u16 = 1;
 /// How often a disk that cannot be opened is tried again, and how long between.
 const ATTACH_TRIES: u32 = 10;
 const ATTACH_AGAIN: Duration = Duration::from_millis(300);
@@ -226,6 +224,7 @@ async fn start_up(
     let (events, mut directed) = mpsc::channel(DIRECTOR_EVENTS);
     let config = DirectorConfig {
         detector: holdfast_cluster::DetectorConfig::default(),
+        paths: holdfast_cluster::PathConfig::default(),
         incarnation,
         stuck_after: Duration::from_secs(3),
         replace_after: shared.replace_after,
@@ -320,7 +319,7 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
         let accepted = listener.accept().await;
         match accepted.purpose {
             Purpose::Heartbeat => {
-                drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.stream)))
+                drop(tokio::spawn(heartbeats.clone().serve(accepted.node, accepted.path, accepted.stream)))
             }
             Purpose::Control => {
                 let shared = shared.clone();
@@ -336,8 +335,8 @@ async fn accept(shared: Arc<Shared>, heartbeats: Arc<Heartbeats>, listener: List
                 };
                 tokio::spawn(rpc::serve(accepted.node, accepted.stream, answer));
             }
-            // Those belong to the data listener.
-            Purpose::Data | Purpose::Bulk => {}
+            // Those belong to the data listener, and what is relayed to the one below this.
+            Purpose::Data | Purpose::Bulk | Purpose::Relay => {}
         }
     }
 }
@@ -359,10 +358,7 @@ async fn pass_on_maps(shared: Arc<Shared>) -> anyhow::Result<()> {
 }
 
 fn data_addresses(map: &ClusterMap) -> BTreeMap<NodeId, SocketAddr> {
-    let data = |address: &str| {
-        let address: SocketAddr = address.parse().ok()?;
-        Some(SocketAddr::new(address.ip(), address.port().checked_add(DATA_PORT_OFFSET)?))
-    };
+    let data = |address: &str| Purpose::Data.address(address.parse().ok()?);
     map.nodes.values().filter_map(|n| Some((n.id, data(&n.address)?))).collect()
 }
 

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_consensus::{Transport, TransportError, TransportFault};
-use holdfast_net::{ConnectError, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect};
-use holdfast_types::{NodeId, ProcessIncarnation};
+use holdfast_net::{ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, dial};
+use holdfast_types::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -125,7 +125,8 @@ impl Transport for Caller {
     }
 }
 
-/// Connects when there is something to ask; ends when the connection does, with what was asked answered.
+/// Connects when there is something to ask; ends when the connection does, or another way leads there, with what was
+/// asked answered.
 async fn run_peer(
     identity: Identity,
     to: NodeId,
@@ -133,8 +134,8 @@ async fn run_peer(
     mut requests: mpsc::Receiver<Request>,
 ) {
     let Some(first) = requests.recv().await else { return };
-    let stream = match connect(&identity, to, address, Purpose::Control, ProcessIncarnation(0)).await {
-        Ok(stream) => stream,
+    let Dialled { stream, path } = match dial(&identity, to, address, Purpose::Control).await {
+        Ok(dialled) => dialled,
         Err(error) => return refuse(first, requests, &error),
     };
     let waiting: Mutex<BTreeMap<u64, Answer>> = Mutex::default();
@@ -172,6 +173,7 @@ async fn run_peer(
     tokio::select! {
         () = answers => {}
         () = asking => {}
+        () = identity.paths().other_than(path, to) => {}
     }
 }
 

@@ -6,7 +6,7 @@ use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, GivenUp, Loss, NodeState, losses, plan_replacements};
 use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -264,6 +264,17 @@ pub fn status(
         volumes: map.volumes.values().map(|v| volume(map, v)).collect(),
         segments,
     }
+}
+
+/// Pairs of nodes that are connected through a third one only.
+pub fn broken_paths(pairs: &BTreeSet<(NodeId, NodeId)>) -> Vec<String> {
+    let line = |(a, b): &(NodeId, NodeId)| {
+        format!(
+            "nodes {a} and {b} do not reach one another directly: what they say goes through another node; look at the \
+             network between these two"
+        )
+    };
+    pairs.iter().map(line).collect()
 }
 
 fn no_majority(alone: &Alone) -> String {

@@ -1,12 +1,14 @@
 //! Links to peers. Each node dials every other one, twice: client I/O and bulk copies have a connection each, so
 //! that neither the queue nor the socket of one delays the other. What was dialled carries only what this node
-//! sends; what it receives comes over what the peers dialled. A link is up while both connections are.
+//! sends; what it receives comes over what the peers dialled. A link is up while both connections are, and is made anew
+//! when the heartbeats find that another way leads to the peer.
 
 use super::{Peers, inbox::Inbox};
+use bytes::Bytes;
 use holdfast_engine::{Input, Lane};
-use holdfast_net::{FrameReader, FrameWriter, Identity, Listener, NodeStream, Purpose, connect};
+use holdfast_net::{Dialled, FrameReader, FrameWriter, Identity, Listener, NodeStream, Purpose, dial};
 use holdfast_replication::wire::Frame;
-use holdfast_types::{NodeId, ProcessIncarnation};
+use holdfast_types::NodeId;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -77,6 +79,13 @@ impl Links {
                     loop {
                         match reader.read().await {
                             Ok(Some(_)) if removed.borrow().contains(&accepted.node) => break,
+                            // The first that comes over a connection.
+                            Ok(Some(frame)) if frame.header.is_empty() => {
+                                // Answers to initiators come over the other one.
+                                if accepted.purpose == Purpose::Data {
+                                    inbox.put(Input::PeerUp(accepted.node));
+                                }
+                            }
                             Ok(Some(frame)) => {
                                 let (header, payload) = (frame.header, frame.payload);
                                 inbox.put(Input::Frame { from: accepted.node, header, payload });
@@ -168,9 +177,12 @@ impl Dial {
                     pause = RETRY_LEAST;
                     self.set_up(true);
                     let [data_queue, bulk_queue] = &self.lanes;
+                    let paths = self.identity.paths();
                     tokio::select! {
-                        () = write(data, data_queue) => {}
-                        () = write(bulk, bulk_queue) => {}
+                        () = write(data.stream, data_queue) => {}
+                        () = write(bulk.stream, bulk_queue) => {}
+                        () = paths.other_than(data.path, self.node) => {}
+                        () = paths.other_than(bulk.path, self.node) => {}
                     }
                     self.set_up(false);
                 }
@@ -181,8 +193,8 @@ impl Dial {
         }
     }
 
-    async fn dial(&self) -> Result<[NodeStream; 2], holdfast_net::ConnectError> {
-        let to = |purpose| connect(&self.identity, self.node, self.address, purpose, ProcessIncarnation(0));
+    async fn dial(&self) -> Result<[Dialled; 2], holdfast_net::ConnectError> {
+        let to = |purpose| dial(&self.identity, self.node, self.address, purpose);
         let [data, bulk] = PURPOSES.map(to);
         Ok([data.await?, bulk.await?])
     }
@@ -202,6 +214,10 @@ async fn write(stream: NodeStream, queue: &LaneQueue) {
     let (mut read, write) = stream.into_split();
     let mut writer = FrameWriter::new(write);
     let writing = async {
+        // Empty: it tells the peer that answers come this way from now on.
+        if writer.queue(Bytes::new(), Vec::new()).is_err() || writer.flush().await.is_err() {
+            return;
+        }
         loop {
             let frames = queue.frames.take();
             if frames.is_empty() {

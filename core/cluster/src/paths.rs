@@ -1,0 +1,294 @@
+//! Which way leads to each other node: directly, or through a third one.
+//!
+//! A network may break between two hosts that both reach all others: one link of a bond, a rule of a firewall, a
+//! switch that drops large packets. Each of the two would take the other for dead, and the cluster would lose a node
+//! that works. So a node that hears nothing directly from another one sends its beats through a third as well, and
+//! asks by them for the other's beats. What comes that way shows that the host lives and that its path is broken;
+//! then everything that goes there is relayed, until beats have come directly again for a while.
+//!
+//! A node that is really gone is asked for seldom: the pause between attempts doubles. After a gap in its own ticks
+//! this node was asleep and everybody gets a full term, as in the failure detector.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use holdfast_types::{Duration, NodeId, PeerPath, Time};
+
+/// The terms by which paths are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathConfig {
+    /// Not heard directly for so long: beats are relayed as well. Three heartbeats; less than makes a node suspect.
+    pub doubt_after: Duration,
+    /// Not heard directly for so long, but through a relay: the path is broken.
+    pub broken_after: Duration,
+    /// Heard directly for so long without a gap: the path is whole again.
+    pub whole_after: Duration,
+    /// The pause between attempts to get through by a relay, doubled up to the most.
+    pub retry: Duration,
+    /// See `retry`.
+    pub retry_most: Duration,
+}
+
+impl Default for PathConfig {
+    fn default() -> Self {
+        Self {
+            doubt_after: Duration::from_millis(300),
+            broken_after: Duration::from_millis(500),
+            whole_after: Duration::from_secs(3),
+            retry: Duration::from_millis(500),
+            retry_most: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Another way than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathChange {
+    /// To this node.
+    pub node: NodeId,
+    /// The way that leads there now.
+    pub path: PeerPath,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    direct: Time,
+    /// Since when it was heard directly without a gap, and heard this node so.
+    direct_since: Option<Time>,
+    relayed: Option<Time>,
+    /// It says that it does not hear this node directly: since when, and when it did so last.
+    deaf: Option<(Time, Time)>,
+    path: Option<PeerPath>,
+    /// The next attempt to get through by a relay.
+    retry_at: Time,
+    pause: Duration,
+}
+
+/// Chooses the path to each other node.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    config: PathConfig,
+    peers: BTreeMap<NodeId, Peer>,
+    ticked: Time,
+}
+
+impl Paths {
+    /// Knows of nobody yet.
+    pub fn new(now: Time, config: PathConfig) -> Self {
+        assert!(config.broken_after >= config.doubt_after, "no path is broken that is not in doubt");
+        assert!(config.retry_most >= config.retry && config.retry.0 > 0, "attempts have a pause");
+        Self { config, peers: BTreeMap::new(), ticked: now }
+    }
+
+    /// Watches exactly these. A new one gets a full term.
+    pub fn watch(&mut self, now: Time, nodes: impl IntoIterator<Item = NodeId>) {
+        let fresh = Peer {
+            direct: now,
+            direct_since: None,
+            relayed: None,
+            deaf: None,
+            path: None,
+            retry_at: now,
+            pause: self.config.retry,
+        };
+        self.peers =
+            nodes.into_iter().map(|node| (node, self.peers.get(&node).copied().unwrap_or(fresh))).collect();
+    }
+
+    /// A beat came that way; `deaf`: it says that its sender does not hear this node directly.
+    pub fn heard(&mut self, now: Time, from: NodeId, path: PeerPath, deaf: bool) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let deaf_since = peer.deaf.map_or(now, |(since, _)| since);
+        peer.deaf = deaf.then_some((deaf_since, now));
+        match path {
+            PeerPath::Direct => {
+                if now.since(peer.direct) >= self.config.doubt_after {
+                    peer.direct_since = None;
+                }
+                peer.direct_since.get_or_insert(now);
+                peer.direct = peer.direct.max(now);
+                peer.pause = self.config.retry;
+            }
+            PeerPath::Relayed => peer.relayed = Some(now),
+        }
+        if deaf {
+            peer.direct_since = None;
+        }
+    }
+
+    /// The nodes to which the path is broken.
+    pub fn relayed(&self) -> Vec<NodeId> {
+        let is_relayed = |p: &Peer| p.path == Some(PeerPath::Relayed);
+        self.peers.iter().filter(|(_, p)| is_relayed(p)).map(|(node, _)| *node).collect()
+    }
+
+    /// Whether this node does not hear that one directly, which its beats are to say.
+    pub fn deaf_to(&self, now: Time, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|p| self.in_doubt(now, p))
+    }
+
+    /// Whether the beat that goes to the node now is to be relayed as well. To be asked once for each beat.
+    pub fn relays_beat(&mut self, now: Time, node: NodeId) -> bool {
+        let fresh = |at: Option<Time>| at.is_some_and(|at| now.since(at) < self.config.broken_after);
+        let Some(peer) = self.peers.get(&node) else { return false };
+        let in_doubt = self.in_doubt(now, peer);
+        if fresh(peer.deaf.map(|(_, last)| last)) || in_doubt && fresh(peer.relayed) {
+            return true;
+        }
+        if !in_doubt || now < peer.retry_at {
+            return false;
+        }
+        let most = self.config.retry_most;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.retry_at = now + peer.pause;
+            peer.pause = Duration((peer.pause.0 * 2).min(most.0));
+        }
+        true
+    }
+
+    /// Looks at the clock, and says which paths are others now. To be called once for each beat.
+    pub fn tick(&mut self, now: Time) -> Vec<PathChange> {
+        let slept = now.since(self.ticked) >= self.config.doubt_after;
+        self.ticked = self.ticked.max(now);
+        let config = self.config;
+        let mut changes = Vec::new();
+        for (node, peer) in &mut self.peers {
+            if slept {
+                peer.direct = peer.direct.max(now);
+                peer.direct_since = None;
+                continue;
+            }
+            let path = path_of(&config, peer, now);
+            if path != peer.path {
+                peer.path = path;
+                changes.extend(path.map(|path| PathChange { node: *node, path }));
+            }
+        }
+        changes
+    }
+
+    fn in_doubt(&self, now: Time, peer: &Peer) -> bool {
+        now.since(peer.direct) >= self.config.doubt_after
+    }
+}
+
+fn path_of(config: &PathConfig, peer: &Peer, now: Time) -> Option<PeerPath> {
+    let silent = now.since(peer.direct);
+    let is_fresh = |at: Time| now.since(at) < config.broken_after;
+    let unheard = silent >= config.broken_after && peer.relayed.is_some_and(is_fresh);
+    // The other one waited before it said so.
+    let not_hearing =
+        |(since, last)| is_fresh(last) && now.since(since) + config.doubt_after >= config.broken_after;
+    if unheard || peer.deaf.is_some_and(not_hearing) {
+        return Some(PeerPath::Relayed);
+    }
+    let heard_for = |term: Duration| {
+        silent < config.doubt_after && peer.direct_since.is_some_and(|since| now.since(since) >= term)
+    };
+    match peer.path {
+        None if heard_for(Duration(0)) => Some(PeerPath::Direct),
+        Some(PeerPath::Relayed) if heard_for(config.whole_after) => Some(PeerPath::Direct),
+        as_before => as_before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const B: NodeId = NodeId(2);
+
+    fn ms(n: u64) -> Time {
+        Time(n * 1_000_000)
+    }
+
+    fn watching() -> Paths {
+        let mut paths = Paths::new(ms(0), PathConfig::default());
+        paths.watch(ms(0), [B]);
+        paths
+    }
+
+    /// What one node did in a span of time: the ticks (in ms) at which it relayed its beat, and its changes.
+    type Seen = (Vec<u64>, Vec<(u64, PeerPath)>);
+
+    /// Ticks every 100 ms; `heard` says which beats came just before.
+    fn run(
+        p: &mut Paths,
+        span: core::ops::RangeInclusive<u64>,
+        heard: impl Fn(u64) -> Vec<(PeerPath, bool)>,
+    ) -> Seen {
+        let (mut relayed, mut changes) = (vec![], vec![]);
+        for t in span.step_by(100) {
+            for (path, deaf) in heard(t) {
+                p.heard(ms(t), B, path, deaf);
+            }
+            changes.extend(p.tick(ms(t)).into_iter().map(|c| (t, c.path)));
+            if p.relays_beat(ms(t), B) {
+                relayed.push(t);
+            }
+        }
+        (relayed, changes)
+    }
+
+    fn direct(_: u64) -> Vec<(PeerPath, bool)> {
+        vec![(PeerPath::Direct, false)]
+    }
+
+    #[test]
+    fn what_is_heard_directly_goes_directly() {
+        let mut p = watching();
+        assert_eq!(run(&mut p, 0..=5000, direct), (vec![], vec![(0, PeerPath::Direct)]));
+    }
+
+    #[test]
+    fn a_broken_path_is_found_by_beats_that_came_another_way_and_is_whole_when_they_come_directly_again() {
+        let mut p = watching();
+        run(&mut p, 0..=1000, direct);
+        // Both ends fall silent to one another; what each relays arrives a tick later.
+        let (relayed, changes) =
+            run(&mut p, 1100..=3000, |t| if t >= 1400 { vec![(PeerPath::Relayed, true)] } else { vec![] });
+        assert_eq!(relayed, (1300..=3000).step_by(100).collect::<Vec<_>>());
+        assert_eq!(changes, vec![(1500, PeerPath::Relayed)]);
+        // One beat that got through is no path.
+        let (_, changes) = run(&mut p, 3100..=6000, |t| {
+            let mut heard = vec![(PeerPath::Relayed, true)];
+            if t == 4000 {
+                heard.push((PeerPath::Direct, false));
+            }
+            heard
+        });
+        assert_eq!(changes, vec![]);
+        let (relayed, changes) = run(&mut p, 6100..=9500, direct);
+        assert_eq!(relayed, vec![]);
+        assert_eq!(changes, vec![(9100, PeerPath::Direct)]);
+    }
+
+    #[test]
+    fn who_is_gone_is_asked_for_more_and_more_seldom() {
+        let mut p = watching();
+        run(&mut p, 0..=1000, direct);
+        let (relayed, changes) = run(&mut p, 1100..=40_000, |_| vec![]);
+        assert_eq!(relayed, vec![1300, 1800, 2800, 4800, 8800, 16_800, 26_800, 36_800]);
+        assert_eq!(changes, vec![]);
+    }
+
+    #[test]
+    fn who_is_not_heard_by_the_other_relays_though_it_hears_all_of_its_beats() {
+        let mut p = watching();
+        let deaf = |t| vec![(PeerPath::Direct, (1000..2000).contains(&t))];
+        let (relayed, changes) = run(&mut p, 0..=6000, deaf);
+        assert_eq!(relayed, (1000..2000).step_by(100).collect::<Vec<_>>());
+        let expected = [(0, PeerPath::Direct), (1200, PeerPath::Relayed), (5000, PeerPath::Direct)];
+        assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn a_node_that_slept_doubts_nobody() {
+        let mut p = watching();
+        run(&mut p, 0..=1000, direct);
+        p.heard(ms(60_900), B, PeerPath::Relayed, false);
+        assert_eq!(p.tick(ms(61_000)), vec![]);
+        assert!(!p.relays_beat(ms(61_000), B) && !p.deaf_to(ms(61_000), B));
+        let (relayed, changes) = run(&mut p, 61_100..=62_000, direct);
+        assert_eq!((relayed, changes), (vec![], vec![]));
+    }
+}
