@@ -1,6 +1,7 @@
 //! A cluster of real daemons, one loopback address each, in a temporary folder. One that is measured is alone on
 //! this machine, as two on two cores would measure each other. The others live side by side.
 
+use crate::hosts::{self, Hosts};
 use crate::nbd::Client;
 use crate::pattern::BLOCK;
 use crate::process::{Daemon, Signal, Usage, binary, target_dir};
@@ -40,6 +41,8 @@ pub struct Options {
     /// Whether it is alone on this machine: how long its requests wait is measured, or it listens on every address. The
     /// test is to be one of those that `.config/nextest.toml` runs alone, else it waits here for its turn.
     pub alone: bool,
+    /// Whether each node has a host of its own; the test is then to be isolated.
+    pub hosts: bool,
 }
 
 impl Options {
@@ -54,6 +57,7 @@ impl Options {
             disk_dirs: Vec::new(),
             environment: Vec::new(),
             alone: false,
+            hosts: false,
         }
     }
 }
@@ -70,6 +74,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     environment: Vec<(String, String)>,
     net: String,
+    /// Each node's own host.
+    hosts: Option<Hosts>,
     init_token: Option<String>,
     folder: Option<TempDir>,
     _turn: File,
@@ -99,6 +105,7 @@ impl Cluster {
             nodes: Vec::new(),
             environment: options.environment.clone(),
             net,
+            hosts: options.hosts.then(Hosts::default),
             init_token: None,
             folder: Some(folder),
             _turn: turn,
@@ -125,7 +132,10 @@ impl Cluster {
         let n = self.nodes.len() + 1;
         let dir = self.folder.as_ref().expect("taken in drop only").path().join(format!("node{n}"));
         let disk = disk_dir.unwrap_or(&dir).join(format!("disk{n}.img"));
-        let address = format!("{}.{n}", self.net);
+        let (address, reached_at) = match &mut self.hosts {
+            Some(hosts) => (hosts::loopback(hosts.add()), hosts::address(n)),
+            None => (format!("{}.{n}", self.net), format!("{}.{n}", self.net)),
+        };
         let spec = format!("{}:{size}", disk.display());
         // The second host joins with the token that `init` printed, as an operator's would.
         let token = (n > 1).then(|| match self.init_token.take() {
@@ -136,8 +146,10 @@ impl Cluster {
             None => vec!["init", "--name", "test"],
             Some(token) => vec!["join", token],
         };
-        self.nodes.push(Node { dir, address: address.clone(), disk, daemon: None });
-        let made = self.json(n, &[&verb[..], &["--addr", &address, "--disk", &spec]].concat());
+        self.nodes.push(Node { dir, address, disk, daemon: None });
+        let name = format!("node-{n}");
+        let made = [&verb[..], &["--addr", &reached_at, "--disk", &spec, "--node-name", &name]].concat();
+        let made = self.json(n, &made);
         if n == 1 {
             self.init_token = Some(text(&made["token"]["token"]));
         }
@@ -154,7 +166,12 @@ impl Cluster {
         &self.nodes[n - 1]
     }
 
-    /// A node's address.
+    /// The hosts of the nodes, each its own.
+    pub fn hosts(&self) -> &Hosts {
+        self.hosts.as_ref().expect("the options asked for hosts")
+    }
+
+    /// The address at which initiators reach a node.
     pub fn address(&self, n: usize) -> &str {
         &self.node(n).address
     }
@@ -198,7 +215,8 @@ impl Cluster {
 
     /// Starts a node's daemon.
     pub fn spawn(&mut self, n: usize) {
-        let daemon = Daemon::start(self.dir(n), &self.log(n), &self.environment);
+        let host = self.hosts.as_ref().map(|_| n);
+        let daemon = Daemon::start(self.dir(n), &self.log(n), &self.environment, host);
         self.nodes[n - 1].daemon = Some(daemon);
     }
 
@@ -261,8 +279,11 @@ impl Cluster {
     /// Runs `holdfast` against a node; its standard output, or what it said.
     pub fn try_cli(&self, n: usize, arguments: &[&str]) -> Result<String, String> {
         let dir = self.dir(n).to_string_lossy();
-        let arguments: Vec<&str> = arguments.iter().copied().chain(["--dir", &dir]).collect();
-        command::run(&binary().to_string_lossy(), &arguments)
+        let program = binary().to_string_lossy();
+        let host = hosts::name(n);
+        let of_host = ["ip", "netns", "exec", &host, &program];
+        let line = if self.hosts.is_some() { &of_host[..] } else { &of_host[4..] };
+        command::run(line[0], &[&line[1..], arguments, &["--dir", &dir]].concat())
     }
 
     /// Runs `holdfast` against a node; it must succeed.
@@ -280,12 +301,13 @@ impl Cluster {
 
     /// Runs `holdfast --json` against a node, if it succeeds.
     pub fn try_json(&self, n: usize, arguments: &[&str]) -> Option<Value> {
-        command::try_json(&[arguments, &["--dir", &self.dir(n).to_string_lossy()]].concat()).ok()
+        let said = self.try_cli(n, &[arguments, &["--json"]].concat()).ok()?;
+        Some(command::parse_json(arguments, &said))
     }
 
     /// Runs `holdfast --json` against a node; it must succeed.
     pub fn json(&self, n: usize, arguments: &[&str]) -> Value {
-        command::json(&[arguments, &["--dir", &self.dir(n).to_string_lossy()]].concat())
+        command::parse_json(arguments, &self.cli(n, &[arguments, &["--json"]].concat()))
     }
 
     /// The first node that answers a question.
@@ -416,8 +438,8 @@ impl Cluster {
     /// A daemon's metrics page.
     pub fn metrics_page(&self, n: usize) -> String {
         use std::io::{Read, Write};
-        let mut stream =
-            std::net::TcpStream::connect((self.address(n), 7403)).expect("the metrics port listens");
+        let mut stream = std::net::TcpStream::connect((hosts::enter(self.address(n)), 7403))
+            .expect("the metrics port listens");
         let request =
             format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address(n));
         stream.write_all(request.as_bytes()).expect("a request can be sent");

@@ -17,6 +17,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("fio", "fio"),
     ("iscsi-test-cu", "libiscsi-bin"),
     ("systemd-socket-activate", "systemd"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
 ];
 /// Seconds that one command may take.
 pub const LIMIT_SECONDS: u32 = 300;
@@ -53,8 +55,12 @@ pub fn succeed(program: &str, arguments: &[&str]) -> String {
 /// What the command under test prints with `--json`, or what it said otherwise.
 pub fn try_json(arguments: &[&str]) -> Result<Value, String> {
     let text = run(&binary().to_string_lossy(), &[arguments, &["--json"]].concat())?;
-    Ok(serde_json::from_str(&text)
-        .unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}")))
+    Ok(parse_json(arguments, &text))
+}
+
+/// What was printed with `--json`.
+pub fn parse_json(arguments: &[&str], text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}"))
 }
 
 /// What the command under test prints with `--json`; it must succeed.

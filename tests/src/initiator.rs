@@ -2,6 +2,7 @@
 //! iSCSI it is libiscsi without its own reconnect, so that a lost connection is seen as it is over NBD.
 
 use crate::cluster::VOLUME;
+use crate::hosts;
 use crate::libiscsi::Session;
 use crate::nbd::Client;
 use std::io;
@@ -36,7 +37,7 @@ impl Initiator {
             Protocol::Iscsi => {
                 let target = format!("iqn.2026-11.io.holdfast:{VOLUME}");
                 let isid = NEXT_ISID.fetch_add(1, Ordering::Relaxed);
-                let session = Session::login_as(&format!("{address}:3260"), &target, isid);
+                let session = Session::login_as(&format!("{}:3260", hosts::enter(address)), &target, isid);
                 session.map(|s| Initiator::Iscsi(s, limit)).map_err(io::Error::other)
             }
         }

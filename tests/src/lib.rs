@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod command;
 pub mod disk_image;
+pub mod hosts;
 pub mod initiator;
 pub mod libiscsi;
 pub mod nbd;

@@ -1,6 +1,7 @@
 //! A small NBD client: one request at a time, simple replies. Written from the protocol document and not from
 //! the server of this tree, so that both can judge each other.
 
+use crate::hosts;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -56,7 +57,7 @@ pub struct Client {
 impl Client {
     /// Connects to an export. An answer that takes longer than `limit` is an error.
     pub fn connect(address: &str, export: &str, limit: Duration) -> io::Result<Client> {
-        let stream = TcpStream::connect((address, 10809))?;
+        let stream = TcpStream::connect((hosts::enter(address), 10809))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
         let mut client = Client { stream, cookie: 0, size: 0 };

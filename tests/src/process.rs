@@ -1,5 +1,6 @@
 //! One daemon as a process: started, signalled, waited for, and measured from /proc.
 
+use crate::hosts;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -59,11 +60,19 @@ pub struct Usage {
 }
 
 impl Daemon {
-    /// `holdfast node run` on a data folder, its log appended to a file.
-    pub fn start(dir: &Path, log: &Path, environment: &[(String, String)]) -> Daemon {
+    /// `holdfast node run` on a data folder, its log appended to a file; on a host of its own, if one is given.
+    pub fn start(dir: &Path, log: &Path, environment: &[(String, String)], host: Option<usize>) -> Daemon {
         let log = File::options().create(true).append(true).open(log).expect("the log can be opened");
         let errors = log.try_clone().expect("a descriptor is left");
-        let mut command = Command::new(binary());
+        let mut command = match host {
+            // It becomes the daemon, under the same process id.
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &hosts::name(host)]).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
         command.args(["node", "run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
         // The consensus library tells at every lost connection what it will do: too much to read a failure in.
         command.env("HOLDFAST_LOG", "info,openraft=off");

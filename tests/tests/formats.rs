@@ -10,7 +10,7 @@ use holdfast_store::format::superblock::Superblock;
 use holdfast_store::{DiskIdentity, Layout, Place, StoreConfig, layout};
 use holdfast_types::{
     BLOCK_BYTES, BlockIndex, BlockRange, ClusterId, DiskId, DiskIncarnation, Epoch, ExtentIndex, GatewayId,
-    LogPosition, Lsn, NodeId, ProcessIncarnation, Record, RecordBody, RequestTag, SegmentId,
+    LogPosition, Lsn, NodeId, PeerPath, ProcessIncarnation, Record, RecordBody, RequestTag, SegmentId,
     SegmentIncarnation, SegmentKey, SessionId, VolumeId, WriteData,
 };
 
@@ -314,15 +314,17 @@ fn a_disk_is_divided_as_drawn() {
 #[test]
 fn the_first_words_between_nodes_are_as_drawn() {
     use holdfast_net::hello::{ANSWER_BYTES, Answer, Hello, Purpose, WIRE_VERSION};
-    let hello = |purpose, node, run| {
-        Hello { purpose, node: NodeId(node), incarnation: ProcessIncarnation(run) }.encode()
+    let hello_by = |path, purpose, node, run| {
+        Hello { purpose, node: NodeId(node), incarnation: ProcessIncarnation(run), path }.encode()
     };
+    let hello = |purpose, node, run| hello_by(PeerPath::Direct, purpose, node, run);
     let base = hello(Purpose::Data, 0, 0);
     let text = section(&document(), "### Hello");
     let drawn = fields(&text, 0);
     assert_eq!(base[..6], [b'H', b'F', b'h', b'i', WIRE_VERSION as u8, 0]);
     for (changed, field) in [
         (hello(Purpose::Bulk, 0, 0), &drawn[2]),
+        (hello_by(PeerPath::Relayed, Purpose::Data, 0, 0), &drawn[3]),
         (hello(Purpose::Data, u16::MAX, 0), &drawn[4]),
         (hello(Purpose::Data, 0, u64::MAX), &drawn[5]),
     ] {
@@ -332,9 +334,15 @@ fn the_first_words_between_nodes_are_as_drawn() {
     let last = drawn.last().expect("there are fields");
     assert_eq!(last.0 + last.1, base.len());
     assert!(text.contains(&format!("The answer has {ANSWER_BYTES} bytes")));
-    let codes =
-        [Answer::Welcome, Answer::OtherVersion(1), Answer::OtherNode, Answer::Garbage, Answer::NotAMember];
-    assert_eq!(codes.map(|a| a.encode()[6]), [0, 1, 2, 3, 4]);
+    let codes = [
+        Answer::Welcome,
+        Answer::OtherVersion(1),
+        Answer::OtherNode,
+        Answer::Garbage,
+        Answer::NotAMember,
+        Answer::Unreachable,
+    ];
+    assert_eq!(codes.map(|a| a.encode()[6]), [0, 1, 2, 3, 4, 5]);
     let between = section(&document(), "## Between nodes");
     for purpose in Purpose::ALL {
         let code = hello(purpose, 0, 0)[6];

@@ -8,7 +8,7 @@ use holdfast_tests::cluster::{Cluster, VOLUME, metric_in};
 use holdfast_tests::command::output_of;
 use holdfast_tests::nbd::Client;
 use holdfast_tests::until;
-use holdfast_types::{NodeId, ProcessIncarnation};
+use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -98,10 +98,11 @@ fn who_has_the_authoritys_key_and_no_members_key_is_refused_on_every_port_and_re
     let authority = authority(&cluster);
     let as_node = |node, purpose, key: &NodeKey| {
         let pem = authority.issue(NodeId(node), key.public()).expect("a certificate");
-        let hello = Hello { purpose, node: NodeId(node), incarnation: ProcessIncarnation(1) }.encode();
+        let path = PeerPath::Direct;
+        let hello = Hello { purpose, node: NodeId(node), incarnation: ProcessIncarnation(1), path }.encode();
         let ports = match purpose {
             Purpose::Data | Purpose::Bulk => PORTS[1],
-            Purpose::Control | Purpose::Heartbeat => PORTS[0],
+            Purpose::Control | Purpose::Heartbeat | Purpose::Relay => PORTS[0],
         };
         let said = dial(&cluster, ports, folder.path(), (key, &pem), &hello);
         let said = said.windows(ANSWER_BYTES).filter_map(|w| w.try_into().ok());
@@ -115,7 +116,7 @@ fn who_has_the_authoritys_key_and_no_members_key_is_refused_on_every_port_and_re
         assert_eq!(as_node(2, purpose, &drawn), Answer::NotAMember, "{purpose}");
         assert_eq!(as_node(9, purpose, &drawn), Answer::NotAMember, "{purpose}");
     }
-    assert_eq!((refused(&cluster, "other-key"), refused(&cluster, "not-a-member")), (4.0, 4.0));
+    assert_eq!((refused(&cluster, "other-key"), refused(&cluster, "not-a-member")), (5.0, 5.0));
     cluster.wait_event("connection-refused", "its key is not that of the node", "made a certificate");
     cluster.wait_event("connection-refused", "it is no member", "holdfast node ls");
     cluster.wait_healthy();

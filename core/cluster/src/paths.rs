@@ -21,6 +21,8 @@ pub struct PathConfig {
     pub broken_after: Duration,
     /// Heard directly for so long without a gap: the path is whole again.
     pub whole_after: Duration,
+    /// Not heard at all for so long: no way is known any more.
+    pub unknown_after: Duration,
     /// The pause between attempts to get through by a relay, doubled up to the most.
     pub retry: Duration,
     /// See `retry`.
@@ -33,6 +35,7 @@ impl Default for PathConfig {
             doubt_after: Duration::from_millis(300),
             broken_after: Duration::from_millis(500),
             whole_after: Duration::from_secs(3),
+            unknown_after: Duration::from_secs(1),
             retry: Duration::from_millis(500),
             retry_most: Duration::from_secs(10),
         }
@@ -44,8 +47,8 @@ impl Default for PathConfig {
 pub struct PathChange {
     /// To this node.
     pub node: NodeId,
-    /// The way that leads there now.
-    pub path: PeerPath,
+    /// The way that leads there now. None: none is known.
+    pub path: Option<PeerPath>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +162,7 @@ impl Paths {
             let path = path_of(&config, peer, now);
             if path != peer.path {
                 peer.path = path;
-                changes.extend(path.map(|path| PathChange { node: *node, path }));
+                changes.push(PathChange { node: *node, path });
             }
         }
         changes
@@ -179,6 +182,10 @@ fn path_of(config: &PathConfig, peer: &Peer, now: Time) -> Option<PeerPath> {
         |(since, last)| is_fresh(last) && now.since(since) + config.doubt_after >= config.broken_after;
     if unheard || peer.deaf.is_some_and(not_hearing) {
         return Some(PeerPath::Relayed);
+    }
+    let last = peer.relayed.map_or(peer.direct, |at| at.max(peer.direct));
+    if now.since(last) >= config.unknown_after {
+        return None;
     }
     let heard_for = |term: Duration| {
         silent < config.doubt_after && peer.direct_since.is_some_and(|since| now.since(since) >= term)
@@ -208,7 +215,7 @@ mod tests {
     }
 
     /// What one node did in a span of time: the ticks (in ms) at which it relayed its beat, and its changes.
-    type Seen = (Vec<u64>, Vec<(u64, PeerPath)>);
+    type Seen = (Vec<u64>, Vec<(u64, Option<PeerPath>)>);
 
     /// Ticks every 100 ms; `heard` says which beats came just before.
     fn run(
@@ -236,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_heard_directly_goes_directly() {
         let mut p = watching();
-        assert_eq!(run(&mut p, 0..=5000, direct), (vec![], vec![(0, PeerPath::Direct)]));
+        assert_eq!(run(&mut p, 0..=5000, direct), (vec![], vec![(0, Some(PeerPath::Direct))]));
     }
 
     #[test]
@@ -247,7 +254,7 @@ mod tests {
         let (relayed, changes) =
             run(&mut p, 1100..=3000, |t| if t >= 1400 { vec![(PeerPath::Relayed, true)] } else { vec![] });
         assert_eq!(relayed, (1300..=3000).step_by(100).collect::<Vec<_>>());
-        assert_eq!(changes, vec![(1500, PeerPath::Relayed)]);
+        assert_eq!(changes, vec![(1500, Some(PeerPath::Relayed))]);
         // One beat that got through is no path.
         let (_, changes) = run(&mut p, 3100..=6000, |t| {
             let mut heard = vec![(PeerPath::Relayed, true)];
@@ -259,7 +266,7 @@ mod tests {
         assert_eq!(changes, vec![]);
         let (relayed, changes) = run(&mut p, 6100..=9500, direct);
         assert_eq!(relayed, vec![]);
-        assert_eq!(changes, vec![(9100, PeerPath::Direct)]);
+        assert_eq!(changes, vec![(9100, Some(PeerPath::Direct))]);
     }
 
     #[test]
@@ -268,7 +275,8 @@ mod tests {
         run(&mut p, 0..=1000, direct);
         let (relayed, changes) = run(&mut p, 1100..=40_000, |_| vec![]);
         assert_eq!(relayed, vec![1300, 1800, 2800, 4800, 8800, 16_800, 26_800, 36_800]);
-        assert_eq!(changes, vec![]);
+        // It may come back where only a relay reaches it.
+        assert_eq!(changes, vec![(2000, None)]);
     }
 
     #[test]
@@ -277,7 +285,8 @@ mod tests {
         let deaf = |t| vec![(PeerPath::Direct, (1000..2000).contains(&t))];
         let (relayed, changes) = run(&mut p, 0..=6000, deaf);
         assert_eq!(relayed, (1000..2000).step_by(100).collect::<Vec<_>>());
-        let expected = [(0, PeerPath::Direct), (1200, PeerPath::Relayed), (5000, PeerPath::Direct)];
+        let expected =
+            [(0, Some(PeerPath::Direct)), (1200, Some(PeerPath::Relayed)), (5000, Some(PeerPath::Direct))];
         assert_eq!(changes, expected);
     }
 

@@ -24,8 +24,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub trait HeartbeatNetwork: Send + Sync + 'static {
     /// Sends a few bytes to the node that way, or drops them. Never waits.
     fn send(&self, to: NodeId, address: &str, path: PeerPath, beat: Bytes);
-    /// This way leads to the node now, for all that goes there.
-    fn use_path(&self, to: NodeId, path: PeerPath);
+    /// This way leads to the node now, for all that goes there, or none is known.
+    fn use_path(&self, to: NodeId, path: Option<PeerPath>);
     /// That node says that its paths to these are broken.
     fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>);
     /// The next fact. Safe to drop while waiting.
@@ -277,8 +277,9 @@ impl Director {
         let were_broken = self.paths.relayed();
         for PathChange { node, path } in self.paths.tick((self.config.now)()) {
             self.network.use_path(node, path);
-            // That a node is reached directly from the first is no news.
-            if path == PeerPath::Relayed || were_broken.contains(&node) {
+            // That a node is reached directly from the first is no news, and that it is not heard is said elsewhere.
+            let news = path.filter(|path| *path == PeerPath::Relayed || were_broken.contains(&node));
+            if let Some(path) = news {
                 tracing::info!(node = node.0, ?path, "another path");
                 self.say(DirectorEvent::Path { node, path });
             }

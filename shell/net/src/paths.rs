@@ -26,14 +26,17 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// This way leads to the node.
-    pub fn set(&self, to: NodeId, path: PeerPath) {
+    /// This way leads to the node, or none is known.
+    pub fn set(&self, to: NodeId, path: Option<PeerPath>) {
         self.0.known.send_modify(|known| {
-            known.insert(to, path);
+            match path {
+                Some(path) => known.insert(to, path),
+                None => known.remove(&to),
+            };
         });
     }
 
-    /// The way to the node, if its heartbeats have shown one.
+    /// The way to the node, if its heartbeats show one.
     pub fn get(&self, to: NodeId) -> Option<PeerPath> {
         self.0.known.borrow().get(&to).copied()
     }

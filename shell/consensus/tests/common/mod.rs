@@ -81,7 +81,7 @@ impl HeartbeatNetwork for Wire {
             None => self.beats.send(HeartbeatFact::Refused { node: to }),
         };
     }
-    fn use_path(&self, _: NodeId, _: PeerPath) {}
+    fn use_path(&self, _: NodeId, _: Option<PeerPath>) {}
     fn heard_of_broken(&self, _: NodeId, _: Vec<NodeId>) {}
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {
         async {

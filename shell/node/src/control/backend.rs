@@ -49,6 +49,9 @@ pub(super) enum NodeRequest {
     AdminToken,
 }
 
+/// How long the report of another node is waited for; what it would say is left out then.
+const REPORTED_WITHIN: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum NodeAnswer {
     Report(NodeReport),
@@ -210,15 +213,21 @@ impl NodeBackend {
     }
 
     async fn reports(&self) -> Vec<NodeReport> {
-        let map = self.0.map();
-        let up = map.nodes.values().filter(|n| n.state.answers()).map(|n| n.id);
-        let asked = up.map(|node| async move {
-            match self.ask(node, &NodeRequest::Report).await {
-                Ok(NodeAnswer::Report(report)) => Some(report),
-                _ => None,
-            }
-        });
+        let map = view::seen(&self.0);
+        let asked = map.nodes.values().map(|node| self.report_of(node));
         futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Who does not answer is not asked, and who has just stopped to is not waited for.
+    async fn report_of(&self, node: &holdfast_cluster::Node) -> Option<NodeReport> {
+        if !node.state.answers() {
+            return None;
+        }
+        let answer = self.ask(node.id, &NodeRequest::Report);
+        match tokio::time::timeout(REPORTED_WITHIN, answer).await {
+            Ok(Ok(NodeAnswer::Report(report))) => Some(report),
+            _ => None,
+        }
     }
 
     fn find_node(&self, text: &str) -> Result<NodeId, ApiError> {
@@ -415,7 +424,11 @@ fn hint(error: &ProposeError) -> Option<String> {
 impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, model::Status> {
         Box::pin(async move {
-            let fresh = self.0.control.linearizable_map().await;
+            // Who hears no majority need not wait for its answer.
+            let fresh = match view::lost_majority(&self.0) {
+                true => None,
+                false => self.0.control.linearizable_map().await,
+            };
             let mut status = match fresh {
                 Some(map) => view::status(&map, &self.0.control.metrics(), None, self.0.node),
                 None => view::without_majority(&self.0),
@@ -425,16 +438,16 @@ impl Backend for NodeBackend {
         })
     }
     fn nodes(&self) -> Answer<'_, Vec<model::Node>> {
-        Box::pin(async move { Ok(view::nodes(&self.0.map(), self.0.control.leader())) })
+        Box::pin(async move { Ok(view::nodes(&view::seen(&self.0), self.0.control.leader())) })
     }
     fn node(&self, node: String) -> Answer<'_, model::NodeDetail> {
         Box::pin(async move {
             let id = self.find_node(&node)?;
-            let map = self.0.map();
+            let map = view::seen(&self.0);
             let entry = map.nodes.get(&id).ok_or_else(|| ApiError::not_found("node", &node))?;
-            let sessions = match self.ask(id, &NodeRequest::Report).await {
-                Ok(NodeAnswer::Report(report)) => report.sessions,
-                _ => Vec::new(),
+            let sessions = match self.report_of(entry).await {
+                Some(report) => report.sessions,
+                None => Vec::new(),
             };
             let here = (id == self.0.node).then_some(&self.0.config);
             Ok(model::NodeDetail {
@@ -449,26 +462,26 @@ impl Backend for NodeBackend {
     }
     fn disks(&self) -> Answer<'_, Vec<model::Disk>> {
         Box::pin(async move {
-            let map = self.0.map();
+            let map = view::seen(&self.0);
             Ok(map.disks.values().map(|d| view::disk(&map, d)).collect())
         })
     }
     fn disk(&self, disk: String) -> Answer<'_, model::Disk> {
-        Box::pin(async move { self.find_disk(&disk).map(|d| view::disk(&self.0.map(), &d)) })
+        Box::pin(async move { self.find_disk(&disk).map(|d| view::disk(&view::seen(&self.0), &d)) })
     }
     fn pools(&self) -> Answer<'_, Vec<model::Pool>> {
-        Box::pin(async move { Ok(view::pools(&self.0.map())) })
+        Box::pin(async move { Ok(view::pools(&view::seen(&self.0))) })
     }
     fn volumes(&self) -> Answer<'_, Vec<model::Volume>> {
         Box::pin(async move {
-            let map = self.0.map();
+            let map = view::seen(&self.0);
             Ok(map.volumes.values().map(|v| view::volume(&map, v)).collect())
         })
     }
     fn volume(&self, name: String) -> Answer<'_, model::VolumeDetail> {
         Box::pin(async move {
             let volume = self.find_volume(&name)?;
-            let map = self.0.map();
+            let map = view::seen(&self.0);
             let reports = self.reports().await;
             let mut segments: Vec<_> = map.segments_of(volume.id).map(|s| view::segment(&map, s)).collect();
             for resync in reports.iter().flat_map(|r| &r.resyncs) {

@@ -30,7 +30,7 @@ const SAID_LATELY: Duration = Duration::from_secs(2);
 pub struct Heartbeats {
     identity: Identity,
     unreachable: Arc<Unreachable>,
-    peers: Mutex<BTreeMap<(NodeId, PeerPath), (SocketAddr, mpsc::Sender<Bytes>)>>,
+    peers: Mutex<BTreeMap<(NodeId, PeerPath), Peer>>,
     facts: mpsc::Sender<HeartbeatFact>,
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
     /// When each node's last beat came.
@@ -38,6 +38,9 @@ pub struct Heartbeats {
     /// The paths of other nodes that are broken, as they say.
     broken: Mutex<BTreeMap<NodeId, Vec<NodeId>>>,
 }
+
+/// Where a peer is, and the beats that go there.
+type Peer = (SocketAddr, mpsc::Sender<Bytes>);
 
 impl Heartbeats {
     /// No connections yet.
@@ -103,7 +106,7 @@ impl HeartbeatNetwork for Heartbeats {
         }
     }
 
-    fn use_path(&self, to: NodeId, path: PeerPath) {
+    fn use_path(&self, to: NodeId, path: Option<PeerPath>) {
         self.identity.paths().set(to, path);
     }
 

@@ -8,6 +8,7 @@ use holdfast_consensus::ControlMetrics;
 use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ pub fn node(map: &ClusterMap, node: &holdfast_cluster::Node, leader: Option<Node
         name: node.name.clone(),
         address: node.address.clone(),
         state: node_state(node.state),
-        leader: leader == Some(node.id),
+        leader: leader == Some(node.id) && node.state.answers(),
         incarnation: node.incarnation.0,
         disks: map.disks_of(node.id).count() as u32,
         owned_segments: owned as u64,
@@ -179,24 +180,27 @@ pub struct Alone {
     pub voters: (usize, usize),
 }
 
-/// The whole as a node sees it that can reach no majority: its last map, and in it who is not heard now as away. Who
-/// is away cannot be recorded; that must not make it look well.
-pub fn without_majority(shared: &Shared) -> model::Status {
-    let (mut map, control) = (ClusterMap::clone(&shared.map()), shared.control.metrics());
-    let heard = shared.heartbeats.heard();
-    let now = Instant::now();
-    let hears = |n: &NodeId| {
-        *n == shared.node || heard.get(n).is_some_and(|at| now.duration_since(*at) < SILENT_AFTER)
-    };
-    let silent: Vec<NodeId> = map.nodes.keys().filter(|n| !hears(n)).copied().collect();
-    let voters = (control.voters.iter().filter(|n| hears(n)).count(), control.voters.len());
-    let age = majority_heard(&control.voters, shared.node, &heard, now).map(|at| now.duration_since(at));
-    for node in &silent {
-        if let Some(node) = map.nodes.get_mut(node).filter(|n| n.state.answers()) {
-            node.state = NodeState::Down;
-        }
+/// The map as this node knows it, and, when it hears no majority of the voters any more, in it who is not heard now as
+/// away: who is away cannot be recorded then, and that must not make it look well.
+pub fn seen(shared: &Shared) -> Arc<ClusterMap> {
+    let hearing = Hearing::now(shared);
+    if hearing.lost_majority {
+        Arc::new(mark_away(&shared.map(), &hearing.alone.silent))
+    } else {
+        shared.map()
     }
-    let mut status = status(&map, &control, Some(&Alone { age, silent, voters }), shared.node);
+}
+
+/// Whether this node heard a majority of the voters and does not any more: it need not be asked.
+pub fn lost_majority(shared: &Shared) -> bool {
+    Hearing::now(shared).lost_majority
+}
+
+/// The whole as a node sees it that can reach no majority.
+pub fn without_majority(shared: &Shared) -> model::Status {
+    let Hearing { alone, .. } = Hearing::now(shared);
+    let map = mark_away(&shared.map(), &alone.silent);
+    let mut status = status(&map, &shared.control.metrics(), Some(&alone), shared.node);
     if let Some(cast_out) = group::cast_out(*shared.control.standing().borrow()) {
         // In place of the first line, which without a majority is about that: there is none for this node any more.
         status.problems[0] = cast_out.why.into();
@@ -204,6 +208,38 @@ pub fn without_majority(shared: &Shared) -> model::Status {
         status.problems[0] = group::FORGOT.into();
     }
     status
+}
+
+/// Whom this node hears.
+struct Hearing {
+    alone: Alone,
+    lost_majority: bool,
+}
+
+impl Hearing {
+    fn now(shared: &Shared) -> Self {
+        let (map, control) = (shared.map(), shared.control.metrics());
+        let heard = shared.heartbeats.heard();
+        let now = Instant::now();
+        let hears = |n: &NodeId| {
+            *n == shared.node || heard.get(n).is_some_and(|at| now.duration_since(*at) < SILENT_AFTER)
+        };
+        let silent: Vec<NodeId> = map.nodes.keys().filter(|n| !hears(n)).copied().collect();
+        let voters = (control.voters.iter().filter(|n| hears(n)).count(), control.voters.len());
+        let age = majority_heard(&control.voters, shared.node, &heard, now).map(|at| now.duration_since(at));
+        let lost_majority = age.is_some_and(|age| age >= SILENT_AFTER);
+        Self { alone: Alone { age, silent, voters }, lost_majority }
+    }
+}
+
+fn mark_away(map: &ClusterMap, silent: &[NodeId]) -> ClusterMap {
+    let mut map = map.clone();
+    for node in silent {
+        if let Some(node) = map.nodes.get_mut(node).filter(|n| n.state.answers()) {
+            node.state = NodeState::Down;
+        }
+    }
+    map
 }
 
 /// When a majority of the voters was heard last.

@@ -1,0 +1,171 @@
+//! The network between hosts breaks, each host with a network of its own: between two of them only, for large packets
+//! only, or around one. No packet is refused; they vanish, as on a wire.
+
+use holdfast_tests::cluster::{Cluster, Options};
+use holdfast_tests::hosts::{Cut, isolated};
+use holdfast_tests::initiator::Protocol;
+use holdfast_tests::until;
+use holdfast_tests::writer::{Plan, Report, Writer};
+use std::time::{Duration, Instant};
+
+/// The goal for how long a write waits that had to find another way, as for the loss of an owner; a test fails above
+/// three times that.
+const GOAL: Duration = Duration::from_secs(3);
+const TOLERANCE: u32 = 3;
+const LIMIT: Duration = Duration::from_secs(60);
+/// A host that is alone answers without asking anybody.
+const SOON: Duration = Duration::from_secs(1);
+
+fn start() -> Cluster {
+    Cluster::with(Options { alone: true, hosts: true, ..Options::new(3) })
+}
+
+/// A writer through each node over NBD, and through these over iSCSI: none may see an error, and each has blocks of its
+/// own.
+fn writers(cluster: &Cluster, over_iscsi: &[usize]) -> Vec<(usize, Writer)> {
+    let over = |protocol| {
+        move |n: usize| {
+            let mut plan = Plan::through(cluster, n);
+            plan.first = (n as u64 * 2 + protocol as u64) << 14;
+            plan.protocol = protocol;
+            (n, Writer::start(plan))
+        }
+    };
+    let over_nbd = (1..=cluster.size()).map(over(Protocol::Nbd));
+    over_nbd.chain(over_iscsi.iter().copied().map(over(Protocol::Iscsi))).collect()
+}
+
+fn wait_more(writers: &[(usize, Writer)], count: u64) {
+    writers.iter().for_each(|(_, w)| w.wait_more(count, LIMIT));
+}
+
+fn stop(writers: Vec<(usize, Writer)>) -> Vec<(usize, Report)> {
+    writers.into_iter().map(|(n, writer)| (n, writer.stop())).collect()
+}
+
+/// Nothing was lost, seen through another node than it was written through, and every copy is the same.
+fn assert_kept(cluster: &Cluster, reports: &[(usize, Report)]) {
+    reports.iter().for_each(|(n, report)| report.assert_kept(cluster, &[n % cluster.size() + 1]));
+    cluster.assert_copies_equal();
+}
+
+/// The owner of the segment and another node lose the way between them, as `cut` says. Everybody goes on: nobody is
+/// down, and what the two say goes through the third.
+fn two_lose_the_way(cut: Cut) {
+    let mut cluster = start();
+    let owner = cluster.owner(0);
+    let other = owner % 3 + 1;
+    let writers = writers(&cluster, &[1, 2, 3]);
+    wait_more(&writers, 200);
+    let directed = cluster.events("directed").len();
+    let moment = Instant::now();
+    cluster.hosts().cut(other, &[owner], cut);
+    for (at, from) in [(owner, other), (other, owner)] {
+        until(&format!("node {at} relays to node {from}"), LIMIT, || {
+            cluster.metric(at, "holdfast_relayed_nodes") == 1.0
+        });
+    }
+    wait_more(&writers, 200);
+    let third = 6 - owner - other;
+    assert!(cluster.metric(third, "holdfast_relays") > 0.0, "node {third} carries nothing");
+    let status = cluster.json(third, &["status"]);
+    let (low, high) = (owner.min(other), owner.max(other));
+    let line = format!("nodes {low} and {high} do not reach one another directly");
+    let says = |p: &serde_json::Value| p.as_str().is_some_and(|p| p.starts_with(&line));
+    assert!(status["problems"].as_array().is_some_and(|p| p.iter().any(says)), "{status:#}");
+    assert!(cluster.is_healthy(), "{status:#}");
+    assert_eq!(cluster.events("directed").len(), directed, "a node that works was taken for dead");
+
+    cluster.hosts().heal(other);
+    for at in [owner, other] {
+        until(&format!("node {at} is reached directly"), LIMIT, || {
+            cluster.metric(at, "holdfast_relayed_nodes") == 0.0
+        });
+    }
+    wait_more(&writers, 200);
+    let reports = stop(writers);
+    for (n, report) in &reports {
+        let stall = report.longest_wait_since(moment);
+        println!(
+            "{cut:?} between nodes {low} and {high}, a writer through node {n}: longest stall {stall:.3?}"
+        );
+        assert!(stall <= GOAL * TOLERANCE, "{stall:?} through node {n}: {:?}", report.longest_waits(moment));
+    }
+    assert_kept(&cluster, &reports);
+
+    // The same from the first moment of a daemon on.
+    cluster.kill(other);
+    cluster.hosts().cut(other, &[owner], cut);
+    cluster.start_node(other);
+    cluster.wait_healthy();
+    let after = writers_through(&cluster, other);
+    wait_more(&after, 200);
+    assert_kept(&cluster, &stop(after));
+}
+
+fn writers_through(cluster: &Cluster, node: usize) -> Vec<(usize, Writer)> {
+    let mut plan = Plan::through(cluster, node);
+    plan.first = 8 << 14;
+    vec![(node, Writer::start(plan))]
+}
+
+#[test]
+fn two_hosts_that_do_not_reach_one_another_go_on_through_the_third() {
+    isolated("two_hosts_that_do_not_reach_one_another_go_on_through_the_third", || {
+        two_lose_the_way(Cut::All)
+    });
+}
+
+#[test]
+fn a_way_that_drops_large_packets_is_no_way() {
+    isolated("a_way_that_drops_large_packets_is_no_way", || two_lose_the_way(Cut::Large));
+}
+
+#[test]
+fn a_host_without_a_network_keeps_its_initiators_and_the_others_go_on() {
+    isolated("a_host_without_a_network_keeps_its_initiators_and_the_others_go_on", || {
+        let cluster = start();
+        let owner = cluster.owner(0);
+        let others: Vec<usize> = (1..=3).filter(|n| *n != owner).collect();
+        // Its name is known at no other host: one that is, logs in again (decision 0009).
+        let writers = writers(&cluster, &[owner]);
+        wait_more(&writers, 200);
+        let moment = Instant::now();
+        cluster.hosts().cut(owner, &others, Cut::All);
+        for (_, writer) in writers.iter().filter(|(n, _)| *n != owner) {
+            writer.wait_more(200, LIMIT);
+        }
+        until("control knows that the owner is away", LIMIT, || {
+            cluster.json(others[0], &["status"])["nodes"][owner - 1]["state"] == "down"
+        });
+        // It says at once what it knows, and does not claim that all is well.
+        until("the one that is alone notices", LIMIT, || {
+            cluster.json(owner, &["status"])["control_quorum"] == false
+        });
+        let asked = Instant::now();
+        let (status, nodes) = (cluster.json(owner, &["status"]), cluster.json(owner, &["node", "ls"]));
+        assert!(asked.elapsed() < SOON, "{:?} for two answers", asked.elapsed());
+        assert_eq!((&status["control_quorum"], &status["health"]), (&false.into(), &"stalled".into()));
+        for other in &others {
+            assert_eq!(nodes[other - 1]["state"], "down", "{nodes:#}");
+        }
+
+        let healed = Instant::now();
+        cluster.hosts().heal(owner);
+        wait_more(&writers, 200);
+        cluster.wait_healthy();
+        let reports = stop(writers);
+        for (n, report) in &reports {
+            // Who writes on the host that is alone waits until it is not; all others find the next owner.
+            let waited = report.longest_wait_since(moment);
+            let stall = if *n == owner { waited.saturating_sub(healed - moment) } else { waited };
+            println!("node {owner} is alone, a writer through node {n}: longest stall {stall:.3?}");
+            assert!(
+                stall <= GOAL * TOLERANCE,
+                "{stall:?} through node {n}: {:?}",
+                report.longest_waits(moment)
+            );
+        }
+        assert_kept(&cluster, &reports);
+    });
+}
