@@ -24,10 +24,10 @@ const SWITCH: &str = "switch";
 pub enum Cut {
     /// Nothing passes.
     All,
-    /// Nothing passes to the first from the second.
-    OneWay,
     /// Small packets pass: something on the way has another idea of how large they may be.
     Large,
+    /// All passes but what is for the port of data.
+    DataPort,
 }
 
 /// Runs `test`, of that name, with a network of its own.
@@ -82,12 +82,16 @@ impl Hosts {
 
     /// Does that between a host and the others given.
     pub fn cut(&self, host: usize, from: &[usize], cut: Cut) {
-        let large = if cut == Cut::Large { "meta length > 1000 " } else { "" };
+        let which = match cut {
+            Cut::All => "",
+            Cut::Large => "meta length > 1000",
+            Cut::DataPort => "tcp dport 7401",
+        };
         let mut rules = String::from("table inet cut {");
         for (hook, what) in [("input", "saddr"), ("output", "daddr")] {
             rules += &format!("chain {hook} {{ type filter hook {hook} priority 0;");
-            for other in from.iter().filter(|_| hook == "input" || cut != Cut::OneWay) {
-                rules += &format!(" ip {what} {} {large}drop;", address(*other));
+            for other in from {
+                rules += &format!(" ip {what} {} {which} drop;", address(*other));
             }
             rules += " };";
         }

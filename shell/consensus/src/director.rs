@@ -24,9 +24,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub trait HeartbeatNetwork: Send + Sync + 'static {
     /// Sends a few bytes to the node that way, or drops them. Never waits.
     fn send(&self, to: NodeId, address: &str, path: PeerPath, beat: Bytes);
-    /// This way leads to the node now, for all that goes there, or none is known.
+    /// There are no other nodes than these.
+    fn keep_paths(&self, nodes: &BTreeSet<NodeId>);
+    /// This way leads to the node now, for all that goes there, or none does.
     fn use_path(&self, to: NodeId, path: Option<PeerPath>);
-    /// That node says that its paths to these are broken.
+    /// The nodes that this one does not reach directly, or not for every purpose.
+    fn broken(&self) -> Vec<NodeId>;
+    /// That node says so of these.
     fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>);
     /// The next fact. Safe to drop while waiting.
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact>;
@@ -245,7 +249,8 @@ impl Director {
         let map = self.map.borrow_and_update().clone();
         let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
         self.detector.watch((self.config.now)(), others.clone());
-        self.paths.watch((self.config.now)(), others);
+        self.paths.watch((self.config.now)(), others.clone());
+        self.network.keep_paths(&others.collect());
         self.heard.retain(|node, _| map.nodes.contains_key(node));
         self.patience.look(self.uptime(), &map);
     }
@@ -316,7 +321,7 @@ impl Director {
         self.beats += 1;
         let is_filled = self.beats.is_multiple_of(FILLED_EVERY);
         let filler = vec![0; if is_filled { FILLER_BYTES } else { 0 }];
-        let broken = self.paths.relayed();
+        let broken = self.network.broken();
         let map = self.map.borrow().clone();
         for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {
             let deaf = self.paths.deaf_to(now, node.id);

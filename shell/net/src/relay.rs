@@ -4,11 +4,13 @@
 //! that node inside: TLS within TLS, so that the relay is trusted with nothing but to carry. It carries for members
 //! only, to members only, and always directly: there is no second relay on the way.
 //!
-//! Which way leads to a node is not decided here (`paths.rs` has what the heartbeats found). Only where nothing is
-//! known and the direct way brings nothing, as for a daemon that has just started, the other way is tried as well.
+//! Which way leads to a node is not decided here (`paths.rs` has what the heartbeats found). Only where they know of no
+//! break and the direct way brings nothing all the same, for a daemon that has just started or a port that something
+//! blocks, a connection makes a detour for itself.
 
 use crate::connect::{CONNECT_TIMEOUT, ConnectError, connect, over};
 use crate::hello::{ANSWER_BYTES, Answer, Hello, Purpose};
+use crate::paths::Route;
 use crate::stream::{configure, relayed};
 use crate::{Identity, NodeStream};
 use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
@@ -17,12 +19,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How many nodes are asked at once to relay; the first that gets through is taken.
 const ASKED: usize = 3;
 /// How long a relay tries to reach the node that is meant; less than it is waited for.
 const REACH_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often who makes a detour looks whether the direct way is free.
+const TRY_DIRECTLY_EVERY: Duration = Duration::from_secs(10);
 /// How long a relay waits to hear who is meant.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a relay holds of each direction.
@@ -35,7 +39,7 @@ pub struct Dialled {
     /// The stream.
     pub stream: NodeStream,
     /// How it gets there.
-    pub path: PeerPath,
+    pub route: Route,
 }
 
 /// Connects to node `to` the way that leads there. `address` is its own, with the port for that purpose.
@@ -46,19 +50,49 @@ pub async fn dial(
     purpose: Purpose,
 ) -> Result<Dialled, ConnectError> {
     let known = identity.paths().get(to);
-    let through = async || {
-        let stream = dial_relayed(identity, to, address, purpose).await?;
-        Ok(Dialled { stream, path: PeerPath::Relayed })
-    };
     if known == Some(PeerPath::Relayed) {
-        return through().await;
+        return dial_relayed(identity, to, address, purpose).await;
     }
-    match connect(identity, to, address, purpose, ProcessIncarnation(0)).await {
-        Ok(stream) => Ok(Dialled { stream, path: PeerPath::Direct }),
-        Err(error @ (ConnectError::TimedOut { .. } | ConnectError::Network { .. })) if known.is_none() => {
-            through().await.map_err(|_| error)
+    let error = match connect(identity, to, address, purpose, ProcessIncarnation(0)).await {
+        Ok(stream) => return Ok(Dialled { stream, route: Route::default() }),
+        Err(error) => error,
+    };
+    let is_of_the_way = match &error {
+        ConnectError::TimedOut { .. } | ConnectError::Network { .. } => true,
+        // Its heartbeats come: not its process is gone, but something between refuses for it.
+        ConnectError::Refused { .. } => known.is_some(),
+        ConnectError::NotThePeer { .. } | ConnectError::PeerRefuses { .. } | ConnectError::NoRelay { .. } => {
+            false
         }
-        Err(error) => Err(error),
+    };
+    if !is_of_the_way || !identity.paths().may_make_detour(to, purpose) {
+        return Err(error);
+    }
+    let Ok(mut dialled) = dial_relayed(identity, to, address, purpose).await else { return Err(error) };
+    dialled.route.is_detour = true;
+    tracing::warn!(node = to.0, %purpose, %error, "nothing gets there directly: it makes a detour");
+    Ok(dialled)
+}
+
+/// Returns once a connection is to be made anew: another way leads to the node, or its relay is lost. To be waited for as
+/// long as the connection lasts. Safe to cancel.
+pub async fn outdated(identity: &Identity, route: Route, to: NodeId, address: SocketAddr, purpose: Purpose) {
+    let paths = identity.paths();
+    let other_way = async {
+        if !route.is_detour {
+            return paths.other_than(route.path(), to).await;
+        }
+        let _detour = paths.detour(to);
+        loop {
+            sleep(TRY_DIRECTLY_EVERY).await;
+            if connect(identity, to, address, purpose, ProcessIncarnation(0)).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = other_way => {}
+        () = paths.relay_lost(route) => {}
     }
 }
 
@@ -68,15 +102,18 @@ pub async fn dial_relayed(
     to: NodeId,
     address: SocketAddr,
     purpose: Purpose,
-) -> Result<NodeStream, ConnectError> {
+) -> Result<Dialled, ConnectError> {
     let mut attempts = JoinSet::new();
     for (relay, at) in relays(identity, to, purpose) {
         let identity = identity.clone();
-        attempts.spawn(async move { through(&identity, (relay, at), to, address, purpose).await });
+        attempts.spawn(async move {
+            let stream = through(&identity, (relay, at), to, address, purpose).await?;
+            Ok(Dialled { stream, route: Route { relay: Some(relay), is_detour: false } })
+        });
     }
     while let Some(ended) = attempts.join_next().await {
         match ended {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(dialled)) => return Ok(dialled),
             // Nobody else is there who could be the one that is meant.
             Ok(Err(error @ (ConnectError::NotThePeer { .. } | ConnectError::PeerRefuses { .. }))) => {
                 return Err(error);

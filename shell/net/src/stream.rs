@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// Unacknowledged bytes older than this break the connection. Failure detection is faster and has connections
-/// of its own; this only frees what is left behind.
-const USER_TIMEOUT_MS: u32 = 5_000;
+/// of its own; this is for what it cannot see: one flow of packets that is lost while others pass.
+const USER_TIMEOUT_MS: u32 = 2_000;
 /// An idle connection is probed after this long, then every [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// Between probes.

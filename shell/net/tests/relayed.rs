@@ -2,8 +2,8 @@
 
 use holdfast_net::connect::{ConnectError, PeerMismatch};
 use holdfast_net::{
-    Authority, Dialled, FrameReader, FrameWriter, Identity, Listener, Purpose, Refusals, Roster, dial,
-    dial_relayed,
+    Authority, Dialled, FrameReader, FrameWriter, Identity, Listener, Purpose, Refusals, Roster, Route, dial,
+    dial_relayed, outdated,
 };
 use holdfast_types::{ClusterId, NodeId, PeerPath};
 use std::collections::BTreeMap;
@@ -56,7 +56,9 @@ async fn a_third_node_carries_what_two_say_to_one_another() {
     assert_eq!((one.identity.paths().relays(), three.identity.paths().relays()), (0, 1));
     // Both ways, and more than any buffer on the way holds.
     let payload = bytes::Bytes::from((0..3 << 20).map(|i| ((i * 7) >> 3) as u8).collect::<Vec<u8>>());
-    let (read_one, write_one) = dialled.unwrap().into_split();
+    let dialled = dialled.unwrap();
+    assert_eq!(dialled.route.relay, Some(NodeId(3)));
+    let (read_one, write_one) = dialled.stream.into_split();
     let (read_two, write_two) = accepted.stream.into_split();
     let say = async |write| {
         let mut writer = FrameWriter::new(write);
@@ -105,15 +107,19 @@ async fn who_is_reached_through_a_relay_proves_that_it_is_the_one_that_was_meant
     assert!(matches!(&error, ConnectError::NotThePeer { reason: r, .. } if *r == reason), "{error:?}");
 }
 
+async fn still_waits(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    tokio::time::timeout(Duration::from_millis(50), future).await.is_err()
+}
+
 #[tokio::test]
-async fn the_way_that_is_known_is_taken_and_another_one_only_where_none_is() {
+async fn the_way_that_is_known_is_taken_and_another_one_where_that_brings_nothing() {
     let nodes = cluster(3).await;
     let [one, two, _] = &nodes[..] else { unreachable!() };
     let paths = one.identity.paths();
     let at = two.listener.address();
     let taken = async |address: SocketAddr| {
-        let Dialled { path, .. } = dial(&one.identity, NodeId(2), address, Purpose::Control).await.unwrap();
-        path
+        let Dialled { route, .. } = dial(&one.identity, NodeId(2), address, Purpose::Control).await.unwrap();
+        route.path()
     };
     // Somebody takes them.
     let accept = async {
@@ -127,14 +133,34 @@ async fn the_way_that_is_known_is_taken_and_another_one_only_where_none_is() {
         assert_eq!(taken(at).await, PeerPath::Relayed);
         assert_eq!(paths.relayed(), [NodeId(2)]);
         // Whoever dialled otherwise hears of it.
-        paths.other_than(PeerPath::Direct, NodeId(2)).await;
+        let is_outdated = |route| outdated(&one.identity, route, NodeId(2), at, Purpose::Control);
+        is_outdated(Route::default()).await;
+        // So does who goes through a relay that is not reached any more.
+        let mut relayed = std::pin::pin!(is_outdated(Route { relay: Some(NodeId(3)), is_detour: false }));
+        assert!(still_waits(&mut relayed).await);
+        paths.set(NodeId(3), Some(PeerPath::Direct));
+        assert!(still_waits(&mut relayed).await);
+        paths.set(NodeId(3), None);
+        relayed.await;
         // The kernel takes the connection, and nobody ever says a word.
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let nowhere = silent.local_addr().unwrap();
         paths.set(NodeId(2), Some(PeerPath::Direct));
-        assert!(dial(&one.identity, NodeId(2), nowhere, Purpose::Control).await.is_err());
+        // It makes a detour, and is counted for as long as it does.
+        let dialled = dial(&one.identity, NodeId(2), nowhere, Purpose::Control).await.unwrap();
+        assert!(dialled.route.is_detour && dialled.route.path() == PeerPath::Relayed);
+        assert!(paths.relayed().is_empty());
+        {
+            let mut detour = std::pin::pin!(is_outdated(dialled.route));
+            assert!(still_waits(&mut detour).await);
+            assert_eq!(paths.relayed(), [NodeId(2)]);
+        }
+        assert!(paths.relayed().is_empty());
+        // Who is not heard is looked for so as well, and seldom.
         paths.set(NodeId(2), None);
         assert_eq!(taken(nowhere).await, PeerPath::Relayed);
+        let again = dial(&one.identity, NodeId(2), nowhere, Purpose::Control).await.err().unwrap();
+        assert!(matches!(again, ConnectError::TimedOut { .. }), "{again:?}");
     };
     tokio::select! {
         () = test => {}

@@ -38,6 +38,16 @@ pub(crate) struct BlockRead {
     repairs: u32,
 }
 
+impl BlockRead {
+    /// Who waits for it, if it is not for this owner itself.
+    pub(crate) fn asked_by(&self) -> Option<(NodeId, RequestId)> {
+        match self.purpose {
+            Purpose::Data { to, id, .. } | Purpose::Status { to, id, .. } => Some((to, id)),
+            Purpose::Merge { .. } => None,
+        }
+    }
+}
+
 /// An answer that waits for its proof.
 #[derive(Debug)]
 struct Proving {
@@ -55,7 +65,7 @@ pub(crate) struct Reads {
     proving: Vec<Proving>,
     /// The own store cannot answer them any more: they wait for the next owner.
     stranded: Vec<BlockRead>,
-    /// Reads whose store order is under way, so that they can be sent back when the owner ends.
+    /// Reads whose store order is under way.
     ordered: usize,
 }
 
@@ -63,14 +73,11 @@ pub(crate) struct Reads {
 const REPAIRS_MOST: u32 = 3;
 
 impl Reads {
-    /// Those to be answered, when the owner ends. Reads at the store are answered by their gateway's repeat.
+    /// Those to be answered, when the owner ends, besides those at the store.
     pub(crate) fn take_all(&mut self) -> Vec<(NodeId, RequestId)> {
-        let waiting = self.waiting.drain(..).chain(self.stranded.drain(..)).filter_map(|r| match r.purpose {
-            Purpose::Data { to, id, .. } | Purpose::Status { to, id, .. } => Some((to, id)),
-            Purpose::Merge { .. } => None,
-        });
-        let waiting: Vec<_> = waiting.collect();
-        waiting.into_iter().chain(self.proving.drain(..).map(|p| (p.to, p.id))).collect()
+        let waiting: Vec<_> = self.waiting.drain(..).chain(self.stranded.drain(..)).collect();
+        let waiting = waiting.iter().filter_map(BlockRead::asked_by);
+        waiting.chain(self.proving.drain(..).map(|p| (p.to, p.id))).collect()
     }
     fn busy(&self) -> bool {
         !self.proving.is_empty() || !self.waiting.is_empty() || self.ordered > 0

@@ -50,6 +50,13 @@ pub(crate) struct Repairs {
     next_group: u64,
 }
 
+impl Repairs {
+    /// The reads that wait for a repair, when the owner ends.
+    pub(crate) fn take_reads(&mut self) -> Vec<BlockRead> {
+        self.groups.values_mut().filter_map(|group| group.read.take()).collect()
+    }
+}
+
 impl Owner {
     /// Repairs blocks of a copy. The read that found them goes on afterwards.
     pub(super) fn repair(

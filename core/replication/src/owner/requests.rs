@@ -1,7 +1,7 @@
 //! Requests of gateways: repeats are answered, the rest waits in order of arrival until it may become records
 //! ([`super::write`]) or be read ([`super::read`]). What waits is bounded; beyond that the gateway comes again.
 
-use super::{Owner, OwnerOutput};
+use super::{BlockRead, Owner, OwnerOutput, StoreUse};
 use crate::message::{SegmentReply, SegmentRequest, SegmentResult};
 use crate::repeats::WINDOW;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -315,7 +315,8 @@ impl Owner {
         }
     }
 
-    /// Another grant came: everything that waits is asked again at the next owner.
+    /// Another grant came: everything that waits is asked again at the next owner. Each gets a word, for its gateway may
+    /// have known of the grant before this node did, and have sent it here after that.
     pub(super) fn fail_all_requests(&mut self, out: &mut Vec<OwnerOutput>) {
         let mut waiting: Vec<(NodeId, RequestId)> = Vec::new();
         while let Some(w) = self.requests.pop() {
@@ -324,6 +325,12 @@ impl Owner {
         waiting.extend(self.requests.take_aside(|_| true).iter().map(|w| (w.to, w.request.id)));
         waiting.extend(self.requests.take_committed(Lsn(u64::MAX - 1)));
         waiting.extend(self.reads.take_all());
+        let at_the_store = self.store_uses.values().filter_map(|used| match used {
+            StoreUse::Read(read) => read.asked_by(),
+            _ => None,
+        });
+        waiting.extend(at_the_store);
+        waiting.extend(self.repairs.take_reads().iter().filter_map(BlockRead::asked_by));
         self.requests.merge = None;
         for (to, id) in waiting {
             self.reply(to, id, SegmentResult::NotOwner, out);

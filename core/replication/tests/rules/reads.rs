@@ -93,3 +93,17 @@ fn a_read_waits_until_the_own_copy_has_what_is_committed() {
     script.store_reads(7);
     assert_eq!(script.replies.last(), Some(&(2, data(7))));
 }
+
+/// Its gateway may have known of the grant before this node, have sent the read here after that, and so have no reason to
+/// send it again.
+#[test]
+fn a_read_that_is_at_the_store_when_another_grant_comes_is_sent_back() {
+    let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
+    script.request(read(1));
+    let mut info = script.info.clone();
+    info.granted.epoch = Epoch(10);
+    script.call(|o, now, out| o.info_changed(now, &info, out));
+    assert_eq!(script.replies, [(1, SegmentResult::NotOwner)]);
+    script.store_reads(7);
+    assert_eq!(script.replies.len(), 1, "what comes of it after that is of an owner that has ended");
+}

@@ -81,7 +81,11 @@ impl HeartbeatNetwork for Wire {
             None => self.beats.send(HeartbeatFact::Refused { node: to }),
         };
     }
+    fn keep_paths(&self, _: &BTreeSet<NodeId>) {}
     fn use_path(&self, _: NodeId, _: Option<PeerPath>) {}
+    fn broken(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
     fn heard_of_broken(&self, _: NodeId, _: Vec<NodeId>) {}
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {
         async {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork};
 use holdfast_net::{
-    ConnectError, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect, dial_relayed,
+    ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect, dial_relayed,
 };
 use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,8 +106,17 @@ impl HeartbeatNetwork for Heartbeats {
         }
     }
 
+    fn keep_paths(&self, nodes: &BTreeSet<NodeId>) {
+        self.identity.paths().keep(nodes);
+        self.broken.lock().unwrap_or_else(|e| e.into_inner()).retain(|node, _| nodes.contains(node));
+    }
+
     fn use_path(&self, to: NodeId, path: Option<PeerPath>) {
         self.identity.paths().set(to, path);
+    }
+
+    fn broken(&self) -> Vec<NodeId> {
+        self.identity.paths().relayed()
     }
 
     fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>) {
@@ -156,7 +165,13 @@ async fn relayed_beat_to(
     mut beats: mpsc::Receiver<Bytes>,
 ) {
     match dial_relayed(&identity, to, address, Purpose::Heartbeat).await {
-        Ok(stream) => send_beats(stream, &mut beats).await,
+        Ok(Dialled { stream, route }) => {
+            let paths = identity.paths();
+            tokio::select! {
+                () = send_beats(stream, &mut beats) => {}
+                () = paths.relay_lost(route) => {}
+            }
+        }
         Err(error) => tracing::debug!(node = to.0, %error, "no relayed heartbeat connection"),
     }
 }

@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use holdfast_consensus::{Transport, TransportError, TransportFault};
-use holdfast_net::{ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, dial};
+use holdfast_net::{
+    ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, dial, outdated,
+};
 use holdfast_types::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -134,7 +136,7 @@ async fn run_peer(
     mut requests: mpsc::Receiver<Request>,
 ) {
     let Some(first) = requests.recv().await else { return };
-    let Dialled { stream, path } = match dial(&identity, to, address, Purpose::Control).await {
+    let Dialled { stream, route } = match dial(&identity, to, address, Purpose::Control).await {
         Ok(dialled) => dialled,
         Err(error) => return refuse(first, requests, &error),
     };
@@ -173,7 +175,7 @@ async fn run_peer(
     tokio::select! {
         () = answers => {}
         () = asking => {}
-        () = identity.paths().other_than(path, to) => {}
+        () = outdated(&identity, route, to, address, Purpose::Control) => {}
     }
 }
 

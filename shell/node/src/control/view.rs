@@ -306,8 +306,8 @@ pub fn status(
 pub fn broken_paths(pairs: &BTreeSet<(NodeId, NodeId)>) -> Vec<String> {
     let line = |(a, b): &(NodeId, NodeId)| {
         format!(
-            "nodes {a} and {b} do not reach one another directly: what they say goes through another node; look at the \
-             network between these two"
+            "nodes {a} and {b} do not reach one another directly, or not on every port: what they say goes through \
+             another node; look at the network between these two"
         )
     };
     pairs.iter().map(line).collect()

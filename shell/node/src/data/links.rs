@@ -6,7 +6,9 @@
 use super::{Peers, inbox::Inbox};
 use bytes::Bytes;
 use holdfast_engine::{Input, Lane};
-use holdfast_net::{Dialled, FrameReader, FrameWriter, Identity, Listener, NodeStream, Purpose, dial};
+use holdfast_net::{
+    Dialled, FrameReader, FrameWriter, Identity, Listener, NodeStream, Purpose, Route, dial, outdated,
+};
 use holdfast_replication::wire::Frame;
 use holdfast_types::NodeId;
 use std::cell::RefCell;
@@ -177,12 +179,11 @@ impl Dial {
                     pause = RETRY_LEAST;
                     self.set_up(true);
                     let [data_queue, bulk_queue] = &self.lanes;
-                    let paths = self.identity.paths();
                     tokio::select! {
                         () = write(data.stream, data_queue) => {}
                         () = write(bulk.stream, bulk_queue) => {}
-                        () = paths.other_than(data.path, self.node) => {}
-                        () = paths.other_than(bulk.path, self.node) => {}
+                        () = self.outdated(data.route, Purpose::Data) => {}
+                        () = self.outdated(bulk.route, Purpose::Bulk) => {}
                     }
                     self.set_up(false);
                 }
@@ -196,10 +197,16 @@ impl Dial {
     async fn dial(&self) -> Result<[Dialled; 2], holdfast_net::ConnectError> {
         let to = |purpose| dial(&self.identity, self.node, self.address, purpose);
         let [data, bulk] = PURPOSES.map(to);
-        Ok([data.await?, bulk.await?])
+        let (data, bulk) = tokio::try_join!(data, bulk)?;
+        Ok([data, bulk])
+    }
+
+    async fn outdated(&self, route: Route, purpose: Purpose) {
+        outdated(&self.identity, route, self.node, self.address, purpose).await;
     }
 
     fn set_up(&self, up: bool) {
+        tracing::debug!(node = self.node.0, up, "link");
         for queue in &self.lanes {
             queue.up.set(up);
             queue.bytes.set(0);
