@@ -404,6 +404,9 @@ fn hint(error: &ProposeError) -> Option<String> {
         ProposeError::Rejected(CommandError::NodeAnswers { node }) => {
             return Some(format!("stop it first: `holdfast node stop {node}`"));
         }
+        ProposeError::Rejected(CommandError::NameTaken { what, .. }) if what == "node" => {
+            "hosts made from one image have one name: give this one another with --node-name"
+        }
         ProposeError::Rejected(CommandError::WouldLose { .. }) => {
             "bring back its host, or put its disks and data folder into another one, if at all possible; else add --accept-loss"
         }
