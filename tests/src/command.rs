@@ -52,12 +52,6 @@ pub fn succeed(program: &str, arguments: &[&str]) -> String {
     run(program, arguments).unwrap_or_else(|said| panic!("{said}"))
 }
 
-/// What the command under test prints with `--json`, or what it said otherwise.
-pub fn try_json(arguments: &[&str]) -> Result<Value, String> {
-    let text = run(&binary().to_string_lossy(), &[arguments, &["--json"]].concat())?;
-    Ok(parse_json(arguments, &text))
-}
-
 /// What was printed with `--json`.
 pub fn parse_json(arguments: &[&str], text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("--json of {arguments:?} is no JSON: {e}\n{text}"))
@@ -65,5 +59,5 @@ pub fn parse_json(arguments: &[&str], text: &str) -> Value {
 
 /// What the command under test prints with `--json`; it must succeed.
 pub fn json(arguments: &[&str]) -> Value {
-    try_json(arguments).unwrap_or_else(|said| panic!("{said}"))
+    parse_json(arguments, &succeed(&binary().to_string_lossy(), &[arguments, &["--json"]].concat()))
 }

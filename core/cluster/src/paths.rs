@@ -47,7 +47,9 @@ impl Default for PathConfig {
 pub struct PathChange {
     /// To this node.
     pub node: NodeId,
-    /// The way that leads there now. None: none is known.
+    /// The way that led there before. None: none was known.
+    pub was: Option<PeerPath>,
+    /// The way that leads there now.
     pub path: Option<PeerPath>,
 }
 
@@ -117,12 +119,6 @@ impl Paths {
         }
     }
 
-    /// The nodes to which the path is broken.
-    pub fn relayed(&self) -> Vec<NodeId> {
-        let is_relayed = |p: &Peer| p.path == Some(PeerPath::Relayed);
-        self.peers.iter().filter(|(_, p)| is_relayed(p)).map(|(node, _)| *node).collect()
-    }
-
     /// Whether this node does not hear that one directly, which its beats are to say.
     pub fn deaf_to(&self, now: Time, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|p| self.in_doubt(now, p))
@@ -160,9 +156,9 @@ impl Paths {
                 continue;
             }
             let path = path_of(&config, peer, now);
-            if path != peer.path {
-                peer.path = path;
-                changes.push(PathChange { node: *node, path });
+            let was = core::mem::replace(&mut peer.path, path);
+            if path != was {
+                changes.push(PathChange { node: *node, was, path });
             }
         }
         changes

@@ -279,12 +279,11 @@ impl Director {
     }
 
     async fn tick(&mut self) {
-        let were_broken = self.paths.relayed();
-        for PathChange { node, path } in self.paths.tick((self.config.now)()) {
+        for PathChange { node, was, path } in self.paths.tick((self.config.now)()) {
             self.network.use_path(node, path);
             // That a node is reached directly from the first is no news, and that it is not heard is said elsewhere.
-            let news = path.filter(|path| *path == PeerPath::Relayed || were_broken.contains(&node));
-            if let Some(path) = news {
+            let is_news = [was, path].contains(&Some(PeerPath::Relayed));
+            if let Some(path) = path.filter(|_| is_news) {
                 tracing::info!(node = node.0, ?path, "another path");
                 self.say(DirectorEvent::Path { node, path });
             }

@@ -31,7 +31,7 @@ struct Inner {
 }
 
 /// A connection that makes a detour, for as long as it does.
-pub struct Detour {
+pub(crate) struct Detour {
     paths: Paths,
     to: NodeId,
 }

@@ -306,17 +306,12 @@ impl Gateway {
         } else {
             self.links.remove(&node);
         }
-        self.send_again(now, node, out);
+        self.peer_up(now, node, out);
     }
 
-    /// A node's answers come over another connection than before: what it answered over that may be lost, and is asked
-    /// for again.
+    /// A node's answers come over another connection than before: what was sent to it may have been answered over that
+    /// and be lost. It counts as not sent, and is sent again once it can be.
     pub fn peer_up(&mut self, now: Time, node: NodeId, out: &mut Vec<Action>) {
-        self.send_again(now, node, out);
-    }
-
-    /// What was sent to a node counts as not sent, and is sent once it can be.
-    fn send_again(&mut self, now: Time, node: NodeId, out: &mut Vec<Action>) {
         for queue in self.queues.values_mut() {
             let lost = |p: &Part| p.sent.is_some_and(|(route, _)| route.owner == node);
             queue.unsent.extend(queue.parts.iter().filter(|(_, p)| lost(p)).map(|(id, _)| *id));

@@ -170,7 +170,7 @@ pub async fn fence(shared: &Arc<Shared>, owner: NodeId, segment: SegmentKey, tar
 
 /// Whether a node's daemon runs and answers.
 pub async fn answers(shared: &Arc<Shared>, node: NodeId) -> bool {
-    matches!(NodeBackend(shared.clone()).ask(node, &NodeRequest::Report).await, Ok(NodeAnswer::Report(_)))
+    NodeBackend(shared.clone()).report_of(node).await.is_some()
 }
 
 async fn fence_here(shared: &Shared, segment: SegmentKey, gateway: GatewayId, session: SessionId) -> bool {
@@ -214,16 +214,14 @@ impl NodeBackend {
 
     async fn reports(&self) -> Vec<NodeReport> {
         let map = view::seen(&self.0);
-        let asked = map.nodes.values().map(|node| self.report_of(node));
+        // Who does not answer is not asked.
+        let asked = map.nodes.values().filter(|n| n.state.answers()).map(|n| self.report_of(n.id));
         futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// Who does not answer is not asked, and who has just stopped to is not waited for.
-    async fn report_of(&self, node: &holdfast_cluster::Node) -> Option<NodeReport> {
-        if !node.state.answers() {
-            return None;
-        }
-        let answer = self.ask(node.id, &NodeRequest::Report);
+    /// Who has just stopped to answer is not waited for.
+    async fn report_of(&self, node: NodeId) -> Option<NodeReport> {
+        let answer = self.ask(node, &NodeRequest::Report);
         match tokio::time::timeout(REPORTED_WITHIN, answer).await {
             Ok(Ok(NodeAnswer::Report(report))) => Some(report),
             _ => None,
@@ -428,7 +426,7 @@ impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, model::Status> {
         Box::pin(async move {
             // Who hears no majority need not wait for its answer.
-            let fresh = match view::lost_majority(&self.0) {
+            let fresh = match view::Alone::now(&self.0).lost_majority() {
                 true => None,
                 false => self.0.control.linearizable_map().await,
             };
@@ -448,10 +446,8 @@ impl Backend for NodeBackend {
             let id = self.find_node(&node)?;
             let map = view::seen(&self.0);
             let entry = map.nodes.get(&id).ok_or_else(|| ApiError::not_found("node", &node))?;
-            let sessions = match self.report_of(entry).await {
-                Some(report) => report.sessions,
-                None => Vec::new(),
-            };
+            let report = if entry.state.answers() { self.report_of(id).await } else { None };
+            let sessions = report.map(|r| r.sessions).unwrap_or_default();
             let here = (id == self.0.node).then_some(&self.0.config);
             Ok(model::NodeDetail {
                 node: view::node(&map, entry, self.0.control.leader()),

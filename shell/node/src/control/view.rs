@@ -183,22 +183,13 @@ pub struct Alone {
 /// The map as this node knows it, and, when it hears no majority of the voters any more, in it who is not heard now as
 /// away: who is away cannot be recorded then, and that must not make it look well.
 pub fn seen(shared: &Shared) -> Arc<ClusterMap> {
-    let hearing = Hearing::now(shared);
-    if hearing.lost_majority {
-        Arc::new(mark_away(&shared.map(), &hearing.alone.silent))
-    } else {
-        shared.map()
-    }
-}
-
-/// Whether this node heard a majority of the voters and does not any more: it need not be asked.
-pub fn lost_majority(shared: &Shared) -> bool {
-    Hearing::now(shared).lost_majority
+    let alone = Alone::now(shared);
+    if alone.lost_majority() { Arc::new(mark_away(&shared.map(), &alone.silent)) } else { shared.map() }
 }
 
 /// The whole as a node sees it that can reach no majority.
 pub fn without_majority(shared: &Shared) -> model::Status {
-    let Hearing { alone, .. } = Hearing::now(shared);
+    let alone = Alone::now(shared);
     let map = mark_away(&shared.map(), &alone.silent);
     let mut status = status(&map, &shared.control.metrics(), Some(&alone), shared.node);
     if let Some(cast_out) = group::cast_out(*shared.control.standing().borrow()) {
@@ -210,14 +201,9 @@ pub fn without_majority(shared: &Shared) -> model::Status {
     status
 }
 
-/// Whom this node hears.
-struct Hearing {
-    alone: Alone,
-    lost_majority: bool,
-}
-
-impl Hearing {
-    fn now(shared: &Shared) -> Self {
+impl Alone {
+    /// Whom this node hears now.
+    pub fn now(shared: &Shared) -> Self {
         let (map, control) = (shared.map(), shared.control.metrics());
         let heard = shared.heartbeats.heard();
         let now = Instant::now();
@@ -227,8 +213,12 @@ impl Hearing {
         let silent: Vec<NodeId> = map.nodes.keys().filter(|n| !hears(n)).copied().collect();
         let voters = (control.voters.iter().filter(|n| hears(n)).count(), control.voters.len());
         let age = majority_heard(&control.voters, shared.node, &heard, now).map(|at| now.duration_since(at));
-        let lost_majority = age.is_some_and(|age| age >= SILENT_AFTER);
-        Self { alone: Alone { age, silent, voters }, lost_majority }
+        Self { age, silent, voters }
+    }
+
+    /// Whether this node heard a majority of the voters and does not any more: it need not be asked.
+    pub fn lost_majority(&self) -> bool {
+        self.age.is_some_and(|age| age >= SILENT_AFTER)
     }
 }
 
