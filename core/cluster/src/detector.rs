@@ -4,12 +4,13 @@
 //! that was not heard for a while is suspect, then dead. A refused connection says more than silence: the host
 //! answers and nobody listens, so the process is gone; it is believed after a short time, because a restarting
 //! process that keeps its socket is not refused. Nobody is declared dead by a node that was itself asleep: after
-//! a gap in its own ticks, everyone gets a full term again.
+//! a gap in its own ticks, everyone gets a full term again. And what is thought of a node is about one run of its
+//! daemon: that the earlier one is gone says nothing of the next.
 //!
 //! It does not decide anything: the leader of control acts on its own detector's verdicts.
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use holdfast_types::{Duration, NodeId, Time};
+use holdfast_types::{Duration, NodeId, ProcessIncarnation, Time};
 
 /// The terms of the failure detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +58,11 @@ pub struct Verdict {
 
 #[derive(Clone, Copy, Debug)]
 struct Peer {
+    /// This run of it.
+    run: ProcessIncarnation,
     heard: Time,
     /// Since when every attempt to connect was refused.
     refused: Option<Time>,
-    /// Whether it was heard at all since it is watched.
-    ever: bool,
     liveness: Liveness,
 }
 
@@ -83,14 +84,23 @@ impl Detector {
         Self { config, peers: BTreeMap::new(), ticked: now }
     }
 
-    /// Watches exactly these. A new one gets a full term before it is judged.
-    pub fn watch(&mut self, now: Time, nodes: impl IntoIterator<Item = NodeId>) {
-        let mut kept = BTreeMap::new();
-        for node in nodes {
-            let fresh = Peer { heard: now, refused: None, ever: false, liveness: Liveness::Alive };
-            kept.insert(node, self.peers.get(&node).copied().unwrap_or(fresh));
+    /// Watches exactly these runs. A new one gets a full term before it is judged: it has just said that it is there.
+    pub fn watch(
+        &mut self,
+        now: Time,
+        nodes: impl IntoIterator<Item = (NodeId, ProcessIncarnation)>,
+    ) -> Vec<Verdict> {
+        let (mut kept, mut verdicts) = (BTreeMap::new(), Vec::new());
+        for (node, run) in nodes {
+            let fresh = Peer { run, heard: now, refused: None, liveness: Liveness::Alive };
+            let known = self.peers.get(&node).copied();
+            if known.is_some_and(|p| p.run != run && p.liveness != fresh.liveness) {
+                verdicts.push(Verdict { node, liveness: fresh.liveness });
+            }
+            kept.insert(node, known.filter(|p| p.run == run).unwrap_or(fresh));
         }
         self.peers = kept;
+        verdicts
     }
 
     /// A heartbeat arrived.
@@ -98,7 +108,6 @@ impl Detector {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.heard = peer.heard.max(now);
             peer.refused = None;
-            peer.ever = true;
         }
     }
 
@@ -132,11 +141,6 @@ impl Detector {
         self.peers.get(&node).map(|p| p.liveness)
     }
 
-    /// Whether the node was heard since it is watched, and is not dead: a first term is not a sign of life.
-    pub fn heard(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|p| p.ever && p.liveness != Liveness::Dead)
-    }
-
     /// This process did not run for a while; what it did not hear meanwhile means nothing. Whoever was dead
     /// before stays so until it is heard.
     fn forgive(&mut self, now: Time) {
@@ -168,9 +172,13 @@ mod tests {
         Time(n * 1_000_000)
     }
 
+    fn run_of(node: NodeId, run: u64) -> (NodeId, ProcessIncarnation) {
+        (node, ProcessIncarnation(run))
+    }
+
     fn watching(nodes: &[NodeId]) -> Detector {
         let mut detector = Detector::new(ms(0), DetectorConfig::default());
-        detector.watch(ms(0), nodes.iter().copied());
+        detector.watch(ms(0), nodes.iter().map(|n| run_of(*n, 1)));
         detector
     }
 
@@ -190,7 +198,6 @@ mod tests {
         assert_eq!(run(&mut d, 0, 1000, &[A, B]), vec![]);
         let seen = run(&mut d, 1100, 2500, &[A]);
         assert_eq!(seen, vec![(1500, 3, Liveness::Suspect), (2000, 3, Liveness::Dead)]);
-        assert!(d.heard(A) && !d.heard(B));
     }
 
     #[test]
@@ -231,10 +238,23 @@ mod tests {
     fn a_new_node_gets_a_full_term_and_an_old_one_keeps_its_own() {
         let mut d = watching(&[A]);
         run(&mut d, 0, 900, &[]);
-        d.watch(ms(900), [A, B]);
+        d.watch(ms(900), [run_of(A, 1), run_of(B, 1)]);
         assert_eq!(run(&mut d, 1000, 1300, &[]), vec![(1000, 2, Liveness::Dead)]);
         assert_eq!(d.liveness(B), Some(Liveness::Alive));
-        assert!(!d.heard(B), "a first term is not a sign of life");
+    }
+
+    #[test]
+    fn the_next_run_of_a_dead_node_is_not_dead_before_its_own_term_is_over() {
+        let mut d = watching(&[A]);
+        d.refused(ms(50), A);
+        run(&mut d, 100, 900, &[]);
+        assert_eq!(d.liveness(A), Some(Liveness::Dead));
+        let alive = Verdict { node: A, liveness: Liveness::Alive };
+        assert_eq!(d.watch(ms(950), [run_of(A, 2)]), vec![alive]);
+        assert_eq!(d.liveness(A), Some(Liveness::Alive));
+        assert_eq!(d.watch(ms(960), [run_of(A, 2)]), vec![]);
+        let seen = run(&mut d, 1000, 2000, &[]);
+        assert_eq!(seen, vec![(1500, 2, Liveness::Suspect), (2000, 2, Liveness::Dead)]);
     }
 
     #[test]

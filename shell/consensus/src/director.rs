@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
     ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, PathChange,
-    PathConfig, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Waiting, apply, plan_grants,
-    plan_replacements,
+    PathConfig, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Verdict, Waiting, apply,
+    plan_grants, plan_replacements,
 };
 use holdfast_types::{Epoch, NodeId, PeerPath, ProcessIncarnation, SegmentId, Time};
 use serde::{Deserialize, Serialize};
@@ -247,9 +247,13 @@ impl Director {
     fn watch_nodes(&mut self) {
         let me = self.control.node();
         let map = self.map.borrow_and_update().clone();
-        let others = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0).map(|n| n.id);
-        self.detector.watch((self.config.now)(), others.clone());
-        self.paths.watch((self.config.now)(), others.clone());
+        let runs = map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0);
+        let others = runs.clone().map(|n| n.id);
+        let now = (self.config.now)();
+        for verdict in self.detector.watch(now, runs.map(|n| (n.id, n.incarnation))) {
+            self.judged(verdict);
+        }
+        self.paths.watch(now, others.clone());
         self.network.keep_paths(&others.collect());
         self.heard.retain(|node, _| map.nodes.contains_key(node));
         self.patience.look(self.uptime(), &map);
@@ -290,9 +294,7 @@ impl Director {
         }
         self.send_beats();
         for verdict in self.detector.tick((self.config.now)()) {
-            tracing::info!(node = verdict.node.0, liveness = ?verdict.liveness, "failure detector");
-            self.say(DirectorEvent::Liveness { node: verdict.node, liveness: verdict.liveness });
-            self.dirty = true;
+            self.judged(verdict);
             let dead_leader = self.control.leader() == Some(verdict.node);
             if verdict.liveness == Liveness::Dead && dead_leader && self.first_in_line() {
                 // No need to wait out the rest of a random term. The others still honour the leader's lease.
@@ -305,6 +307,12 @@ impl Director {
             self.dirty = true;
             self.look_again = Instant::now() + LOOK_EVERY;
         }
+    }
+
+    fn judged(&mut self, Verdict { node, liveness }: Verdict) {
+        tracing::info!(node = node.0, ?liveness, "failure detector");
+        self.say(DirectorEvent::Liveness { node, liveness });
+        self.dirty = true;
     }
 
     /// Whether this node is the lowest voter that lives, so that not all call an election at once.

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Cluster, timings};
-use holdfast_cluster::{Command, CommandResult, NodeState, UnixSeconds};
+use holdfast_cluster::{Command, CommandResult, NodeState, TokenHash, UnixSeconds};
 use holdfast_types::*;
 use std::time::{Duration, Instant};
 
@@ -120,6 +120,25 @@ fn a_new_run_of_a_node_is_granted_what_its_old_run_owned() {
     cluster.wait("the node is up", |c| {
         (c.map(leader).nodes[&NodeId(victim)].state == NodeState::Up).then_some(())
     });
+}
+
+#[test]
+fn the_next_run_of_a_dead_node_is_not_taken_for_the_dead_one() {
+    let mut cluster = running(3);
+    let leader = cluster.leader();
+    let victim = if leader == 1 { 2 } else { 1 };
+    cluster.kill(victim);
+    cluster.wait("down", |c| (c.map(leader).nodes[&NodeId(victim)].state == NodeState::Down).then_some(()));
+    cluster.start(victim);
+    drop(cluster.run_node(victim, 999));
+    // By then the director has acted on the map that has the new run.
+    cluster.wait_beat(leader, victim);
+    let token = Command::CreateToken { hash: TokenHash([1; 32]), expires: UnixSeconds(1) };
+    cluster.propose(leader, token).expect("what the director proposed is decided");
+    let node = cluster.map(leader).nodes[&NodeId(victim)].clone();
+    assert_eq!(node.state, NodeState::Up);
+    // One that is found dead loses the number of its gateway, and its sessions have to be registered anew.
+    assert_eq!(node.incarnation.0, node.runs, "this run was taken for dead meanwhile");
 }
 
 #[test]

@@ -41,6 +41,8 @@ struct Wire {
     me: NodeId,
     heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<HeartbeatFact>>,
     beats: Beats,
+    /// The nodes of which a beat was believed since this was last emptied.
+    believed: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Transport for Wire {
@@ -86,7 +88,9 @@ impl HeartbeatNetwork for Wire {
     fn broken(&self) -> Vec<NodeId> {
         Vec::new()
     }
-    fn heard_of_broken(&self, _: NodeId, _: Vec<NodeId>) {}
+    fn heard_of_broken(&self, from: NodeId, _: Vec<NodeId>) {
+        self.believed.lock().unwrap().insert(from);
+    }
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {
         async {
             match self.heard.lock().await.recv().await {
@@ -162,7 +166,7 @@ impl Cluster {
         let (beats, heard) = mpsc::unbounded_channel();
         let net = Arc::clone(&self.net);
         let heard = tokio::sync::Mutex::new(heard);
-        let wire = Arc::new(Wire { net, me: node, heard, beats: beats.clone() });
+        let wire = Arc::new(Wire { net, me: node, heard, beats: beats.clone(), believed: Mutex::default() });
         let dir = self.node_dir(n);
         let returning = (!self.ran.insert(n)).then(|| now().0);
         let config = ControlConfig { node, dir, timings: self.timings, returning };
@@ -194,6 +198,13 @@ impl Cluster {
         File::open(&self.database(n)[0])
             .and_then(|file| file.lock())
             .expect("the database can be waited for");
+    }
+
+    /// Waits until node `n` has believed another beat of that one.
+    pub fn wait_beat(&self, n: u16, from: u16) {
+        let believed = &self.nodes[&NodeId(n)].wire.believed;
+        believed.lock().unwrap().clear();
+        self.wait("a beat", |_| believed.lock().unwrap().contains(&NodeId(from)).then_some(()));
     }
 
     pub fn cut(&self, a: u16, b: u16) {
