@@ -12,6 +12,8 @@ pub mod initiator;
 pub mod libiscsi;
 pub mod nbd;
 pub mod pattern;
+pub mod powered;
+pub mod preload;
 pub mod process;
 pub mod qemu_io;
 pub mod wait;

@@ -1,14 +1,13 @@
 //! Every host loses power at once. SIGKILL alone proves little, since the page cache survives it: one test puts
 //! the disks on a file system that drops and tears what was not flushed.
 
-use holdfast_powercut::PowerCut;
-use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::cluster::{Cluster, VOLUME};
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, version_of};
-use holdfast_tests::process::{Signal, target_dir};
+use holdfast_tests::powered::Powered;
+use holdfast_tests::preload;
+use holdfast_tests::process::Signal;
 use holdfast_tests::writer::{Plan, Report, Writer};
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,50 +50,6 @@ fn wipe(cluster: &Cluster) {
     (0..size >> 28).for_each(|i| client.trim(i << 28, 1 << 28).expect("trim works"));
 }
 
-/// Three nodes, each disk on a file system of its own whose power can be cut. Their mounts outlive the cluster.
-struct Powered {
-    powers: Vec<PowerCut>,
-    folder: tempfile::TempDir,
-}
-
-impl Powered {
-    fn new() -> Powered {
-        let base = target_dir().join("clusters");
-        std::fs::create_dir_all(&base).expect("the target folder can be written");
-        let folder =
-            tempfile::TempDir::with_prefix_in("power", base).expect("the target folder can be written");
-        let power = |n: usize| {
-            let (mount, backing) =
-                (folder.path().join(format!("mount{n}")), folder.path().join(format!("backing{n}")));
-            std::fs::create_dir(&mount)
-                .and_then(|()| std::fs::create_dir(&backing))
-                .expect("folders can be made");
-            PowerCut::mount(&mount, &backing).expect("FUSE mounts (package fuse3, as root)")
-        };
-        Powered { powers: (1..=3).map(power).collect(), folder }
-    }
-
-    fn options(&self) -> Options {
-        let mut options = Options::new(3);
-        options.disk_dirs = (1..=3).map(|n| self.folder.path().join(format!("mount{n}"))).collect();
-        options
-    }
-
-    fn cut(&self, seed: u64) {
-        let mut lost = 0;
-        for (n, power) in self.powers.iter().enumerate() {
-            let report = power.cut(seed * 3 + n as u64).expect("the power can be cut");
-            println!("power cut: {} kept, {} dropped, {} torn", report.kept, report.dropped, report.torn);
-            lost += report.dropped + report.torn;
-        }
-        println!("seed {seed}: {lost} writes that were not flushed are gone or torn");
-    }
-
-    fn on(&self) {
-        self.powers.iter().for_each(PowerCut::power_on);
-    }
-}
-
 fn cut_and_return(powered: &Powered, cluster: &mut Cluster, seed: u64) {
     // A host without power sees no error of its disk: whoever sees one tells the others that the disk has failed.
     (1..=3).for_each(|n| cluster.signal(n, Signal::Stop));
@@ -130,21 +85,12 @@ fn the_power_is_cut_under_the_thread_pool_and_every_acknowledged_write_is_there(
     power_cut_loses_nothing("threads");
 }
 
-/// What makes a daemon acknowledge before the flush: its environment, with a library built in `folder`.
-fn lies(folder: &Path) -> Vec<(String, String)> {
-    let library = folder.join("flush.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/lies/flush.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-    assert!(built.is_ok_and(|s| s.success()), "the library that lies about flushes does not build");
-    let preload = library.to_str().expect("the target folder's name is text").to_owned();
-    [("HOLDFAST_IO", "threads".to_owned()), ("LD_PRELOAD", preload)].map(|(k, v)| (k.to_owned(), v)).into()
-}
-
 #[test]
 fn a_daemon_that_acknowledges_before_the_flush_is_caught_by_the_power_cut() {
     let powered = Powered::new();
     let mut options = powered.options();
-    options.environment = lies(powered.folder.path());
+    options.environment =
+        vec![("HOLDFAST_IO".to_owned(), "threads".to_owned()), preload::built("flush", powered.folder())];
     let mut cluster = Cluster::with(options);
     let mut client = Client::connect(cluster.address(1), VOLUME, LIMIT).expect("the export opens");
     let blocks = 400;

@@ -25,6 +25,8 @@ pub enum Healing {
     Start(NodeId),
     /// The daemon goes on.
     Resume(NodeId),
+    /// The disk answers.
+    Answer(NodeId),
     /// The way is open.
     Mend(NodeId, NodeId),
     /// Control has a majority and is sure of itself.
@@ -40,6 +42,8 @@ pub struct Faults {
     pub victim: Option<NodeId>,
     /// Bits that flipped.
     pub flipped: u64,
+    /// A disk hung, or a daemon was stopped, to which its disk is like one that hung.
+    pub hung: bool,
     /// What is lost for ever.
     pub gone: Option<Gone>,
 }
@@ -100,6 +104,11 @@ impl World {
                 let node = self.any_node();
                 self.pause(node);
                 self.queue.after(lasts, Event::Heal(Healing::Resume(node)));
+            }
+            FaultKind::Hang => {
+                let node = self.any_node();
+                self.hang(node);
+                self.queue.after(lasts, Event::Heal(Healing::Answer(node)));
             }
             FaultKind::Partition => self.partition(lasts),
             FaultKind::BitFlip => self.flip(),
@@ -183,6 +192,7 @@ impl World {
         match healing {
             Healing::Start(node) => self.start(node),
             Healing::Resume(node) => self.resume(node),
+            Healing::Answer(node) => self.disk_answers(node),
             Healing::Mend(a, b) => self.mend(a, b),
             Healing::Control => {
                 self.control.away = false;
@@ -200,6 +210,7 @@ impl World {
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         for node in nodes {
             self.resume(node);
+            self.disk_answers(node);
             self.start(node);
         }
     }

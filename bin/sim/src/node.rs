@@ -96,6 +96,8 @@ pub struct Node {
     pub run: u64,
     /// The daemon is stopped; what comes for it waits here.
     pub paused: Option<Vec<Event>>,
+    /// The disk hangs; what it is to do waits here.
+    pub hung: Option<Vec<Event>>,
 }
 
 impl Node {

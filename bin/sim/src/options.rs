@@ -12,6 +12,8 @@ pub enum FaultKind {
     Partition,
     /// A daemon is stopped for a while (SIGSTOP); time goes on.
     Pause,
+    /// A disk does not answer for a while.
+    Hang,
     /// A bit on a disk flips.
     BitFlip,
     /// Control has no majority, loses answers, or is late.
@@ -24,10 +26,11 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 7] = [
+    pub const ALL: [FaultKind; 8] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
+        FaultKind::Hang,
         FaultKind::BitFlip,
         FaultKind::Control,
         FaultKind::Disconnect,
@@ -40,6 +43,7 @@ impl FaultKind {
             FaultKind::Crash => "crash",
             FaultKind::Partition => "partition",
             FaultKind::Pause => "pause",
+            FaultKind::Hang => "hang",
             FaultKind::BitFlip => "bitflip",
             FaultKind::Control => "control",
             FaultKind::Disconnect => "disconnect",
@@ -69,7 +73,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let on_request = [FaultKind::BitFlip, FaultKind::Gone];
+        let on_request = [FaultKind::Hang, FaultKind::BitFlip, FaultKind::Gone];
         let faults = FaultKind::ALL.into_iter().filter(|f| !on_request.contains(f)).collect();
         Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, small_disks: false, verbose: false }
     }

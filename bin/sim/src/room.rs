@@ -1,4 +1,4 @@
-//! Room: what control hears of the disks', as the daemon tells it, and which copies can have none at the end of a run.
+//! What control hears of the disks, as the daemon tells it: whether they answer, and how much room they have. And which copies can have none at the end of a run.
 //! That is judged by the disks themselves and not by what control believes of them.
 
 use crate::world::World;
@@ -35,6 +35,17 @@ impl World {
         for node in answers {
             let disk = self.nodes[node].disk_id;
             let Some((incarnation, usage)) = self.usage(*node) else { continue };
+            let silent = usage.is_silent;
+            if self
+                .control
+                .map
+                .disks
+                .get(&disk)
+                .is_some_and(|d| d.incarnation == incarnation && silent != (d.state == DiskState::Silent))
+            {
+                let result = self.control.apply(Command::DiskSilent { disk, incarnation, silent });
+                self.note(|| format!("control: disk of node {node} is silent: {silent} -> {result:?}"));
+            }
             let free = usage.extents_for_new_data * CLAIMED_EXTENT_BYTES;
             let in_use = |d: &&holdfast_cluster::Disk| {
                 d.incarnation == incarnation && matches!(d.state, DiskState::Ok | DiskState::Full)

@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// What comes for a daemon that is stopped waits, in order.
+    /// What comes for a daemon that is stopped waits, in order, and so does what a disk that hangs is to do.
     fn hold_if_paused(&mut self, event: Event) -> Option<Event> {
         let node = match &event {
             Event::Frame { to, .. } => *to,
@@ -91,7 +91,9 @@ impl World {
             }
             _ => return Some(event),
         };
-        match &mut self.node(node).paused {
+        let node = self.node(node);
+        let hung = node.hung.as_mut().filter(|_| matches!(event, Event::Disk { .. }));
+        match hung.or(node.paused.as_mut()) {
             Some(held) => {
                 held.push(event);
                 None

@@ -147,6 +147,7 @@ impl World {
                     process: None,
                     run: 0,
                     paused: None,
+                    hung: None,
                 },
             );
         }
@@ -284,6 +285,7 @@ impl World {
     pub fn pause(&mut self, node: NodeId) {
         if self.nodes[&node].is_running() {
             self.note(|| format!("fault: node {node} is stopped"));
+            self.faults.hung = true;
             self.node(node).paused = Some(Vec::new());
         }
     }
@@ -292,6 +294,21 @@ impl World {
     pub fn resume(&mut self, node: NodeId) {
         if let Some(held) = self.node(node).paused.take() {
             self.note(|| format!("node {node} goes on"));
+            held.into_iter().for_each(|event| self.queue.at(Time(0), event));
+        }
+    }
+
+    /// A node's disk does nothing that it is ordered to do, and says nothing.
+    pub fn hang(&mut self, node: NodeId) {
+        self.note(|| format!("fault: the disk of node {node} hangs"));
+        self.faults.hung = true;
+        self.node(node).hung.get_or_insert_default();
+    }
+
+    /// It does what it was ordered to do.
+    pub fn disk_answers(&mut self, node: NodeId) {
+        if let Some(held) = self.node(node).hung.take() {
+            self.note(|| format!("the disk of node {node} answers"));
             held.into_iter().for_each(|event| self.queue.at(Time(0), event));
         }
     }

@@ -205,6 +205,39 @@ fn a_paused_owner_that_goes_on_after_a_takeover_reads_nothing_stale() {
 }
 
 #[test]
+fn while_an_owners_disk_hangs_another_node_serves() {
+    disaster(310..316, |world| {
+        let owner = world.owner_of(first_segment(world));
+        world.hang(owner);
+        world.run_for(Duration::from_secs(4))?;
+        assert_ne!(world.owner_of(first_segment(world)), owner, "another node takes over");
+        let before = world.watch.answered;
+        world.run_for(Duration::from_secs(8))?;
+        assert!(
+            world.watch.answered > before + 1000,
+            "hardly anything was answered: {}",
+            world.watch.answered
+        );
+        assert_ne!(
+            world.owner_of(first_segment(world)),
+            owner,
+            "it gets the segment back only when its disk answers"
+        );
+        world.disk_answers(owner);
+        world.run_for(BUSY)?;
+        world.judge_history()
+    });
+}
+
+#[test]
+fn disks_that_hang_lose_nothing_under_random_faults() {
+    let faults: Vec<FaultKind> = FAIR.into_iter().chain([FaultKind::Hang]).collect();
+    seeds(9000..9030, 3, &faults);
+    seeds(9030..9045, 5, &faults);
+    seeds(9045..9075, 3, &[FaultKind::Hang]);
+}
+
+#[test]
 fn a_replica_that_missed_writes_is_resynced() {
     disaster(48..52, |world| {
         let owner = world.owner_of(first_segment(world));

@@ -120,6 +120,8 @@ pub enum CommandOf<B> {
     DiskLost { disk: DiskId, accept_loss: bool },
     /// The API's admin token has this hash from now on; join tokens that were not used are void.
     RotateAdminToken { hash: TokenHash },
+    /// The disk owes its node answers and gives none, or gives some again.
+    DiskSilent { disk: DiskId, incarnation: DiskIncarnation, silent: bool },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

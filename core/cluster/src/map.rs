@@ -147,6 +147,8 @@ pub enum DiskState {
     Failed,
     /// Its node runs and does not find it.
     Missing,
+    /// It owes its node answers and gives none. What it holds is there, and nobody can have it.
+    Silent,
 }
 
 /// Disks that volumes are placed on.
@@ -276,18 +278,20 @@ impl ClusterMap {
             not_joined: false,
         }
     }
-    /// Whether the copy can answer as far as control knows: its node is not down, its disk serves, and in that
-    /// incarnation.
+    /// Whether the copy can answer as far as control knows: its node is not down, its disk serves and is not silent, and in
+    /// that incarnation.
     pub fn reachable(&self, copy: &ReplicaRef) -> bool {
         let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state.answers());
-        node_up && self.intact(copy)
+        let answers = self.disks.get(&copy.disk).is_some_and(|d| d.state != DiskState::Silent);
+        node_up && answers && self.intact(copy)
     }
-    /// Whether the copy exists, be its node up or down: its disk is not lost and in that incarnation.
+    /// Whether the copy exists, be its node up or down and its disk silent or not: its disk is not lost and in that
+    /// incarnation.
     pub fn intact(&self, copy: &ReplicaRef) -> bool {
         self.disks.get(&copy.disk).is_some_and(|d| {
             d.node == copy.node
                 && d.incarnation == copy.incarnation
-                && matches!(d.state, DiskState::Ok | DiskState::Full)
+                && matches!(d.state, DiskState::Ok | DiskState::Full | DiskState::Silent)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What control's leader has waited for long enough: nodes that stay away, and copies that cannot be built because
+//! What control's leader has waited for long enough: nodes that stay away, disks that stay silent, and copies that cannot be built because
 //! their disk is full. The map has no clock: every node counts, leading or not, and whoever leads goes by what it saw
 //! itself. A daemon that starts gives everybody a full term.
 //!
@@ -18,14 +18,17 @@ pub type CopyOf = (SegmentKey, ReplicaRef);
 pub struct GivenUp {
     /// Nodes that do not answer.
     pub nodes: BTreeSet<NodeId>,
+    /// Disks that do not, of nodes that do.
+    pub disks: BTreeSet<DiskId>,
     /// Copies in no S, on disks that are full.
     pub copies: BTreeSet<CopyOf>,
 }
 
 impl GivenUp {
-    /// These nodes, and every copy that waits for room now: what there will be no place for, if nothing changes.
+    /// These nodes, every disk that is silent and every copy that waits for room now: what there will be no place for, if
+    /// nothing changes.
     pub fn at_once(map: &ClusterMap, nodes: BTreeSet<NodeId>) -> Self {
-        Self { nodes, copies: waiting_for_room(map) }
+        Self { nodes, disks: silent_disks(map).collect(), copies: waiting_for_room(map) }
     }
 }
 
@@ -33,6 +36,7 @@ impl GivenUp {
 #[derive(Clone, Debug, Default)]
 pub struct Patience {
     nodes: BTreeMap<NodeId, Time>,
+    disks: BTreeMap<DiskId, Time>,
     copies: BTreeMap<CopyOf, Time>,
 }
 
@@ -41,6 +45,7 @@ impl Patience {
     pub fn look(&mut self, now: Time, map: &ClusterMap) {
         let away = map.nodes.values().filter(|n| n.incarnation.0 > 0 && !n.state.answers());
         let nodes = away.map(|n| (n.id, self.nodes.get(&n.id).copied().unwrap_or(now))).collect();
+        let disks = silent_disks(map).map(|d| (d, self.disks.get(&d).copied().unwrap_or(now))).collect();
         let got_there = |(key, copy): &&CopyOf| {
             map.segments.get(&key.segment).is_some_and(|info| info.key == *key && in_some_set(info, copy))
         };
@@ -48,7 +53,7 @@ impl Patience {
         let since = |of: &CopyOf| self.copies.get(of).filter(|_| !moving.contains(&of.1.disk));
         let copies =
             waiting_for_room(map).into_iter().map(|of| (of, since(&of).copied().unwrap_or(now))).collect();
-        (self.nodes, self.copies) = (nodes, copies);
+        (self.nodes, self.disks, self.copies) = (nodes, disks, copies);
     }
 
     /// What was waited for that long.
@@ -56,9 +61,14 @@ impl Patience {
         let late = |since: &Time| now.since(*since) >= after;
         GivenUp {
             nodes: self.nodes.iter().filter(|(_, since)| late(since)).map(|(node, _)| *node).collect(),
+            disks: self.disks.iter().filter(|(_, since)| late(since)).map(|(disk, _)| *disk).collect(),
             copies: self.copies.iter().filter(|(_, since)| late(since)).map(|(copy, _)| *copy).collect(),
         }
     }
+}
+
+fn silent_disks(map: &ClusterMap) -> impl Iterator<Item = DiskId> {
+    map.disks.values().filter(|d| d.state == DiskState::Silent).map(|d| d.id)
 }
 
 /// Copies in no S that can be reached, on disks that take no new segments.

@@ -1,5 +1,5 @@
 //! What control's leader proposes for copies that are lost: the map in, commands out. A copy is lost when its node
-//! runs without its disk, or when its node stays away for longer than the caller waits. It first has to leave S: a
+//! runs without its disk, or when its node stays away, or its disk silent, for longer than the caller waits. It first has to leave S: a
 //! node that is away is dropped by the segment's owner; a disk that is lost under a node that answers is dropped by a
 //! grant from here, since an owner without writes does not notice. Then another disk takes its place among the
 //! members, and the owner resyncs it as any learner.
@@ -70,6 +70,8 @@ pub enum Reason {
     Missing,
     /// Its node stays away.
     Away,
+    /// Its disk stays silent.
+    Silent,
     /// It is in no S, and its disk has no room to build it.
     NoRoom,
 }
@@ -128,6 +130,7 @@ fn reason(map: &ClusterMap, segment: SegmentKey, copy: &ReplicaRef, given_up: &G
         DiskState::Failed => Some(Reason::Failed),
         _ if !node.state.answers() => given_up.nodes.contains(&copy.node).then_some(Reason::Away),
         DiskState::Missing => Some(Reason::Missing),
+        DiskState::Silent => given_up.disks.contains(&copy.disk).then_some(Reason::Silent),
         DiskState::Full if disk.free == 0 && given_up.copies.contains(&(segment, *copy)) => {
             Some(Reason::NoRoom)
         }

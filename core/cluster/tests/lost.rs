@@ -84,6 +84,20 @@ fn a_disk_that_is_not_found_is_waited_for_until_it_is_said_to_be_lost() {
 }
 
 #[test]
+fn a_silent_disk_of_a_node_that_answers_may_be_given_up() {
+    let mut map = cluster(3, 3, 1);
+    let disk = disk_of(1, 0);
+    let silent = Command::DiskSilent { disk, incarnation: DiskIncarnation(1), silent: true };
+    apply(&mut map, silent).expect("control is told");
+    assert_eq!(losses_now(&map), None, "it may answer again");
+    apply(&mut map, Command::DiskLost { disk, accept_loss: false }).expect("two others are left");
+    assert_eq!(map.disks[&disk].state, DiskState::Failed);
+    let answers = Command::DiskSilent { disk, incarnation: DiskIncarnation(1), silent: false };
+    apply(&mut map, answers).expect("control is told");
+    assert_eq!(map.disks[&disk].state, DiskState::Failed, "for good");
+}
+
+#[test]
 fn two_failed_disks_of_three_need_an_operators_word_and_a_set_without_copies_has_none() {
     let mut map = cluster(3, 3, 2);
     let fail = |map: &mut ClusterMap, node: u16| {

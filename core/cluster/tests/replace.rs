@@ -289,6 +289,30 @@ fn free(map: &mut ClusterMap, disk: DiskId, free: u64) {
 }
 
 #[test]
+fn what_is_on_a_disk_that_stays_silent_is_placed_anew_after_the_wait() {
+    let mut map = cluster(4, 3, 1);
+    let (follower, spare) = follower_and_spare(&map);
+    let (from, to) = (disk_of(follower, 0), disk_of(spare, 0));
+    let silent = |silent| Command::DiskSilent { disk: from, incarnation: DiskIncarnation(1), silent };
+    let mut patience = Patience::default();
+    apply(&mut map, silent(true)).expect("control is told");
+    given_up(&mut patience, 0, &map);
+    let early = given_up(&mut patience, 9, &map);
+    assert_eq!(plan_replacements(&map, &early), ReplacementPlan::default(), "it may answer again");
+    apply(&mut map, silent(false)).expect("control is told");
+    given_up(&mut patience, 10, &map);
+    apply(&mut map, silent(true)).expect("control is told");
+    given_up(&mut patience, 11, &map);
+    assert_eq!(plan_replacements(&map, &given_up(&mut patience, 20, &map)), ReplacementPlan::default());
+    let late = given_up(&mut patience, 21, &map);
+    let plan = plan_replacements(&map, &late);
+    assert_eq!((plan.drops.len(), plan.replacements.len()), (1, 0), "first it leaves S: {plan:?}");
+    leave(&mut map, 0, follower);
+    let r = plan_replacements(&map, &late).replacements.pop().expect("there is a spare node");
+    assert_eq!((r.from.disk, r.to.disk, r.reason), (from, to, Reason::Silent));
+}
+
+#[test]
 fn a_copy_that_lacks_room_moves_after_the_wait_to_a_disk_with_room_for_all_of_it() {
     let mut map = cluster(4, 3, 1);
     let (follower, spare) = follower_and_spare(&map);

@@ -179,8 +179,15 @@ impl Rig {
     }
 
     fn read(&mut self, seq: u64) {
+        self.request(seq, SegmentOp::Read { offset: 0, len: BLOCK_BYTES as u32 });
+    }
+
+    fn write(&mut self, seq: u64) {
+        self.request(seq, SegmentOp::Write { offset: 0, data: vec![vec![7; BLOCK_BYTES].into()] });
+    }
+
+    fn request(&mut self, seq: u64, op: SegmentOp) {
         let gateway = GatewayId { node: NodeId(9), incarnation: ProcessIncarnation(1) };
-        let op = SegmentOp::Read { offset: 0, len: BLOCK_BYTES as u32 };
         let id = RequestId { gateway, seq };
         let request = SegmentRequest { id, session: SessionId(1), low: 0, segment: key(), op };
         self.call(|owner, now, out| owner.request(now, NodeId(9), request, out));
@@ -267,6 +274,70 @@ fn an_owner_whose_disk_failed_answers_no_read_with_an_error_and_passes_on() {
     rig.activate();
     rig.read(2);
     assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn an_owner_whose_disk_falls_silent_passes_on_without_leases_to_wait_for() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.read(1);
+    rig.hung.insert(NodeId(1));
+    rig.read(2);
+    rig.pass(ms(1500));
+    assert!(rig.passed_on.is_empty() && rig.replies.len() == 1, "nobody knows yet");
+    rig.call(|owner, _, _| owner.disk_silent(true));
+    rig.pass(ms(0));
+    assert_eq!(rig.passed_on, [NodeId(2), NodeId(3)]);
+    rig.call(|owner, now, out| owner.propose_takeover(now, NodeId(2), ProcessIncarnation(1), out));
+    let mut rig = rig.granted();
+    rig.activate();
+    rig.read(2);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn an_owner_whose_disk_answers_again_in_time_keeps_the_segment() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.call(|owner, _, _| owner.disk_silent(true));
+    rig.call(|owner, _, _| owner.disk_silent(false));
+    rig.pass(ms(5000));
+    assert!(rig.passed_on.is_empty());
+}
+
+#[test]
+fn of_two_copies_the_owners_on_a_silent_disk_is_gone_around() {
+    let mut rig = Rig::new(2, &[]);
+    rig.activate();
+    rig.write(1);
+    rig.hung.insert(NodeId(1));
+    rig.write(2);
+    assert_eq!(rig.replies.len(), 1, "both copies have it before it is acknowledged");
+    rig.pass(ms(800));
+    rig.call(|owner, _, _| owner.disk_silent(true));
+    rig.pass(ms(0));
+    assert_eq!(rig.passed_on, [NodeId(2)]);
+    rig.call(|owner, now, out| owner.propose_takeover(now, NodeId(2), ProcessIncarnation(1), out));
+    let mut rig = rig.granted();
+    rig.pass(ms(900));
+    assert_eq!(rig.sets(), [(NodeId(2), vec![2])]);
+    let mut rig = rig.granted();
+    rig.activate();
+    rig.write(2);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
+#[test]
+fn an_owner_on_a_silent_disk_stays_where_the_others_could_not_seal_without_it() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.write(1);
+    rig.hung.extend([NodeId(1), NodeId(3)]);
+    rig.call(|owner, now, out| owner.link(now, NodeId(3), false, out));
+    rig.write(2);
+    rig.call(|owner, _, _| owner.disk_silent(true));
+    rig.pass(Duration::from_secs(9));
+    assert_eq!((rig.passed_on.len(), rig.replies.len()), (0, 1));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use holdfast_types::{
     BlockIndex, ClusterId, DiskFault, DiskId, DiskIncarnation, DiskOrder, Duration, ExtentIndex, Lsn, NodeId,
-    OrderToken, SegmentKey, StoreOutcome,
+    OrderToken, SegmentKey, StoreOutcome, Time,
 };
 use thiserror::Error;
 
@@ -217,6 +217,16 @@ pub enum DiskActivity {
 /// Something that an operator should hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
+    /// The disk owes an answer and has given none for [`crate::SILENT_AFTER`]. It may come back.
+    DiskSilent {
+        /// Since when.
+        since: Time,
+    },
+    /// It answers again.
+    DiskAnswers {
+        /// How long it was silent.
+        after: Duration,
+    },
     /// The disk is failed for good, for all its segments.
     DiskFailed {
         /// What was being done.
@@ -266,6 +276,10 @@ impl fmt::Display for DiskActivity {
 impl fmt::Display for StoreEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            StoreEvent::DiskSilent { .. } => f.write_str("does not answer: others serve what it holds"),
+            StoreEvent::DiskAnswers { after } => {
+                write!(f, "answers again, after {} ms", after.0 / 1_000_000)
+            }
             StoreEvent::DiskFailed { activity, fault } => {
                 write!(f, "failed for good while {activity}: ")?;
                 match fault {
@@ -316,6 +330,8 @@ pub struct Usage {
     pub dirty_bytes: u64,
     /// Memory of cached pages.
     pub cached_bytes: u64,
+    /// It owes answers and gives none.
+    pub is_silent: bool,
     /// What the journal wrote since the disk was opened.
     pub journal: JournalTimes,
 }

@@ -11,6 +11,7 @@ use crate::pages::PageCache;
 use crate::read::{Job, JobKind};
 use crate::ring::{Place, Ring};
 use crate::segment::Segment;
+use crate::silence::Silence;
 use crate::space::Slots;
 use crate::writeback::Round;
 use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
@@ -63,7 +64,9 @@ pub(crate) struct Disk {
     /// first batch that can say so. No round begins before: a later run would no more find what shows it.
     pub unrecorded: Vec<(SegmentKey, u64, u64)>,
     pub cache: PageCache,
-    pub purposes: BTreeMap<DiskToken, Purpose>,
+    /// What is under way, each with whether it is a read.
+    pub purposes: BTreeMap<DiskToken, (Purpose, bool)>,
+    pub silence: Silence,
     pub next_token: u64,
     pub jobs: BTreeMap<u64, Job>,
     pub next_job: u64,
@@ -101,7 +104,9 @@ impl Disk {
     pub(crate) fn begin(&mut self, kind: DiskOrderKind, purpose: Purpose, out: &mut Vec<StoreOutput>) {
         let token = DiskToken(self.next_token);
         self.next_token += 1;
-        self.purposes.insert(token, purpose);
+        let is_read = matches!(kind, DiskOrderKind::Read { .. });
+        self.silence.ordered(is_read);
+        self.purposes.insert(token, (purpose, is_read));
         out.push(StoreOutput::Disk(DiskOrder { token, kind }));
     }
 
@@ -191,10 +196,11 @@ impl Disk {
 
     /// Takes what came of an order to the disk.
     pub(crate) fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
-        let Some(purpose) = self.purposes.remove(&done.token) else { return };
+        let Some((purpose, is_read)) = self.purposes.remove(&done.token) else { return };
         if self.failed {
             return;
         }
+        self.silence.answered(now, is_read, out);
         match purpose {
             Purpose::Batch => match done.result {
                 Ok(_) => self.batch_step(now, out),
@@ -228,6 +234,7 @@ impl Disk {
             return;
         }
         self.failed = true;
+        self.silence = Silence::default();
         out.push(StoreOutput::Event(StoreEvent::DiskFailed { activity, fault }));
         for (key, token) in self.journal.waiting_orders() {
             refuse(key, token, StoreRefusal::Failed, out);
@@ -256,6 +263,7 @@ impl Disk {
         self.start_round(now, out);
         self.write_batch(now, out);
         self.write_superblock(out);
+        self.silence.burst_ended(now);
     }
 
     fn write_superblock(&mut self, out: &mut Vec<StoreOutput>) {
@@ -287,8 +295,15 @@ impl Disk {
             journal_used: self.ring.used(),
             dirty_bytes: self.dirty_bytes(),
             cached_bytes: self.cache.bytes(),
+            is_silent: self.silence.is_silent(),
             journal: self.journal.times,
         }
+    }
+
+    /// When it has been idle for long enough to write back what it has not.
+    pub(crate) fn idle_until(&self) -> Option<Time> {
+        let idle = !self.failed && self.round.is_none() && !self.writeback_due && !self.dirty.is_empty();
+        idle.then(|| self.last_commit + self.config.idle_writeback)
     }
 
     /// Begins a checkpoint of what is committed now: who goes on writing does not make it longer.

@@ -35,6 +35,7 @@ mod room;
 mod segment;
 mod select;
 mod shadow;
+mod silence;
 mod slot;
 mod space;
 #[cfg(any(test, feature = "testing"))]
@@ -44,6 +45,7 @@ mod writeback;
 pub use api::*;
 pub use layout::{FormatError, Layout, layout};
 pub use ring::Place;
+pub use silence::SILENT_AFTER;
 
 use alloc::{boxed::Box, vec::Vec};
 use disk::{Disk, refuse};
@@ -157,9 +159,9 @@ impl Store {
 
     /// The time that [`Store::next_timer`] named has come.
     pub fn timer(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
-        if self.next_timer().is_some_and(|t| t <= now)
-            && let Some(disk) = self.disk_mut()
-        {
+        let Some(disk) = self.disk_mut() else { return };
+        disk.silence.timer(now, out);
+        if disk.idle_until().is_some_and(|t| t <= now) {
             disk.writeback_due = true;
             disk.pump(now, out);
         }
@@ -168,8 +170,7 @@ impl Store {
     /// When to call [`Store::timer`]; None when there is nothing to do.
     pub fn next_timer(&self) -> Option<Time> {
         let disk = self.disk()?;
-        let idle = !disk.failed && disk.round.is_none() && !disk.writeback_due && !disk.dirty.is_empty();
-        idle.then(|| disk.last_commit + disk.config.idle_writeback)
+        [disk.idle_until(), disk.silence.next_timer()].into_iter().flatten().min()
     }
 
     /// Makes an empty copy of a segment, if there is none; durable with its first durable order.

@@ -10,6 +10,7 @@ use crate::log::journal_cost;
 use crate::pages::PageCache;
 use crate::ring::{Place, Ring};
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace, Segment, written_extents};
+use crate::silence::Silence;
 use crate::space::Slots;
 use alloc::{collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec::Vec};
 use holdfast_types::{BLOCK_BYTES, ExtentIndex, LogPosition, Lsn, SegmentKey, Time};
@@ -195,6 +196,7 @@ impl Disk {
             unrecorded: Vec::new(),
             cache: PageCache::new(config.page_cache_bytes),
             purposes: BTreeMap::new(),
+            silence: Silence::default(),
             next_token: last_token + 1,
             jobs: BTreeMap::new(),
             next_job: 0,

@@ -3,11 +3,12 @@
 //! bounded whatever happens.
 //!
 //! Promises: an event once appended has a number that no other event of this node has; a torn last line, left
-//! by a crash, is cut; a line that fails its checksum is passed over and counted, never shown. Events that
-//! matter (warning, error) are on stable storage when `append` returns; others reach it with the next such
-//! event or file.
+//! by a crash, is cut; a line that fails its checksum is passed over and counted, never shown. Nobody waits for the disk: a
+//! thread writes, at once, and events that matter (warning, error) are flushed then; others reach stable storage with the
+//! next such event or file. What a disk that fails or hangs does not take is in memory, with the newest events.
 
 mod files;
+mod writer;
 
 use crate::model::{Event, EventLevel, EventQuery};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -61,12 +62,28 @@ struct Shared {
     node: u16,
     inner: Mutex<Inner>,
     last: watch::Sender<u64>,
+    /// What was written before.
+    written: files::Written,
+    damaged: u64,
 }
 
 struct Inner {
-    files: files::Files,
+    writer: writer::Writer,
     recent: VecDeque<Event>,
     next_seq: u64,
+}
+
+impl Inner {
+    /// What is not in the files yet is kept for longer than the newest are.
+    fn forget(&mut self) {
+        let written = self.writer.written_to();
+        while let Some(oldest) = self.recent.front().filter(|_| self.recent.len() > RECENT) {
+            if oldest.seq > written && self.recent.len() <= RECENT + writer::WAITING_MOST {
+                return;
+            }
+            self.recent.pop_front();
+        }
+    }
 }
 
 impl EventLog {
@@ -75,22 +92,19 @@ impl EventLog {
         let (files, newest) = files::Files::open(folder, RECENT)?;
         let next_seq = files.next_seq().max(newest.back().map_or(1, |e| e.seq + 1));
         let (last, _) = watch::channel(next_seq - 1);
-        Ok(Self(Arc::new(Shared {
-            node,
-            inner: Mutex::new(Inner { files, recent: newest, next_seq }),
-            last,
-        })))
+        let (written, damaged) = (files.written(), files.damaged());
+        let inner = Inner { writer: writer::Writer::start(files)?, recent: newest, next_seq };
+        Ok(Self(Arc::new(Shared { node, inner: Mutex::new(inner), last, written, damaged })))
     }
 
-    /// Logs an event now. A failing disk does not stop the node: the event stays in memory, and the error is
-    /// returned for the caller's own log.
-    pub fn append(&self, event: NewEvent) -> Result<u64, EventLogError> {
+    /// Logs an event now. Its number.
+    pub fn append(&self, event: NewEvent) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.append_at(event, now.as_millis() as u64)
     }
 
     /// The same at a time of the caller's.
-    pub fn append_at(&self, event: NewEvent, time_ms: u64) -> Result<u64, EventLogError> {
+    pub fn append_at(&self, event: NewEvent, time_ms: u64) -> u64 {
         let mut inner = self.lock();
         let seq = inner.next_seq;
         inner.next_seq += 1;
@@ -104,11 +118,10 @@ impl EventLog {
             what: cut(event.what),
             why: cut(event.why),
         };
-        let written = inner.files.append(&event);
-        if inner.recent.len() == RECENT {
-            inner.recent.pop_front();
-        }
+        // In the order of their numbers: nobody else has one meanwhile.
+        inner.writer.write(event.clone());
         inner.recent.push_back(event);
+        inner.forget();
         drop(inner);
         // Two that append at once may arrive here in the other order; the number only rises.
         self.0.last.send_if_modified(|last| {
@@ -116,7 +129,13 @@ impl EventLog {
             *last = seq.max(*last);
             rises
         });
-        written.map(|()| seq)
+        seq
+    }
+
+    /// Waits, for a while, until what was appended is on stable storage. False: it is not, and may never be.
+    pub fn flush(&self) -> bool {
+        let flushed = self.lock().writer.flush();
+        flushed.recv_timeout(writer::FLUSHED_WITHIN).is_ok()
     }
 
     /// Events that the query asks for, oldest first.
@@ -126,12 +145,12 @@ impl EventLog {
         let inner = self.lock();
         let oldest = inner.recent.front().map_or(inner.next_seq, |e| e.seq);
         let enough = since + 1 >= oldest || inner.recent.len() >= last;
-        let mut events: Vec<Event> = if enough {
-            inner.recent.iter().filter(|e| e.seq > since).cloned().collect()
-        } else {
-            inner.files.read(since)?
-        };
+        let newest: Vec<Event> = inner.recent.iter().filter(|e| e.seq > since).cloned().collect();
         drop(inner);
+        // The newest may not be in the files yet.
+        let mut events = if enough { Vec::new() } else { self.0.written.read(since)? };
+        events.retain(|e| e.seq < oldest);
+        events.extend(newest);
         let surplus = events.len().saturating_sub(last);
         events.drain(..surplus);
         Ok(events)
@@ -159,7 +178,7 @@ impl EventLog {
 
     /// How many lines failed their checksum when the log was opened.
     pub fn damaged_lines(&self) -> u64 {
-        self.lock().files.damaged()
+        self.0.damaged
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

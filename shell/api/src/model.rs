@@ -146,6 +146,9 @@ pub struct Session {
 /// What helps against a full disk.
 pub const FULL_HELP: &str = "writes of new data fail with \"no space\" and go on by themselves once data on it is discarded (fstrim in the guest, blkdiscard) or a volume with copies there is deleted";
 
+/// What helps against a disk that does not answer.
+pub const SILENT_HELP: &str = "its host's kernel log may say why; if it is not coming back, `holdfast disk lost` has its copies placed anew at once";
+
 /// State of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,6 +164,8 @@ pub enum DiskState {
     Failed,
     /// Not there, or its node is down.
     Missing,
+    /// There, and it does not answer its node.
+    Silent,
 }
 
 /// A disk.

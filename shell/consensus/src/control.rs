@@ -6,7 +6,7 @@ use crate::network::{Peers, Transport};
 use crate::raft_types::{Raft, node_id, raft_id};
 use crate::recover::Generation;
 use crate::standing::Group;
-use crate::store::{Damage, Loaded, LogStore, StoreError, Writer, put_both_aside};
+use crate::store::{Damage, Loaded, LogStore, StoreError, Writer, Writing, put_both_aside};
 use crate::wire::{
     Fault, MAX_APPEND_ENTRIES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, Request, Response, SNAPSHOT_CHUNK_BYTES,
 };
@@ -68,6 +68,8 @@ impl Default for Timings {
 
 /// The most voters. More make a majority slower and no safer; further nodes only follow.
 pub const MAX_VOTERS: usize = 7;
+/// What takes longer to write than this is said not to be written.
+const UNWRITTEN_AFTER: Duration = Duration::from_secs(2);
 /// How long to wait before asking again who leads.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -138,6 +140,9 @@ pub struct Control {
     pub(crate) peers: Peers,
     timings: Timings,
     damage: Option<Damage>,
+    pub(crate) writing: Writing,
+    /// What `peers.map` shows.
+    pub(crate) shown: watch::Sender<Arc<ClusterMap>>,
 }
 
 impl Control {
@@ -151,14 +156,16 @@ impl Control {
             let (writer, mut loaded, damage) = open(&dir, node, returning.is_some())?;
             let forgot = returning.filter(|_| loaded.is_empty());
             let snapshot = loaded.snapshot.take();
-            let (machine, map) = Machine::new(writer.clone(), snapshot)
+            let (machine, shown) = Machine::new(writer.clone(), snapshot)
                 .map_err(|e| StoreError::Corrupt { path: dir, what: format!("snapshot: {e}") })?;
+            let map = shown.subscribe();
             let group = Group::new(loaded.generation, forgot, writer.clone());
             let peers = Peers { transport, map, group };
+            let writing = writer.writing();
             let log = LogStore::new(writer, loaded);
             let raft_config = Arc::new(raft_config(&timings).validate()?);
             let raft = Raft::new(raft_id(node), raft_config, peers.clone(), log, machine).await?;
-            Ok(Self { node, raft, peers, timings, damage })
+            Ok(Self { node, raft, peers, timings, damage, writing, shown })
         }
         .boxed()
     }
@@ -167,6 +174,12 @@ impl Control {
     /// unless this node has forgotten.
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
+    }
+
+    /// Why this node's part in control stands still, if its database has not been written for a while. It goes on when it
+    /// is; to the others this node is slow until then.
+    pub fn unwritten(&self) -> Option<String> {
+        self.writing.trouble(UNWRITTEN_AFTER)
     }
 
     /// Whether this node has forgotten what it promised, and waits to be let in anew.
@@ -321,8 +334,8 @@ impl Control {
     ) -> Option<T> {
         let deadline = Instant::now() + wait;
         let mut request = request;
-        loop {
-            if let Some(leader) = self.leader() {
+        for turn in 0.. {
+            if let Some(leader) = self.whom_to_ask(turn) {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let response = if leader == self.node {
                     let copy = copy_of(&request);
@@ -344,6 +357,7 @@ impl Control {
             }
             self.leader_change(deadline).await?;
         }
+        None
     }
 
     /// Waits a moment, or until another leader is known. None when the time is over.
@@ -426,9 +440,17 @@ impl Control {
 
     /// Does what only the leader can.
     async fn lead(&self, request: Request) -> Response {
-        if !self.is_leader() {
+        if !self.is_leader() || self.stands_still() {
             return Response::NotLeader;
         }
+        tokio::select! {
+            response = self.lead_on(request) => response,
+            // Another node will lead, and may find what this one began.
+            () = self.until_still() => Response::Unknown,
+        }
+    }
+
+    async fn lead_on(&self, request: Request) -> Response {
         match request {
             Request::Propose(command) => match self.raft.client_write(command).await {
                 Ok(written) => Response::Proposed(written.data),
@@ -439,6 +461,7 @@ impl Control {
                 Ok(read) => Response::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Response::NotLeader,
             },
+            Request::Map => self.lead_map(),
             Request::AddMember { node, address } => self.lead_add_member(node, address).await,
             Request::RemoveMember { node } => self.lead_remove_member(node).await,
             Request::Append(_)
@@ -482,6 +505,7 @@ fn copy_of(request: &Request) -> Request {
         Request::Propose(command) => Request::Propose(command.clone()),
         Request::AddMember { node, address } => Request::AddMember { node: *node, address: address.clone() },
         Request::RemoveMember { node } => Request::RemoveMember { node: *node },
+        Request::Map => Request::Map,
         // The others are not repeated; a read is the same each time.
         _ => Request::ReadIndex,
     }

@@ -30,10 +30,19 @@ pub trait HeartbeatNetwork: Send + Sync + 'static {
     fn use_path(&self, to: NodeId, path: Option<PeerPath>);
     /// The nodes that this one does not reach directly, or not for every purpose.
     fn broken(&self) -> Vec<NodeId>;
-    /// That node says so of these.
-    fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>);
+    /// That node says this of itself.
+    fn heard(&self, from: NodeId, said: Said);
     /// The next fact. Safe to drop while waiting.
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact>;
+}
+
+/// What a node says of itself with each beat, for whoever asks another node what is wrong.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Said {
+    /// The nodes that it does not reach directly.
+    pub broken: Vec<NodeId>,
+    /// It cannot write what control decides.
+    pub unwritten: bool,
 }
 
 /// What the heartbeats' network has to say.
@@ -123,8 +132,7 @@ struct Beat {
     incarnation: ProcessIncarnation,
     /// Who sends it does not hear the other one directly.
     deaf: bool,
-    /// The nodes that its sender does not reach directly, for whoever asks another node what is wrong.
-    broken: Vec<NodeId>,
+    said: Said,
     /// Nothing, but as much of it in some beats that they need packets as large as there are: a network that drops
     /// those carries no data, and a node behind it is not alive for anybody.
     filler: Vec<u8>,
@@ -274,7 +282,7 @@ impl Director {
                 if known.is_some_and(|current| beat.incarnation >= current) {
                     self.detector.heartbeat(now, from);
                     self.paths.heard(now, from, path, beat.deaf);
-                    self.network.heard_of_broken(from, beat.broken);
+                    self.network.heard(from, beat.said);
                     self.heard.insert(from, beat.incarnation);
                 }
             }
@@ -328,11 +336,11 @@ impl Director {
         self.beats += 1;
         let is_filled = self.beats.is_multiple_of(FILLED_EVERY);
         let filler = vec![0; if is_filled { FILLER_BYTES } else { 0 }];
-        let broken = self.network.broken();
+        let said = Said { broken: self.network.broken(), unwritten: self.control.unwritten().is_some() };
         let map = self.map.borrow().clone();
         for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {
             let deaf = self.paths.deaf_to(now, node.id);
-            let beat = Beat { incarnation, deaf, broken: broken.clone(), filler: filler.clone() };
+            let beat = Beat { incarnation, deaf, said: said.clone(), filler: filler.clone() };
             // Numbers and bytes: it can be written.
             let beat: Bytes = codec::encode(&beat).unwrap_or_default().into();
             self.network.send(node.id, &node.address, PeerPath::Direct, beat.clone());

@@ -13,6 +13,7 @@
 mod codec;
 mod control;
 mod director;
+mod elsewhere;
 mod lead;
 mod machine;
 mod members;
@@ -24,7 +25,7 @@ mod store;
 mod wire;
 
 pub use control::{Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings};
-pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork};
+pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork, Said};
 pub use members::MembershipError;
 pub use network::{Transport, TransportError, TransportFault};
 pub use recover::{Generation, NotOne, Position, StoppedControl, Ticket};

@@ -1,7 +1,9 @@
 //! openraft's state machine: the cluster map, `apply`, and snapshots of it. Whoever watches the map sees each
-//! batch of applied commands as one change.
+//! batch of applied commands as one change. It may see the leader's map before (elsewhere.rs), and never an older one after
+//! a newer.
 
 use crate::codec;
+use crate::elsewhere::show;
 use crate::raft_types::{Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 use crate::store::{StoredSnapshot, Writer};
 use holdfast_cluster::{ClusterMap, CommandError, CommandResult};
@@ -64,11 +66,11 @@ impl Machine {
     pub(crate) fn new(
         writer: Writer,
         snapshot: Option<StoredSnapshot>,
-    ) -> Result<(Self, watch::Receiver<Arc<ClusterMap>>), codec::CodecError> {
+    ) -> Result<(Self, watch::Sender<Arc<ClusterMap>>), codec::CodecError> {
         let state = State::of(snapshot.as_ref())?;
-        let (shown, watched) = watch::channel(Arc::clone(&state.map));
+        let (shown, _) = watch::channel(Arc::clone(&state.map));
         let snapshot = Arc::new(std::sync::Mutex::new(snapshot));
-        Ok((Self { writer, state, shown, snapshot }, watched))
+        Ok((Self { writer, state, shown: shown.clone(), snapshot }, shown))
     }
 }
 
@@ -84,11 +86,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let before = self.state.map.version;
         let replies = entries.into_iter().map(|entry| self.state.apply(entry)).collect();
-        if self.state.map.version != before {
-            self.shown.send_replace(Arc::clone(&self.state.map));
-        }
+        show(&self.shown, &self.state.map);
         Ok(replies)
     }
 
@@ -115,7 +114,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let state = State::of(Some(&snapshot)).map_err(|e| fault(&e))?;
         store(&self.writer, &self.snapshot, snapshot).await?;
         self.state = state;
-        self.shown.send_replace(Arc::clone(&self.state.map));
+        show(&self.shown, &self.state.map);
         Ok(())
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum Request {
         nonce: u64,
         vote: Vote,
     },
+    /// For the leader: its map, for a node that cannot write what makes it.
+    Map,
 }
 
 impl Request {
@@ -80,6 +82,8 @@ pub(crate) enum Response {
     Fault(Fault),
     /// An election is asked for.
     Electing,
+    /// The leader's map, as a snapshot has it.
+    Map(Vec<u8>),
 }
 
 /// Why a request was not even tried.

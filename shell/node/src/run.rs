@@ -104,6 +104,7 @@ async fn run_node(options: &RunOptions, activated: &mut Activated) -> anyhow::Re
         checks: Mutex::default(),
         fences: Mutex::default(),
         disks: tokio::sync::Mutex::new(LocalDisks::default()),
+        disk_news: Notify::new(),
         stop: Notify::new(),
         replace_after: options.replace_after,
         scrub_every: options.scrub_every,

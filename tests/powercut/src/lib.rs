@@ -18,4 +18,4 @@ mod power;
 
 pub use control::serve;
 pub use drive::CutReport;
-pub use power::{PowerCut, PowerError, Status};
+pub use power::{Hung, PowerCut, PowerError, Status};

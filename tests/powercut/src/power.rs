@@ -54,6 +54,11 @@ pub struct PowerCut {
     shared: Arc<Shared>,
 }
 
+/// A file system that answers nothing, as long as this is kept: whoever touches data waits for the switch.
+pub struct Hung<'a> {
+    _switch: RwLockWriteGuard<'a, State>,
+}
+
 /// Every file and the power switch. Calls hold the switch for reading while they touch data, so that a cut falls
 /// between them.
 pub(crate) struct Shared {
@@ -188,6 +193,11 @@ impl PowerCut {
     /// Turns the power on again. Files that were open before the cut stay dead; new ones work.
     pub fn power_on(&self) {
         self.shared.power_on();
+    }
+
+    /// It answers nothing until what is given back is dropped, and then everything.
+    pub fn hang(&self) -> Hung<'_> {
+        Hung { _switch: self.shared.state_mut() }
     }
 
     /// Everything goes to the disk, as when a machine is shut down.

@@ -92,6 +92,21 @@ pub(super) fn missing(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncar
     set_state(map, disk, incarnation, DiskState::Missing)
 }
 
+pub(super) fn silent(
+    map: &mut ClusterMap,
+    disk: DiskId,
+    incarnation: DiskIncarnation,
+    silent: bool,
+) -> Outcome {
+    let d = map.disks.get(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    let state = match (d.state, silent) {
+        (DiskState::Ok | DiskState::Full, true) => DiskState::Silent,
+        (DiskState::Silent, false) => room_state(d),
+        (other, _) => other,
+    };
+    set_state(map, disk, incarnation, state)
+}
+
 pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> Outcome {
     let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
     let before = (d.size, d.free, d.state);

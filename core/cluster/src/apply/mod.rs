@@ -88,6 +88,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
         CommandOf::NewDiskIncarnation { disk, expect, boot_nonce } => {
             disks::new_incarnation(map, disk, expect, boot_nonce)
         }
+        CommandOf::DiskSilent { disk, incarnation, silent } => disks::silent(map, disk, incarnation, silent),
         CommandOf::DiskFree { disk, size, free } => disks::free(map, disk, size, free),
         CommandOf::RemoveDisk { disk } => disks::remove(map, disk),
         CommandOf::CreatePool { name } => volumes::create_pool(map, name),

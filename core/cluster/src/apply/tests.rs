@@ -187,6 +187,28 @@ fn a_failed_disk_comes_back_only_in_a_new_incarnation() {
 }
 
 #[test]
+fn what_is_on_a_silent_disk_is_there_and_cannot_be_reached() {
+    let mut map = cluster(3);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    let (disk, incarnation) = (DiskId(1), DiskIncarnation(1));
+    let says = |silent| Command::DiskSilent { disk, incarnation, silent };
+    ok(&mut map, says(true));
+    let copy = ReplicaRef { node: NodeId(1), disk, incarnation };
+    assert!(map.intact(&copy) && !map.reachable(&copy));
+    assert!(refused(&mut map, create("other", 1 << 30, 3)).contains("there are 2"));
+    // How much room it has does not make it answer.
+    ok(&mut map, Command::DiskFree { disk, size: 10 << 30, free: 0 });
+    assert_eq!(map.disks[&disk].state, DiskState::Silent);
+    ok(&mut map, says(false));
+    assert_eq!(map.disks[&disk].state, DiskState::Full);
+    assert!(map.reachable(&copy));
+    ok(&mut map, Command::DiskMissing { disk, incarnation });
+    ok(&mut map, says(true));
+    ok(&mut map, says(false));
+    assert_eq!(map.disks[&disk].state, DiskState::Missing, "that is another trouble");
+}
+
+#[test]
 fn a_disk_that_runs_full_takes_no_new_segments() {
     let mut map = cluster(2);
     ok(&mut map, Command::DiskFree { disk: DiskId(1), size: 10 << 30, free: 1000 });

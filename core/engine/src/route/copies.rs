@@ -139,7 +139,8 @@ impl Engine {
                 out.push(Output::Propose { number: proposal, command });
             }
             OwnerOutput::PassOn { nodes } => {
-                let to = nodes.into_iter().find(|n| self.may_own(*n));
+                let Some(info) = self.map.segments.get(&segment.segment) else { return };
+                let to = self.may_own(info).find(|n| nodes.contains(n));
                 let Some(node) = to.and_then(|n| self.map.nodes.get(&n)) else { return };
                 let (id, incarnation) = (node.id, node.incarnation);
                 self.with_owner(now, segment, out, |owner, o| {
@@ -304,8 +305,7 @@ impl Engine {
         }
         for segment in owned {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
-            let able = info.granted.set.iter().map(|r| r.node).filter(|n| self.may_own(*n));
-            let to = able.min_by_key(|n| (load.get(n).copied().unwrap_or(0), *n));
+            let to = self.may_own(info).min_by_key(|n| (load.get(n).copied().unwrap_or(0), *n));
             let Some(to) = to else { continue };
             let Some(incarnation) = self.map.nodes.get(&to).map(|n| n.incarnation) else { continue };
             *load.entry(to).or_default() += 1;

@@ -111,12 +111,25 @@ impl Engine {
                 }
                 StoreOutput::Dropped { segment } => out.push(Output::Freed { segment, disk }),
                 StoreOutput::Event(event) => {
-                    if let StoreEvent::PageDamaged { segment, .. } = event {
-                        self.with_replica(now, (segment, disk), out, |replica, o| replica.lost_part(o));
+                    match event {
+                        StoreEvent::PageDamaged { segment, .. } => {
+                            self.with_replica(now, (segment, disk), out, |replica, o| replica.lost_part(o));
+                        }
+                        StoreEvent::DiskSilent { .. } => self.disk_silent(now, disk, true, out),
+                        StoreEvent::DiskAnswers { .. } => self.disk_silent(now, disk, false, out),
+                        _ => {}
                     }
                     out.push(Output::Event(EngineEvent::Store { disk, event }));
                 }
             }
+        }
+    }
+
+    /// Others are to own what this node owns with a copy on that disk.
+    fn disk_silent(&mut self, now: Time, disk: DiskId, silent: bool, out: &mut Outputs) {
+        let owned = self.copies.owners.iter().filter(|(_, owned)| owned.disk == disk);
+        for segment in owned.map(|(segment, _)| *segment).collect::<Vec<_>>() {
+            self.with_owner(now, segment, out, |owner, _| owner.disk_silent(silent));
         }
     }
 

@@ -178,10 +178,11 @@ impl Engine {
         }
     }
 
-    /// Whether a node may be given ownership: another one, up, with a link to it.
-    pub(crate) fn may_own(&self, node: NodeId) -> bool {
-        let up = self.map.nodes.get(&node).is_some_and(|n| n.state == NodeState::Up);
-        node != self.config.node && up && self.links.contains(&node)
+    /// The nodes that may be given the segment: others, up, with a link to them and a copy of S that can be reached.
+    pub(crate) fn may_own<'a>(&'a self, info: &'a SegmentInfo) -> impl Iterator<Item = NodeId> + 'a {
+        let up = |n: &NodeId| self.map.nodes.get(n).is_some_and(|n| n.state == NodeState::Up);
+        let is_other = move |n: &NodeId| *n != self.config.node && up(n) && self.links.contains(n);
+        info.granted.set.iter().filter(|r| self.map.reachable(r)).map(|r| r.node).filter(is_other)
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Owner {
     set: Vec<ReplicaRef>,
     min_copies: usize,
     own: ReplicaRef,
+    /// The own copy's disk does not answer.
+    disk_is_silent: bool,
     links: BTreeSet<NodeId>,
     copies: BTreeMap<ReplicaRef, Copy>,
     phase: Phase,
@@ -195,6 +197,7 @@ impl Owner {
             set,
             min_copies: usize::from(info.min_copies),
             own,
+            disk_is_silent: false,
             links: links.clone(),
             copies: BTreeMap::new(),
             phase: Phase::Sealing,

@@ -5,7 +5,8 @@
 //!
 //! An owner that serves can be stuck, too: S commits without its own copy, which cannot follow because its disk has no
 //! room for a record of the past, does not answer or has failed, or because it lost a part. Its reads would wait for good, so
-//! it passes the segment on; the next owner drops that copy from S like any other that does not follow.
+//! it passes the segment on; the next owner drops that copy from S like any other that does not follow. A disk that hangs
+//! is known by what it owes its whole node, and a segment that is only read is passed on from it, too.
 
 use super::activation::Phase;
 use super::{Owner, OwnerOutput};
@@ -48,7 +49,9 @@ impl Owner {
                     **r != self.own && self.copies.get(r).is_some_and(|c| c.up && c.matched >= self.commit)
                 };
                 let nodes: Vec<NodeId> = self.set.iter().filter(follows).map(|r| r.node).collect();
-                if !nodes.is_empty() {
+                // A silent disk cannot seal: it is not passed on to who could not either.
+                let need = if self.disk_is_silent { seal_quorum(self.set.len()) } else { 1 };
+                if nodes.len() >= need {
                     out.push(OwnerOutput::PassOn { nodes });
                 }
             }
@@ -60,7 +63,7 @@ impl Owner {
     /// something. A full disk says at once that it cannot follow; one that is merely slow gets as long as any other copy of S.
     fn own_is_stuck_at(&self) -> Option<Time> {
         let own = self.copies.get(&self.own).filter(|_| self.active())?;
-        if own.lost {
+        if own.lost || self.disk_is_silent {
             return Some(self.activation.look_at);
         }
         if own.matched >= self.commit {
@@ -68,6 +71,11 @@ impl Owner {
         }
         let limit = if own.full { self.config.activation_patience } else { self.drop_limit() };
         Some((own.waiting_since? + limit).max(self.activation.look_at))
+    }
+
+    /// The own copy's disk owes answers and gives none, or gives some again.
+    pub fn disk_silent(&mut self, silent: bool) {
+        self.disk_is_silent = silent;
     }
 
     pub(super) fn stuck_timer_at(&self) -> Option<Time> {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A file that has reached this is followed by a new one.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -16,12 +17,18 @@ const MAX_READ_BYTES: u64 = 4 * MAX_FILE_BYTES;
 const SUFFIX: &str = ".jsonl";
 
 pub(super) struct Files {
-    folder: PathBuf,
-    /// First event number of each file, rising; the last one is written to.
-    starts: Vec<u64>,
+    written: Written,
     current: Option<(File, u64)>,
     next_seq: u64,
     damaged: u64,
+}
+
+/// What is in the files, for who reads them while they are written.
+#[derive(Clone)]
+pub(super) struct Written {
+    folder: PathBuf,
+    /// First event number of each file, rising; the last one is written to.
+    starts: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Files {
@@ -29,10 +36,11 @@ impl Files {
     pub(super) fn open(folder: &Path, keep: usize) -> Result<(Self, VecDeque<Event>), EventLogError> {
         fs::create_dir_all(folder).map_err(|e| error(folder, e))?;
         let starts = starts(folder)?;
-        let mut files = Self { folder: folder.into(), starts, current: None, next_seq: 1, damaged: 0 };
+        let written = Written { folder: folder.into(), starts: Arc::new(Mutex::new(starts.clone())) };
+        let mut files = Self { written, current: None, next_seq: 1, damaged: 0 };
         let mut newest = VecDeque::new();
-        for start in files.starts.clone() {
-            let content = files.read_file(start)?;
+        for start in starts {
+            let content = files.written.read_file(start)?;
             files.next_seq = files.next_seq.max(start);
             let (events, damaged) = parse(&content);
             files.damaged += damaged;
@@ -53,12 +61,18 @@ impl Files {
     pub(super) fn damaged(&self) -> u64 {
         self.damaged
     }
+    pub(super) fn folder(&self) -> &Path {
+        &self.written.folder
+    }
+    pub(super) fn written(&self) -> Written {
+        self.written.clone()
+    }
 
     /// Goes on with the last file, cutting a torn line at its end.
     fn reopen_last(&mut self) -> Result<(), EventLogError> {
-        let Some(start) = self.starts.last().copied() else { return Ok(()) };
-        let path = self.path(start);
-        let content = self.read_file(start)?;
+        let Some(start) = self.written.starts().last().copied() else { return Ok(()) };
+        let path = self.written.path(start);
+        let content = self.written.read_file(start)?;
         let whole = content.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1) as u64;
         let file = OpenOptions::new().append(true).open(&path).map_err(|e| error(&path, e))?;
         file.set_len(whole).map_err(|e| error(&path, e))?;
@@ -70,7 +84,7 @@ impl Files {
         if self.current.as_ref().is_none_or(|(_, len)| *len >= MAX_FILE_BYTES) {
             self.turn(event.seq)?;
         }
-        let path = self.path(self.starts.last().copied().unwrap_or(event.seq));
+        let path = self.written.path(self.written.starts().last().copied().unwrap_or(event.seq));
         let line = line(event).map_err(|e| error(&path, e))?;
         let Some((file, len)) = &mut self.current else { return Ok(()) };
         if let Err(e) = file.write_all(line.as_bytes()) {
@@ -85,33 +99,53 @@ impl Files {
         Ok(())
     }
 
+    /// What was appended is on stable storage from here on.
+    pub(super) fn flush(&mut self) -> Result<(), EventLogError> {
+        let flushed = self.current.as_ref().map_or(Ok(()), |(file, _)| file.sync_data());
+        flushed.map_err(|e| error(self.folder(), e))
+    }
+
     /// Starts a new file and drops the oldest.
     fn turn(&mut self, seq: u64) -> Result<(), EventLogError> {
-        if let Some((file, _)) = self.current.take() {
-            file.sync_data().map_err(|e| error(&self.folder, e))?;
-        }
-        let path = self.path(seq);
+        self.flush()?;
+        self.current = None;
+        let path = self.written.path(seq);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| error(&path, e))?;
-        holdfast_net::atomic::sync_folder(&self.folder).map_err(|e| error(&self.folder, e))?;
+        holdfast_net::atomic::sync_folder(self.folder()).map_err(|e| error(self.folder(), e))?;
         self.current = Some((file, 0));
-        self.starts.push(seq);
-        while self.starts.len() > KEPT_FILES {
-            let start = self.starts.remove(0);
-            let oldest = self.path(start);
-            fs::remove_file(&oldest).map_err(|e| error(&oldest, e))?;
-        }
-        Ok(())
+        let mut starts = self.written.starts();
+        starts.push(seq);
+        let surplus = starts.len().saturating_sub(KEPT_FILES);
+        let oldest: Vec<u64> = starts.drain(..surplus).collect();
+        drop(starts);
+        oldest
+            .into_iter()
+            .map(|start| self.written.path(start))
+            .try_for_each(|path| fs::remove_file(&path).map_err(|e| error(&path, e)))
+    }
+}
+
+impl Written {
+    fn starts(&self) -> MutexGuard<'_, Vec<u64>> {
+        // Nothing panics while it is held.
+        self.starts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Every good event with a number above `since`.
     pub(super) fn read(&self, since: u64) -> Result<Vec<Event>, EventLogError> {
         let mut out = Vec::new();
-        for (i, start) in self.starts.iter().enumerate() {
+        let starts = self.starts().clone();
+        for (i, start) in starts.iter().enumerate() {
             // The file after it starts below or at what is asked for: nothing in this one is.
-            if self.starts.get(i + 1).is_some_and(|next| *next <= since + 1) {
+            if starts.get(i + 1).is_some_and(|next| *next <= since + 1) {
                 continue;
             }
-            out.extend(parse(&self.read_file(*start)?).0.into_iter().filter(|e| e.seq > since));
+            let content = match self.read_file(*start) {
+                // It was the oldest, and is gone by now.
+                Err(e) if e.source.kind() == io::ErrorKind::NotFound => continue,
+                content => content?,
+            };
+            out.extend(parse(&content).0.into_iter().filter(|e| e.seq > since));
         }
         Ok(out)
     }

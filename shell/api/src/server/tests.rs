@@ -161,7 +161,7 @@ async fn a_follower_of_events_gets_old_and_new_ones() {
     let log = |what: &str| {
         let event =
             NewEvent { who: "operator".into(), kind: "test", what: what.into(), ..NewEvent::default() };
-        served.events.append(event).unwrap();
+        served.events.append(event);
     };
     log("old");
     let query = EventQuery { since: Some(0), last: Some(10) };

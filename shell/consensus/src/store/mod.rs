@@ -11,7 +11,7 @@ mod writer;
 pub(crate) use log::LogStore;
 pub(crate) use pair::{Pair, open, put_both_aside};
 pub(crate) use rewrite::{Rewritten, rewrite};
-pub(crate) use writer::{Loaded, StoredSnapshot, Writer};
+pub(crate) use writer::{Loaded, StoredSnapshot, Writer, Writing};
 
 use holdfast_types::NodeId;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! nothing is forgotten, and nobody is asked. Each transaction has a number; of two good files the one with the higher
 //! number counts (a crash fell between the two flushes, or somebody put an older file back).
 
-use super::rewrite::{put_aside, replace};
+use super::rewrite::{make_anew, put_aside, replace};
 use super::writer::{Loaded, Read, read_file};
 use super::{Damage, StoreError};
 use holdfast_types::NodeId;
@@ -73,6 +73,17 @@ pub(crate) fn open(dir: &Path, node: NodeId) -> Result<Opened, StoreError> {
     let flushed = File::open(dir).and_then(|d| d.sync_all());
     flushed.map_err(|source| StoreError::Io { path: dir.into(), source })?;
     Ok(opened(read_file(&main, node)?, read_file(&copy, node)?, mended))
+}
+
+/// Opens the database after a write or a flush of it failed. What the kernel holds of its files need not be on the disk,
+/// although a flush may say so from now on: both are made anew of what can be read, and are whole before they take the place
+/// of the old ones.
+pub(crate) fn open_anew(dir: &Path, node: NodeId) -> Result<Pair, StoreError> {
+    drop(open(dir, node)?);
+    let (main, copy) = (dir.join(FILE), dir.join(COPY));
+    make_anew(&main)?;
+    make_anew(&copy)?;
+    open(dir, node).map(|opened| opened.pair)
 }
 
 fn opened(main: Read, copy: Read, mended: Option<Damage>) -> Opened {

@@ -11,7 +11,7 @@ use crate::{codec, recover::Generation};
 use holdfast_types::NodeId;
 use redb::Database;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What a database holds from now on.
@@ -35,7 +35,7 @@ pub(crate) fn rewrite(dir: &Path, pair: Pair, node: NodeId, state: Rewritten) ->
     let database = Database::open(path).map_err(|e| open_error(path, e))?;
     let bad = |what: String| StoreError::Corrupt { path: path.into(), what };
     let rows = rows(state).map_err(|e| bad(e.to_string()))?;
-    write(&database, rows).map_err(|e| bad(e.0.to_string()))?;
+    write(&database, rows).map_err(|e| e.at(path))?;
     drop(database);
     // What the daemon will find is what was meant, and the other file has it too.
     open(dir, node).map(|_| kept)
@@ -56,6 +56,19 @@ pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StoreError> {
 /// Gives a file the content of a closed one.
 pub(super) fn replace(path: &Path, by: &Path) -> Result<(), StoreError> {
     copy(by, path).map_err(|source| StoreError::Io { path: path.into(), source })
+}
+
+/// Gives a closed file its own content anew: written, and not shared with the old one as a copy may be.
+pub(super) fn make_anew(path: &Path) -> Result<(), StoreError> {
+    let write = || {
+        let unfinished = path.with_extension("unfinished");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&fs::read(path)?)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)?;
+        File::open(folder(path))?.sync_all()
+    };
+    write().map_err(|source| StoreError::Io { path: path.into(), source })
 }
 
 /// The copy is there as a whole or not at all.

@@ -1,9 +1,13 @@
 //! The thread that writes control's database. Jobs that wait together go down in one transaction with one
 //! flush, and are completed in the order in which they came: openraft counts an entry as stored when the
-//! callback of a later one was called. After a failed commit every later job fails too: what is on the disk is
-//! not known any more (as for the data disks, a failed flush is not retried).
+//! callback of a later one was called.
+//!
+//! A file system that is full, or a disk that fails, is no reason to end: what could not be written waits, and everything
+//! after it, until it can be. To the group this node is slow meanwhile; as a leader it sends no heartbeats, and another one is
+//! elected. What a failed write or flush left behind is not built upon, since the kernel may have taken pages for written
+//! that are not: both files are made anew before it is tried again.
 
-use super::pair::{Pair, open};
+use super::pair::{Pair, open, open_anew};
 use super::{Damage, StoreError};
 use crate::raft_types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::{codec, recover::Generation};
@@ -14,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -31,6 +37,9 @@ const NUMBER: &str = "number";
 const LAYOUT_VERSION: u32 = 1;
 /// How many jobs wait at most; the raft core waits for each flush, so that there are few.
 const QUEUE: usize = 64;
+
+/// After a failure.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// A snapshot as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,6 +90,34 @@ struct Job {
 #[derive(Clone)]
 pub(crate) struct Writer {
     jobs: SyncSender<Job>,
+    progress: Writing,
+}
+
+/// How the writing goes. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Writing(Arc<Mutex<Progress>>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Since when something is being written.
+    since: Option<Instant>,
+    /// Why it failed last.
+    failed: Option<String>,
+}
+
+impl Writing {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        // Nothing panics while it is held.
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Why what is to be written is not: it failed, or takes longer than that.
+    pub(crate) fn trouble(&self, patience: Duration) -> Option<String> {
+        let progress = self.lock();
+        let is_slow = progress.since.is_some_and(|since| since.elapsed() >= patience);
+        let silent = || is_slow.then(|| "its disk does not answer".to_owned());
+        progress.failed.clone().or_else(silent)
+    }
 }
 
 impl Writer {
@@ -90,11 +127,14 @@ impl Writer {
         let (jobs, queue) = sync_channel(QUEUE);
         let (ready, opened) = sync_channel(1);
         let thread_dir = dir.to_owned();
+        let progress = Writing::default();
+        let thread_progress = progress.clone();
         let thread = std::thread::Builder::new().name("control-db".into());
         let spawned = thread.spawn(move || match open(&thread_dir, node) {
             Ok(opened) => {
                 if ready.send(Ok((opened.loaded, opened.mended))).is_ok() {
-                    run(opened.pair, &queue);
+                    let database = Files { dir: thread_dir, node, pair: Some(opened.pair) };
+                    run(database, &queue, &thread_progress);
                 }
             }
             Err(error) => {
@@ -106,7 +146,12 @@ impl Writer {
         let gave_up = || StoreError::Corrupt { path, what: "the database library gave up on it".into() };
         // The library panics on some kinds of damage; the thread is gone then, and says nothing.
         let (loaded, mended) = opened.recv().unwrap_or_else(|_| Err(gave_up()))?;
-        Ok((Writer { jobs }, loaded, mended))
+        Ok((Writer { jobs, progress }, loaded, mended))
+    }
+
+    /// How the writing goes.
+    pub(crate) fn writing(&self) -> Writing {
+        self.progress.clone()
     }
 
     /// Appends entries; `done` is called when they are flushed.
@@ -167,23 +212,84 @@ fn finish(done: Done, result: io::Result<()>) {
     }
 }
 
-fn run(mut pair: Pair, queue: &Receiver<Job>) {
-    let mut failed: Option<String> = None;
+/// The database, and where it is.
+struct Files {
+    dir: PathBuf,
+    node: NodeId,
+    /// None: something failed, and it is to be opened anew.
+    pair: Option<Pair>,
+}
+
+fn run(mut files: Files, queue: &Receiver<Job>, progress: &Writing) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE - 1));
-        if failed.is_none() {
-            failed = commit_to_both(&mut pair, &jobs).err().map(|e| e.0.to_string());
-        }
+        progress.lock().since = Some(Instant::now());
+        let written = write(&mut files, &mut jobs, queue, progress);
+        *progress.lock() = Progress::default();
         for job in jobs {
-            let result = failed.as_ref().map_or(Ok(()), |why| Err(io::Error::other(why.clone())));
-            finish(job.done, result);
+            let result = written.as_ref().map_err(|gone| io::Error::other(gone.to_string()));
+            finish(job.done, result.copied());
         }
     }
 }
 
+/// Writes the jobs, and, once that has failed, what comes meanwhile, until it works or nobody waits for it any more. They
+/// may be found written in part or as a whole: each may be done again after those behind it.
+fn write(
+    files: &mut Files,
+    jobs: &mut Vec<Job>,
+    queue: &Receiver<Job>,
+    progress: &Writing,
+) -> io::Result<()> {
+    loop {
+        let error = match try_write(files, jobs) {
+            Ok(()) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        let is_news = progress.lock().failed.replace(error.clone()).as_ref() != Some(&error);
+        if is_news {
+            tracing::error!(%error, "control's database cannot be written; it is tried again");
+        }
+        if jobs.len() >= QUEUE {
+            std::thread::sleep(TRY_AGAIN);
+            continue;
+        }
+        match queue.recv_timeout(TRY_AGAIN) {
+            Ok(job) => jobs.push(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+fn try_write(files: &mut Files, jobs: &[Job]) -> Result<(), StoreError> {
+    let pair = match &mut files.pair {
+        Some(pair) => pair,
+        None => files.pair.insert(open_anew(&files.dir, files.node)?),
+    };
+    let path = files.dir.clone();
+    commit_to_both(pair, jobs).map_err(|failure| {
+        files.pair = None;
+        failure.at(&path)
+    })
+}
+
 /// What the database library says, boxed: its errors are large.
 pub(super) struct Failure(pub(super) Box<redb::Error>);
+
+impl Failure {
+    /// That the operating system refuses says nothing of what is in the file.
+    pub(super) fn at(self, path: &Path) -> StoreError {
+        let path = PathBuf::from(path);
+        match *self.0 {
+            redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
+                StoreError::Io { path, source }
+            }
+            other => StoreError::Corrupt { path, what: other.to_string() },
+        }
+    }
+}
 
 impl<E: Into<redb::Error>> From<E> for Failure {
     fn from(e: E) -> Self {
@@ -258,10 +364,9 @@ pub(super) struct Read {
 /// Opens, or creates, one file and reads all of it.
 pub(super) fn read_file(path: &Path, node: NodeId) -> Result<Read, StoreError> {
     let database = Database::create(path).map_err(|e| open_error(path, e))?;
-    let bad = |e: Box<redb::Error>| StoreError::Corrupt { path: path.into(), what: e.to_string() };
     check_identity(&database, path, node)?;
     let (number, loaded) = read_all(&database).map_err(|e| match e {
-        ReadError::Database(e) => bad(e),
+        ReadError::Database(e) => Failure(e).at(path),
         ReadError::Codec { what, source } => match source {
             codec::CodecError::Version { found } => StoreError::UnknownVersion {
                 path: path.into(),
@@ -278,38 +383,18 @@ pub(super) fn read_file(path: &Path, node: NodeId) -> Result<Read, StoreError> {
 }
 
 pub(super) fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
-    let path = PathBuf::from(path);
     match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path },
-        redb::DatabaseError::Storage(redb::StorageError::Io(source))
-            if source.kind() != io::ErrorKind::InvalidData =>
-        {
-            StoreError::Io { path, source }
-        }
-        other => StoreError::Corrupt { path, what: other.to_string() },
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+        other => Failure::from(other).at(path),
     }
 }
 
 /// Layout version and node, as eight and two bytes that every version can read.
 fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), StoreError> {
     let bad = |what: String| StoreError::Corrupt { path: path.into(), what };
-    let read = || -> Result<Option<Vec<u8>>, Failure> {
-        let transaction = database.begin_write()?;
-        let found = {
-            let mut meta = transaction.open_table(META)?;
-            transaction.open_table(LOG)?;
-            let found = meta.get(IDENTITY)?.map(|v| v.value().to_vec());
-            if found.is_none() {
-                let mut identity = LAYOUT_VERSION.to_le_bytes().to_vec();
-                identity.extend(node.0.to_le_bytes());
-                meta.insert(IDENTITY, identity.as_slice())?;
-            }
-            found
-        };
-        transaction.commit()?;
-        Ok(found)
+    let Some(found) = read_identity(database).map_err(|e| e.at(path))? else {
+        return write_identity(database, node).map_err(|e| e.at(path));
     };
-    let Some(found) = read().map_err(|e| bad(e.0.to_string()))? else { return Ok(()) };
     let Some((version, rest)) = found.split_first_chunk::<4>() else {
         return Err(bad("its identity is too short".into()));
     };
@@ -323,6 +408,25 @@ fn check_identity(database: &Database, path: &Path, node: NodeId) -> Result<(), 
         Some(found) => Err(StoreError::OtherNode { path: path.into(), found, expected: node }),
         None => Err(bad("its identity is too short".into())),
     }
+}
+
+/// None: the database is new.
+fn read_identity(database: &Database) -> Result<Option<Vec<u8>>, Failure> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(IDENTITY)?.map(|v| v.value().to_vec())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_identity(database: &Database, node: NodeId) -> Result<(), Failure> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(LOG)?;
+    let mut identity = LAYOUT_VERSION.to_le_bytes().to_vec();
+    identity.extend(node.0.to_le_bytes());
+    transaction.open_table(META)?.insert(IDENTITY, identity.as_slice())?;
+    transaction.commit()?;
+    Ok(())
 }
 
 enum ReadError {

@@ -88,7 +88,7 @@ impl HeartbeatNetwork for Wire {
     fn broken(&self) -> Vec<NodeId> {
         Vec::new()
     }
-    fn heard_of_broken(&self, from: NodeId, _: Vec<NodeId>) {
+    fn heard(&self, from: NodeId, _: Said) {
         self.believed.lock().unwrap().insert(from);
     }
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {

@@ -425,15 +425,19 @@ fn hint(error: &ProposeError) -> Option<String> {
 impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, model::Status> {
         Box::pin(async move {
-            // Who hears no majority need not wait for its answer.
-            let fresh = match view::Alone::now(&self.0).lost_majority() {
+            let shared = &self.0;
+            let unwritten = view::unwritten(shared);
+            // Who hears no majority, or cannot write what it decides, need not wait for its answer.
+            let fresh = match view::Alone::now(shared).lost_majority() {
                 true => None,
-                false => self.0.control.linearizable_map().await,
+                false if shared.control.unwritten().is_some() => Some(shared.map()),
+                false => shared.control.linearizable_map().await,
             };
             let mut status = match fresh {
-                Some(map) => view::status(&map, &self.0.control.metrics(), None, self.0.node),
-                None => view::without_majority(&self.0),
+                Some(map) => view::status(&map, &shared.control.metrics(), None, shared.node),
+                None => view::without_majority(shared),
             };
+            status.problems.extend(unwritten);
             status.problems.extend(view::broken_paths(&self.0.heartbeats.broken_paths()));
             Ok(status)
         })

@@ -14,6 +14,7 @@ use holdfast_store::{OpenReport, StoreEvent};
 use holdfast_types::{DiskId, NodeId, PeerPath, ProcessIncarnation};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Where lost copies, or those whose disk has no room for them, lack a place: what is to be done about each.
 pub fn no_place(unplaced: &[Unplaced]) -> Vec<String> {
@@ -70,10 +71,7 @@ impl Events {
 
     fn append(&self, level: EventLevel, who: &str, kind: &'static str, what: String, why: String) {
         let event = NewEvent { level, who: who.into(), kind, what, why };
-        // The event stays in memory; a node with a failing log disk goes on.
-        if let Err(error) = self.log.append(event) {
-            tracing::warn!(%error, "the event log cannot be written");
-        }
+        self.log.append(event);
     }
 
     /// The daemon runs.
@@ -84,6 +82,7 @@ impl Events {
     /// The daemon is about to end in good order.
     pub fn stopped(&self) {
         self.append(EventLevel::Info, "node", "node-stopped", "daemon stops".into(), "asked to".into());
+        self.log.flush();
     }
     /// A disk is in use.
     pub fn disk_opened(&self, disk: DiskId, report: &OpenReport, regressed: bool) {
@@ -147,6 +146,19 @@ impl Events {
         let why = "a majority of the others took it out of the group and let it in anew";
         let what = "this node takes part in control again";
         self.append(EventLevel::Info, "control", "let-in-again", what.into(), why.into());
+    }
+
+    /// What control decides cannot be written.
+    pub fn control_unwritten(&self, why: &str) {
+        let what =
+            "what control decides cannot be written here; this node goes on with what it knows".to_owned();
+        self.append(EventLevel::Error, "control", "control-unwritten", what, why.to_owned());
+    }
+
+    /// It can again.
+    pub fn control_written(&self, after: Duration) {
+        let what = format!("what control decides is written here again, after {} ms", after.as_millis());
+        self.append(EventLevel::Info, "control", "control-written", what, String::new());
     }
 
     /// A node's control has less than it had acknowledged.
@@ -303,6 +315,7 @@ impl Events {
                     let why = match r.reason {
                         Reason::Failed => "its disk has failed".into(),
                         Reason::Missing => "its node runs without its disk".into(),
+                        Reason::Silent => "its disk does not answer".into(),
                         Reason::Away => format!("node {} stays away", r.from.node),
                         Reason::NoRoom => "its disk is full, and it was not in sync".into(),
                     };
@@ -322,12 +335,12 @@ impl Events {
         }
     }
 
-    /// What the engine noticed. Gives the disk that has failed for good, if one has.
-    pub fn engine(&self, event: &EngineEvent) -> Option<DiskId> {
+    /// What the engine noticed.
+    pub fn engine(&self, event: &EngineEvent) {
         match event {
             EngineEvent::Replication { segment, event } => {
                 let level = match event {
-                    ReplicationEvent::Phase { .. } => return None,
+                    ReplicationEvent::Phase { .. } => return,
                     ReplicationEvent::Unreadable { .. }
                     | ReplicationEvent::Regressed { .. }
                     | ReplicationEvent::Diverged { .. }
@@ -346,15 +359,13 @@ impl Events {
                 self.append(level, &who, "replication", event.to_string(), String::new());
             }
             EngineEvent::Store { disk, event } => {
-                let failed = matches!(event, StoreEvent::DiskFailed { .. });
-                self.append(
-                    EventLevel::Error,
-                    &format!("disk {disk}"),
-                    "store",
-                    event.to_string(),
-                    String::new(),
-                );
-                return failed.then_some(*disk);
+                let look = "the kernel's log may say why: look at its cable, controller and power";
+                let (level, kind, why) = match event {
+                    StoreEvent::DiskSilent { .. } => (EventLevel::Error, "disk-silent", look),
+                    StoreEvent::DiskAnswers { .. } => (EventLevel::Info, "disk-answers", ""),
+                    _ => (EventLevel::Error, "store", ""),
+                };
+                self.append(level, &format!("disk {disk}"), kind, event.to_string(), why.to_owned());
             }
             EngineEvent::LoggedIn { session, kind, initiator, volume } => {
                 let protocol = match kind {
@@ -372,6 +383,5 @@ impl Events {
                 self.append(EventLevel::Error, &who, "bad-frame", error.clone(), String::new());
             }
         }
-        None
     }
 }

@@ -1,6 +1,6 @@
 //! The consensus group follows the map: the leader lets in nodes that joined, takes out those that were removed, lets
 //! in anew those that have forgotten, and gives a vote that became free to one that only followed. A node that was
-//! removed, or whose group was given up, finds out and says so.
+//! removed, or whose group was given up, finds out and says so, and so does one that cannot write what is decided.
 
 use super::{Shared, backend};
 use anyhow::Context;
@@ -10,10 +10,12 @@ use holdfast_types::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often changes that could not be made are tried again, while there are any.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Between looks at what this node cannot write.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between questions of a node that hears nobody, whether it is a member still.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
@@ -86,6 +88,25 @@ pub async fn keep(shared: Arc<Shared>) -> anyhow::Result<()> {
             other.await.context("consensus has ended")?;
         } else {
             let _ = timeout(AGAIN, other).await;
+        }
+    }
+}
+
+/// Tells when this node cannot write what control decides, and when it can again.
+pub async fn tell_unwritten(shared: Arc<Shared>) -> anyhow::Result<()> {
+    let mut since: Option<Instant> = None;
+    loop {
+        sleep(LOOK_EVERY).await;
+        match (shared.control.unwritten(), since) {
+            (Some(why), None) => {
+                since = Some(Instant::now());
+                shared.events.control_unwritten(&why);
+            }
+            (None, Some(began)) => {
+                since = None;
+                shared.events.control_written(began.elapsed());
+            }
+            _ => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use super::events::Events;
 use super::strangers::Unreachable;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork};
+use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork, Said};
 use holdfast_net::{
     ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect, dial_relayed,
 };
@@ -35,8 +35,8 @@ pub struct Heartbeats {
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
     /// When each node's last beat came.
     heard: Mutex<BTreeMap<NodeId, Instant>>,
-    /// The paths of other nodes that are broken, as they say.
-    broken: Mutex<BTreeMap<NodeId, Vec<NodeId>>>,
+    /// What other nodes say of themselves.
+    said: Mutex<BTreeMap<NodeId, Said>>,
 }
 
 /// Where a peer is, and the beats that go there.
@@ -53,7 +53,7 @@ impl Heartbeats {
             facts,
             received: tokio::sync::Mutex::new(received),
             heard: Mutex::default(),
-            broken: Mutex::default(),
+            said: Mutex::default(),
         })
     }
 
@@ -62,14 +62,18 @@ impl Heartbeats {
         self.heard.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// What the nodes that are heard say of themselves.
+    pub fn said(&self) -> BTreeMap<NodeId, Said> {
+        let (heard, now) = (self.heard(), Instant::now());
+        let is_current = |node: &NodeId| heard.get(node).is_some_and(|at| now - *at < SAID_LATELY);
+        let said = self.said.lock().unwrap_or_else(|e| e.into_inner());
+        said.iter().filter(|(node, _)| is_current(node)).map(|(node, said)| (*node, said.clone())).collect()
+    }
+
     /// The pairs of nodes that do not reach one another directly, as far as this node hears: the lower number first.
     pub fn broken_paths(&self) -> BTreeSet<(NodeId, NodeId)> {
-        let heard = self.heard();
-        let now = Instant::now();
-        let is_current = |node: &NodeId| heard.get(node).is_some_and(|at| now - *at < SAID_LATELY);
-        let broken = self.broken.lock().unwrap_or_else(|e| e.into_inner());
-        let of_others = broken.iter().filter(|(node, _)| is_current(node));
-        let of_others = of_others.flat_map(|(from, paths)| paths.iter().map(|to| (*from, *to)));
+        let said = self.said();
+        let of_others = said.iter().flat_map(|(from, said)| said.broken.iter().map(|to| (*from, *to)));
         let own = self.identity.paths().relayed().into_iter().map(|to| (self.identity.node(), to));
         of_others.chain(own).map(|(a, b)| (a.min(b), a.max(b))).collect()
     }
@@ -108,7 +112,7 @@ impl HeartbeatNetwork for Heartbeats {
 
     fn keep_paths(&self, nodes: &BTreeSet<NodeId>) {
         self.identity.paths().keep(nodes);
-        self.broken.lock().unwrap_or_else(|e| e.into_inner()).retain(|node, _| nodes.contains(node));
+        self.said.lock().unwrap_or_else(|e| e.into_inner()).retain(|node, _| nodes.contains(node));
     }
 
     fn use_path(&self, to: NodeId, path: Option<PeerPath>) {
@@ -119,8 +123,8 @@ impl HeartbeatNetwork for Heartbeats {
         self.identity.paths().relayed()
     }
 
-    fn heard_of_broken(&self, from: NodeId, paths: Vec<NodeId>) {
-        self.broken.lock().unwrap_or_else(|e| e.into_inner()).insert(from, paths);
+    fn heard(&self, from: NodeId, said: Said) {
+        self.said.lock().unwrap_or_else(|e| e.into_inner()).insert(from, said);
     }
 
     fn receive(&self) -> BoxFuture<'_, HeartbeatFact> {

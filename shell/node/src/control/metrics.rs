@@ -72,14 +72,16 @@ fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u
     ConstCounter::new(value).encode(metric)
 }
 
-/// Whether new data has room, for alarms.
-fn encode_room(e: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Result {
+/// Whether disks answer and new data has room, for alarms.
+fn encode_disks(e: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Result {
     let open = status.disks.iter().filter(|(_, phase, _)| matches!(phase, Phase::Opened { .. }));
     let left = open.clone().map(|(_, _, usage)| usage.extents_for_new_data).sum();
     let help = "Extents that new data may still take: at zero a disk is full";
     gauge(e, "extents_for_new_data", help, None, left)?;
     let full = open.filter(|(_, _, usage)| usage.extents_for_new_data == 0).count() as u64;
     gauge(e, "disks_full", "Disks of this node that take no new data", None, full)?;
+    let silent = status.disks.iter().filter(|(_, _, usage)| usage.is_silent).count() as u64;
+    gauge(e, "disks_silent", "Disks of this node that owe answers and give none", None, silent)?;
     let lacks = |o: &OwnerStatus| o.copies.iter().any(|c| c.full && c.role == CopyRole::InSet);
     let without = status.owned.iter().filter(|(_, o)| lacks(o)).count() as u64;
     let help = "Segments owned here that refuse new data because the disk of one of their copies is full";
@@ -159,7 +161,7 @@ impl Collector for NodeMetrics {
         let extent = holdfast_types::EXTENT_BYTES as u64;
         gauge(e, "extents_total", "Extents of 1 MiB on this node's disks", None, sum(|u| u.extents_total))?;
         gauge(e, "extents_free", "Extents that hold nothing", None, sum(|u| u.extents_free))?;
-        encode_room(e, status)?;
+        encode_disks(e, status)?;
         let free: u64 = sum(|u| u.extents_free);
         gauge(e, "disk_free", "Room on this node's disks", Some(&Unit::Bytes), free * extent)?;
         gauge(e, "journal_used", "Journal that is in use", Some(&Unit::Bytes), sum(|u| u.journal_used))?;

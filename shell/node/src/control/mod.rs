@@ -32,8 +32,9 @@ use holdfast_cluster::{
     ClusterMap, Command, CommandResult, Disk, DiskState, NewNode, TokenHash, UnixSeconds,
 };
 use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
-use holdfast_engine::{EngineConfig, Input};
+use holdfast_engine::{EngineConfig, EngineEvent, Input};
 use holdfast_net::{Identity, Listener, Purpose, Refusals};
+use holdfast_store::StoreEvent;
 use holdfast_types::{DiskId, NodeId};
 use rpc::{Caller, Kind};
 use std::collections::BTreeMap;
@@ -82,6 +83,8 @@ pub struct Shared {
     pub fences: Mutex<BTreeMap<u64, oneshot::Sender<bool>>>,
     /// The disks' openings.
     pub disks: tokio::sync::Mutex<LocalDisks>,
+    /// A disk of this node's does not answer, or answers again.
+    pub disk_news: Notify,
     /// This node was asked to stop.
     pub stop: Notify,
     /// The copies of a node that has been away for so long are placed anew.
@@ -150,6 +153,12 @@ pub async fn run(
     tasks.spawn(group::keep(shared.clone()));
     tasks.spawn(group::notice_removal(shared.clone()));
     tasks.spawn(group::tell_reversions(shared.clone()));
+    tasks.spawn(group::tell_unwritten(shared.clone()));
+    let control = shared.control.clone();
+    tasks.spawn(async move {
+        control.follow_elsewhere().await;
+        Ok(())
+    });
     tasks.spawn(renew_certificate(shared.clone()));
     tasks.spawn(room::report(shared.clone()));
     tasks.spawn(strangers::report(shared.clone()));
@@ -285,7 +294,7 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &Cluste
     // One that control knows of and the list does not: the daemon ended while it was added, or another took its path.
     let first = bootstrap.map_or(&[][..], |b| &b.disks);
     let is_unknown = |d: &&Disk| !listed.iter().chain(first).any(|of| of.id == d.id);
-    let serves = |d: &&Disk| matches!(d.state, DiskState::Ok | DiskState::Full);
+    let serves = |d: &&Disk| !matches!(d.state, DiskState::Failed | DiskState::Missing);
     for disk in map.disks_of(shared.node).filter(is_unknown).filter(serves) {
         let why = format!("{} was not added to the end, or another disk was added at its path", disk.path);
         refuse_disk(shared, disk.id, &why).await;
@@ -428,8 +437,16 @@ async fn handle_reports(
                 }
             }
             Report::Event(event) => {
-                if let Some(disk) = shared.events.engine(&event) {
-                    tokio::spawn(disk_failed(shared.clone(), disk));
+                shared.events.engine(&event);
+                match event {
+                    EngineEvent::Store { disk, event: StoreEvent::DiskFailed { .. } } => {
+                        tokio::spawn(disk_failed(shared.clone(), disk));
+                    }
+                    EngineEvent::Store {
+                        event: StoreEvent::DiskSilent { .. } | StoreEvent::DiskAnswers { .. },
+                        ..
+                    } => shared.disk_news.notify_one(),
+                    _ => {}
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Tells control how much room this node's disks have for new data: for placement, for `holdfast status`, and for
-//! the event log. Often enough to be useful, seldom enough not to fill the log of consensus: when a disk becomes full
+//! Tells control how this node's disks do, for placement, for `holdfast status` and for the event log: whether they answer,
+//! as soon as that changes, and how much room they have for new data. That often enough to be useful, seldom enough not to fill the log of consensus: when a disk becomes full
 //! or stops being so, and when a hundredth of it was taken or given back.
 
 use super::Shared;
@@ -16,25 +16,35 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Runs until the data thread has ended.
 pub async fn report(shared: Arc<Shared>) -> anyhow::Result<()> {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        let _ = tokio::time::timeout(LOOK_EVERY, shared.disk_news.notified()).await;
         let Some(status) = shared.data.status().await else { std::future::pending().await };
         let map = shared.map();
         for (id, phase, usage) in &status.disks {
             let Some(disk) = map.disks.get(id).filter(|d| in_use(d, *phase)) else { continue };
+            let incarnation = disk.incarnation;
+            if usage.is_silent != (disk.state == DiskState::Silent) {
+                let command = Command::DiskSilent { disk: *id, incarnation, silent: usage.is_silent };
+                tell(&shared, command).await;
+                continue;
+            }
             let Some(free) = news(disk, usage) else { continue };
             shared.events.disk_room(disk, free);
             let command = Command::DiskFree { disk: *id, size: disk.size, free };
-            // Without a majority it is told later, as it is then.
-            if let Err(error) = shared.control.propose(command).await {
-                tracing::debug!(%error, "control does not know how much room a disk has");
-            }
+            tell(&shared, command).await;
         }
+    }
+}
+
+/// Without a majority it is told later, as it is then.
+async fn tell(shared: &Shared, command: Command) {
+    if let Err(error) = shared.control.propose(command).await {
+        tracing::debug!(%error, "control does not know how a disk does");
     }
 }
 
 fn in_use(disk: &Disk, phase: Phase) -> bool {
     let opened = matches!(phase, Phase::Opened { incarnation, .. } if incarnation == disk.incarnation);
-    opened && matches!(disk.state, DiskState::Ok | DiskState::Full)
+    opened && matches!(disk.state, DiskState::Ok | DiskState::Full | DiskState::Silent)
 }
 
 /// What a disk has free now, if control should hear of it.

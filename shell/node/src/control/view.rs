@@ -59,6 +59,7 @@ pub fn disk(map: &ClusterMap, disk: &holdfast_cluster::Disk) -> model::Disk {
             DiskState::Full => model::DiskState::NearlyFull,
             DiskState::Failed => model::DiskState::Failed,
             DiskState::Missing => model::DiskState::Missing,
+            DiskState::Silent => model::DiskState::Silent,
         },
         incarnation: disk.incarnation.0,
         pool: disk.pool.clone(),
@@ -303,8 +304,30 @@ pub fn broken_paths(pairs: &BTreeSet<(NodeId, NodeId)>) -> Vec<String> {
     pairs.iter().map(line).collect()
 }
 
+/// Nodes that cannot write what control decides, this one with the reason.
+pub fn unwritten(shared: &Shared) -> Vec<String> {
+    let until = "it goes on by what the leader tells it, and counts for no majority of control until it can";
+    let own = shared
+        .control
+        .unwritten()
+        .map(|why| format!("this node ({}) cannot write what control decides ({why}); {until}", shared.node));
+    let said = shared.heartbeats.said();
+    let others = said.iter().filter(|(_, said)| said.unwritten).map(|(node, _)| {
+        format!(
+            "node {node} cannot write what control decides: its data folder is full, read-only or does not answer; {until}"
+        )
+    });
+    own.into_iter().chain(others).collect()
+}
+
 fn no_majority(alone: &Alone) -> String {
     let (heard, of) = alone.voters;
+    if heard * 2 > of {
+        return format!(
+            "the control plane did not answer in time, although {heard} of its {of} members do; what is said here is as \
+             this node knows it"
+        );
+    }
     let age = match alone.age {
         Some(age) => format!("for {} s", age.as_secs()),
         None => "since this daemon started".to_owned(),
@@ -380,6 +403,7 @@ fn problems(
             }
             DiskState::Failed => "has failed".into(),
             DiskState::Missing => "is not found or was refused".into(),
+            DiskState::Silent => format!("does not answer: {}", model::SILENT_HELP),
         };
         problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
     }

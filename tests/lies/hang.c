@@ -1,0 +1,29 @@
+/* Loaded into a daemon with LD_PRELOAD: while there is a file whose name is $HOLDFAST_HANG, a dot and the number of the
+ * process, no flush of the C library's comes back, as on a disk that does not answer. It reaches what the daemon keeps in its
+ * data folder. The data disks are flushed by other calls. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void hang(void)
+{
+    char name[4096];
+    const char *flag = getenv("HOLDFAST_HANG");
+    snprintf(name, sizeof name, "%s.%d", flag ? flag : "", (int)getpid());
+    while (flag && access(name, F_OK) == 0)
+        usleep(10000);
+}
+
+int fsync(int fd)
+{
+    hang();
+    return syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+    hang();
+    return syscall(SYS_fdatasync, fd);
+}
