@@ -1,6 +1,6 @@
-//! What control's leader has waited for long enough: nodes that stay away, disks that stay silent, and copies that cannot be built because
-//! their disk is full. The map has no clock: every node counts, leading or not, and whoever leads goes by what it saw
-//! itself. A daemon that starts gives everybody a full term.
+//! What control's leader has waited for long enough: nodes that stay away, disks that stay silent, and copies that cannot
+//! be built because their disk is full. The map has no clock: every node counts, leading or not, and whoever leads goes by
+//! what it saw itself. A daemon that starts gives everybody a full term.
 //!
 //! A copy waits for room while it is in no S and on a disk that takes no new segments. It is given up when that
 //! lasted, and no copy of its disk got into S meanwhile: a host that is back with a full disk and many copies is not

@@ -1,8 +1,8 @@
 //! What control's leader proposes for copies that are lost: the map in, commands out. A copy is lost when its node
-//! runs without its disk, or when its node stays away, or its disk silent, for longer than the caller waits. It first has to leave S: a
-//! node that is away is dropped by the segment's owner; a disk that is lost under a node that answers is dropped by a
-//! grant from here, since an owner without writes does not notice. Then another disk takes its place among the
-//! members, and the owner resyncs it as any learner.
+//! runs without its disk, or when its node stays away, or its disk silent, for longer than the caller waits. It first
+//! has to leave S: a node that is away is dropped by the segment's owner; a disk that is lost under a node that answers
+//! is dropped by a grant from here, since an owner without writes does not notice. Then another disk takes its place
+//! among the members, and the owner resyncs it as any learner.
 //!
 //! A copy that is in no S and cannot be built because its disk stays full is as good as lost. It goes only where a
 //! whole segment has room, so that it does not fill one disk after the other; one at a time leaves a disk, for what

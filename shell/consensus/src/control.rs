@@ -461,7 +461,7 @@ impl Control {
                 Ok(read) => Response::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Response::NotLeader,
             },
-            Request::Map => self.lead_map(),
+            Request::Map { than } => self.lead_map(than),
             Request::AddMember { node, address } => self.lead_add_member(node, address).await,
             Request::RemoveMember { node } => self.lead_remove_member(node).await,
             Request::Append(_)
@@ -505,7 +505,7 @@ fn copy_of(request: &Request) -> Request {
         Request::Propose(command) => Request::Propose(command.clone()),
         Request::AddMember { node, address } => Request::AddMember { node: *node, address: address.clone() },
         Request::RemoveMember { node } => Request::RemoveMember { node: *node },
-        Request::Map => Request::Map,
+        Request::Map { than } => Request::Map { than: *than },
         // The others are not repeated; a read is the same each time.
         _ => Request::ReadIndex,
     }

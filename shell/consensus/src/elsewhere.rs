@@ -56,10 +56,12 @@ impl Control {
         others.get(turn % others.len().max(1)).copied()
     }
 
-    /// The map, for a node that stands still.
-    pub(crate) fn lead_map(&self) -> Response {
-        let map = codec::encode(&**self.peers.map.borrow()).unwrap_or_default();
-        if map.len() + ENVELOPE_BYTES > MAX_MESSAGE_BYTES { Response::Unknown } else { Response::Map(map) }
+    /// The map, for a node that stands still and has that version of it.
+    pub(crate) fn lead_map(&self, than: u64) -> Response {
+        let map = self.peers.map.borrow().clone();
+        let bytes = (map.version > than).then(|| codec::encode(&*map).unwrap_or_default());
+        let is_too_long = bytes.as_ref().is_some_and(|b| b.len() + ENVELOPE_BYTES > MAX_MESSAGE_BYTES);
+        if is_too_long { Response::Unknown } else { Response::Map(bytes) }
     }
 
     /// Takes over the leader's map for as long as this node cannot write what makes it. Runs until it is dropped.
@@ -67,12 +69,13 @@ impl Control {
         async move {
             loop {
                 self.until_still().await;
-                let wait = self.timings().propose;
-                let map = self.with_leader(wait, Request::Map, |response| match response {
+                let (wait, than) = (self.timings().propose, self.shown.borrow().version);
+                let answer = self.with_leader(wait, Request::Map { than }, |response| match response {
                     Some(Response::Map(map)) => Verdict::Answer(map),
                     _ => Verdict::Again,
                 });
-                if let Some(map) = map.await.and_then(|bytes| codec::decode::<ClusterMap>(&bytes).ok()) {
+                let map = answer.await.flatten().and_then(|bytes| codec::decode::<ClusterMap>(&bytes).ok());
+                if let Some(map) = map {
                     show(&self.shown, &Arc::new(map));
                 }
                 sleep(LOOK_EVERY).await;

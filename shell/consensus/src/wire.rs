@@ -49,8 +49,10 @@ pub(crate) enum Request {
         nonce: u64,
         vote: Vote,
     },
-    /// For the leader: its map, for a node that cannot write what makes it.
-    Map,
+    /// For the leader: its map, if it is newer than that, for a node that cannot write what makes it.
+    Map {
+        than: u64,
+    },
 }
 
 impl Request {
@@ -82,8 +84,8 @@ pub(crate) enum Response {
     Fault(Fault),
     /// An election is asked for.
     Electing,
-    /// The leader's map, as a snapshot has it.
-    Map(Vec<u8>),
+    /// The leader's map, as a snapshot has it. None: there is no newer one.
+    Map(Option<Vec<u8>>),
 }
 
 /// Why a request was not even tried.

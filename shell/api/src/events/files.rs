@@ -107,8 +107,10 @@ impl Files {
 
     /// Starts a new file and drops the oldest.
     fn turn(&mut self, seq: u64) -> Result<(), EventLogError> {
-        self.flush()?;
+        let flushed = self.flush();
+        // One that cannot be flushed is not gone on with.
         self.current = None;
+        flushed?;
         let path = self.written.path(seq);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| error(&path, e))?;
         holdfast_net::atomic::sync_folder(self.folder()).map_err(|e| error(self.folder(), e))?;
