@@ -335,6 +335,15 @@ impl Cluster {
         });
     }
 
+    /// Waits until the copy that a node has of the first segment is in its set no more.
+    pub fn wait_behind(&self, node: usize) {
+        until(&format!("the copy on node {node} has left its set"), HEAL, || {
+            let detail = self.ask(&["volume", "show", VOLUME]);
+            let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
+            copies.iter().any(|c| c["node"] == node && c["state"] == "behind")
+        });
+    }
+
     /// The node that leads the control plane.
     pub fn leader(&self) -> usize {
         wait_for("a control leader", HEAL, || match number(&self.ask(&["status"])["leader"]) {

@@ -13,8 +13,6 @@ const OWNER_GOAL: Duration = Duration::from_secs(3);
 const REPLICA_GOAL: Duration = Duration::from_millis(200);
 const TOLERANCE: u32 = 3;
 const LIMIT: Duration = Duration::from_secs(60);
-/// The disk hangs for longer than a copy of S may be stuck.
-const HANGS: Duration = Duration::from_secs(12);
 
 /// The disk of `victim` hangs under writers through every node.
 fn hang_under_writes(victim: usize, powered: &Powered, cluster: &Cluster, role: &str, goal: Duration) {
@@ -42,7 +40,7 @@ fn hang_under_writes(victim: usize, powered: &Powered, cluster: &Cluster, role: 
         assert_eq!(*state == "silent", **node == victim, "{states:?}");
     }
     wait_more(500);
-    std::thread::sleep(HANGS.saturating_sub(moment.elapsed()));
+    cluster.wait_behind(victim);
     assert_ne!(cluster.owner(0), victim, "its copy is not to be read from");
     drop(hung);
     cluster.wait_healthy();
