@@ -64,23 +64,32 @@ impl Control {
         if is_too_long { Response::Unknown } else { Response::Map(bytes) }
     }
 
-    /// Takes over the leader's map for as long as this node cannot write what makes it. Runs until it is dropped.
+    /// Leads no more, and takes over the leader's map, for as long as this node cannot write. Runs until it is dropped.
     pub fn follow_elsewhere(&self) -> BoxFuture<'_, ()> {
         async move {
             loop {
                 self.until_still().await;
-                let (wait, than) = (self.timings().propose, self.shown.borrow().version);
-                let answer = self.with_leader(wait, Request::Map { than }, |response| match response {
-                    Some(Response::Map(map)) => Verdict::Answer(map),
-                    _ => Verdict::Again,
-                });
-                let map = answer.await.flatten().and_then(|bytes| codec::decode::<ClusterMap>(&bytes).ok());
-                if let Some(map) = map {
-                    show(&self.shown, &Arc::new(map));
+                // What it waits for need not be what openraft waits for: as a leader it would lead on.
+                self.raft.runtime_config().heartbeat(false);
+                while self.stands_still() {
+                    self.fetch_map().await;
+                    sleep(LOOK_EVERY).await;
                 }
-                sleep(LOOK_EVERY).await;
+                self.raft.runtime_config().heartbeat(true);
             }
         }
         .boxed()
+    }
+
+    async fn fetch_map(&self) {
+        let (wait, than) = (self.timings().propose, self.shown.borrow().version);
+        let answer = self.with_leader(wait, Request::Map { than }, |response| match response {
+            Some(Response::Map(map)) => Verdict::Answer(map),
+            _ => Verdict::Again,
+        });
+        let map = answer.await.flatten().and_then(|bytes| codec::decode::<ClusterMap>(&bytes).ok());
+        if let Some(map) = map {
+            show(&self.shown, &Arc::new(map));
+        }
     }
 }

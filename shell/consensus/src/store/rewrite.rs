@@ -11,8 +11,12 @@ use crate::{codec, recover::Generation};
 use holdfast_types::NodeId;
 use redb::Database;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// What a file is copied by.
+const PIECE_BYTES: usize = 4096;
 
 /// What a database holds from now on.
 pub(crate) enum Rewritten {
@@ -58,26 +62,34 @@ pub(super) fn replace(path: &Path, by: &Path) -> Result<(), StoreError> {
     copy(by, path).map_err(|source| StoreError::Io { path: path.into(), source })
 }
 
-/// Gives a closed file its own content anew: written, and not shared with the old one as a copy may be.
+/// Gives a closed file its own content anew.
 pub(super) fn make_anew(path: &Path) -> Result<(), StoreError> {
-    let write = || {
-        let unfinished = path.with_extension("unfinished");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&fs::read(path)?)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        File::open(folder(path))?.sync_all()
-    };
-    write().map_err(|source| StoreError::Io { path: path.into(), source })
+    replace(path, path)
 }
 
-/// The copy is there as a whole or not at all.
+/// The copy is there as a whole or not at all. It is written, and not shared with the original as a copy of the file system's
+/// may be: what that lost is not lost in both. Where there is nothing there is none in the copy either, for the library
+/// makes its files much longer than what is in them.
 fn copy(path: &Path, to: &Path) -> io::Result<()> {
     let unfinished = to.with_extension("unfinished");
-    fs::copy(path, &unfinished)?;
-    File::open(&unfinished)?.sync_all()?;
-    fs::rename(&unfinished, to)?;
-    File::open(folder(path))?.sync_all()
+    let done = write_copy(&fs::read(path)?, &unfinished).and_then(|()| fs::rename(&unfinished, to));
+    if done.is_err() {
+        // It may be what takes the last of the room.
+        let _ = fs::remove_file(&unfinished);
+    }
+    done?;
+    File::open(folder(to))?.sync_all()
+}
+
+fn write_copy(content: &[u8], to: &Path) -> io::Result<()> {
+    let file = File::create(to)?;
+    file.set_len(content.len() as u64)?;
+    for (n, piece) in content.chunks(PIECE_BYTES).enumerate() {
+        if piece.iter().any(|b| *b != 0) {
+            file.write_all_at(piece, (n * PIECE_BYTES) as u64)?;
+        }
+    }
+    file.sync_all()
 }
 
 fn folder(path: &Path) -> &Path {
