@@ -338,9 +338,7 @@ impl Cluster {
     /// Waits until the copy that a node has of the first segment is in its set no more.
     pub fn wait_behind(&self, node: usize) {
         until(&format!("the copy on node {node} has left its set"), HEAL, || {
-            let detail = self.ask(&["volume", "show", VOLUME]);
-            let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
-            copies.iter().any(|c| c["node"] == node && c["state"] == "behind")
+            self.first_copies().iter().any(|c| c["node"] == node && c["state"] == "behind")
         });
     }
 
@@ -352,10 +350,14 @@ impl Cluster {
         })
     }
 
+    fn first_copies(&self) -> Vec<Value> {
+        let detail = self.ask(&["volume", "show", VOLUME]);
+        detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default()
+    }
+
     /// The nodes with a copy of the volume's first segment, and whether all of these are in sync.
     pub fn copies(&self) -> (Vec<usize>, bool) {
-        let detail = self.ask(&["volume", "show", VOLUME]);
-        let copies = detail["segments"][0]["copies"].as_array().cloned().unwrap_or_default();
+        let copies = self.first_copies();
         let in_sync = copies.iter().all(|c| c["state"] == "in-sync");
         (copies.iter().map(|c| number(&c["node"])).collect(), in_sync)
     }

@@ -3,7 +3,7 @@
 //! nothing is forgotten, and nobody is asked. Each transaction has a number; of two good files the one with the higher
 //! number counts (a crash fell between the two flushes, or somebody put an older file back).
 
-use super::rewrite::{make_anew, put_aside, replace};
+use super::rewrite::{put_aside, replace};
 use super::writer::{Loaded, Read, read_file};
 use super::{Damage, StoreError};
 use holdfast_types::NodeId;
@@ -81,8 +81,8 @@ pub(crate) fn open(dir: &Path, node: NodeId) -> Result<Opened, StoreError> {
 pub(crate) fn open_anew(dir: &Path, node: NodeId) -> Result<Pair, StoreError> {
     drop(open(dir, node)?);
     let (main, copy) = (dir.join(FILE), dir.join(COPY));
-    make_anew(&main)?;
-    make_anew(&copy)?;
+    replace(&main, &main)?;
+    replace(&copy, &copy)?;
     open(dir, node).map(|opened| opened.pair)
 }
 

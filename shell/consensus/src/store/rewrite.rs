@@ -57,14 +57,9 @@ pub(super) fn put_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(kept)
 }
 
-/// Gives a file the content of a closed one.
+/// Gives a file the content of a closed one, which may be itself: written anew then.
 pub(super) fn replace(path: &Path, by: &Path) -> Result<(), StoreError> {
     copy(by, path).map_err(|source| StoreError::Io { path: path.into(), source })
-}
-
-/// Gives a closed file its own content anew.
-pub(super) fn make_anew(path: &Path) -> Result<(), StoreError> {
-    replace(path, path)
 }
 
 /// The copy is there as a whole or not at all. It is written, and not shared with the original as a copy of the file system's
