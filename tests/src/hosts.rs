@@ -28,6 +28,8 @@ pub enum Cut {
     Large,
     /// All passes but what is for the port of data.
     DataPort,
+    /// One packet in ten that comes in is lost, as on a bad cable. What goes out is not: the kernel would know.
+    Loss,
 }
 
 /// Runs `test`, of that name, with a network of its own.
@@ -86,9 +88,12 @@ impl Hosts {
             Cut::All => "",
             Cut::Large => "meta length > 1000",
             Cut::DataPort => "tcp dport 7401",
+            Cut::Loss => "numgen random mod 10 == 0",
         };
+        let hooks = [("input", "saddr"), ("output", "daddr")];
+        let hooks = if cut == Cut::Loss { &hooks[..1] } else { &hooks[..] };
         let mut rules = String::from("table inet cut {");
-        for (hook, what) in [("input", "saddr"), ("output", "daddr")] {
+        for (hook, what) in hooks {
             rules += &format!("chain {hook} {{ type filter hook {hook} priority 0;");
             for other in from {
                 rules += &format!(" ip {what} {} {which} drop;", address(*other));

@@ -284,6 +284,12 @@ impl Report {
         later.map(|(_, wait)| *wait).max().unwrap_or_default()
     }
 
+    /// The longest wait of a request that was made between these moments.
+    pub fn longest_wait_between(&self, from: Instant, to: Instant) -> Duration {
+        let then = self.waits.iter().filter(|(start, _)| (from..to).contains(start));
+        then.map(|(_, wait)| *wait).max().unwrap_or_default()
+    }
+
     /// The ten longest waits of requests that were answered after `moment`, each with when it began after that.
     pub fn longest_waits(&self, moment: Instant) -> Vec<(Duration, Duration)> {
         let later = self.waits.iter().filter(|(start, wait)| *start + *wait >= moment);

@@ -6,11 +6,15 @@
 //! asks by them for the other's beats. What comes that way shows that the host lives and that its path is broken;
 //! then everything that goes there is relayed, until beats have come directly again for a while.
 //!
+//! A path that loses packets is gone around as well, if there is a third node to which and from which none get lost:
+//! where it is one host's own cable that loses them, every way there does, and the direct one is the shortest.
+//!
 //! A node that is really gone is asked for seldom: the pause between attempts doubles. After a gap in its own ticks
 //! this node was asleep and everybody gets a full term, as in the failure detector.
 
+use crate::packets::PacketLoss;
 use alloc::{collections::BTreeMap, vec::Vec};
-use holdfast_types::{Duration, NodeId, PeerPath, Time};
+use holdfast_types::{Duration, NodeId, Packets, PeerPath, Time};
 
 /// The terms by which paths are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +55,33 @@ pub struct PathChange {
     pub was: Option<PeerPath>,
     /// The way that leads there now.
     pub path: Option<PeerPath>,
+    /// What is wrong with the direct way, if another one is taken.
+    pub fault: Option<PathFault>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What is wrong with a direct way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathFault {
+    /// Nothing comes by it.
+    Silent,
+    /// Packets that are sent by it get lost.
+    Lossy,
+    /// The other end finds fault with it.
+    SaidByPeer,
+}
+
+/// What there is to tell of the way to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathNews {
+    /// Another one is taken.
+    Changed(PathChange),
+    /// The direct one loses packets now: so many of those lately sent.
+    Lossy(NodeId, Packets),
+    /// It does not any more.
+    Clean(NodeId),
+}
+
+#[derive(Clone, Debug)]
 struct Peer {
     direct: Time,
     /// Since when it was heard directly without a gap, and heard this node so.
@@ -62,6 +90,11 @@ struct Peer {
     /// It says that it does not hear this node directly: since when, and when it did so last.
     deaf: Option<(Time, Time)>,
     path: Option<PeerPath>,
+    packets: PacketLoss,
+    /// Its direct way loses packets, and a third node is on one that does not.
+    gone_around: bool,
+    /// The nodes that it reaches badly or not at all, as it says.
+    poor: Vec<NodeId>,
     /// The next attempt to get through by a relay.
     retry_at: Time,
     pause: Duration,
@@ -70,17 +103,18 @@ struct Peer {
 /// Chooses the path to each other node.
 #[derive(Clone, Debug)]
 pub struct Paths {
+    me: NodeId,
     config: PathConfig,
     peers: BTreeMap<NodeId, Peer>,
     ticked: Time,
 }
 
 impl Paths {
-    /// Knows of nobody yet.
-    pub fn new(now: Time, config: PathConfig) -> Self {
+    /// Those of node `me`, which knows of nobody yet.
+    pub fn new(now: Time, me: NodeId, config: PathConfig) -> Self {
         assert!(config.broken_after >= config.doubt_after, "no path is broken that is not in doubt");
         assert!(config.retry_most >= config.retry && config.retry.0 > 0, "attempts have a pause");
-        Self { config, peers: BTreeMap::new(), ticked: now }
+        Self { me, config, peers: BTreeMap::new(), ticked: now }
     }
 
     /// Watches exactly these. A new one gets a full term.
@@ -91,16 +125,22 @@ impl Paths {
             relayed: None,
             deaf: None,
             path: None,
+            packets: PacketLoss::default(),
+            gone_around: false,
+            poor: Vec::new(),
             retry_at: now,
             pause: self.config.retry,
         };
-        self.peers =
-            nodes.into_iter().map(|node| (node, self.peers.get(&node).copied().unwrap_or(fresh))).collect();
+        let mut before = core::mem::take(&mut self.peers);
+        let kept = |node| (node, before.remove(&node).unwrap_or_else(|| fresh.clone()));
+        self.peers = nodes.into_iter().map(kept).collect();
     }
 
-    /// A beat came that way; `deaf`: it says that its sender does not hear this node directly.
-    pub fn heard(&mut self, now: Time, from: NodeId, path: PeerPath, deaf: bool) {
+    /// A beat came that way. `deaf`: it says that its sender does not take the direct way to this node for whole; `poor`:
+    /// the nodes that it reaches badly or not at all.
+    pub fn heard(&mut self, now: Time, from: NodeId, path: PeerPath, deaf: bool, poor: Vec<NodeId>) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        peer.poor = poor;
         let deaf_since = peer.deaf.map_or(now, |(since, _)| since);
         peer.deaf = deaf.then_some((deaf_since, now));
         match path {
@@ -119,9 +159,21 @@ impl Paths {
         }
     }
 
-    /// Whether this node does not hear that one directly, which its beats are to say.
+    /// So many packets were sent to the node directly since the last time.
+    pub fn sent(&mut self, now: Time, to: NodeId, packets: Packets) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.packets.counted(now, packets);
+        }
+    }
+
+    /// The nodes to which packets get lost, and how many of those lately sent.
+    pub fn lossy(&self) -> Vec<(NodeId, Packets)> {
+        self.peers.iter().filter_map(|(node, peer)| Some((*node, peer.packets.lossy()?))).collect()
+    }
+
+    /// Whether this node does not take the direct way to that one for whole, which its beats are to say.
     pub fn deaf_to(&self, now: Time, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|p| self.in_doubt(now, p))
+        self.peers.get(&node).is_some_and(|p| self.in_doubt(now, p) || p.gone_around)
     }
 
     /// Whether the beat that goes to the node now is to be relayed as well. To be asked once for each beat.
@@ -129,7 +181,7 @@ impl Paths {
         let fresh = |at: Option<Time>| at.is_some_and(|at| now.since(at) < self.config.broken_after);
         let Some(peer) = self.peers.get(&node) else { return false };
         let in_doubt = self.in_doubt(now, peer);
-        if fresh(peer.deaf.map(|(_, last)| last)) || in_doubt && fresh(peer.relayed) {
+        if peer.gone_around || fresh(peer.deaf.map(|(_, last)| last)) || in_doubt && fresh(peer.relayed) {
             return true;
         }
         if !in_doubt || now < peer.retry_at {
@@ -143,25 +195,48 @@ impl Paths {
         true
     }
 
-    /// Looks at the clock, and says which paths are others now. To be called once for each beat.
-    pub fn tick(&mut self, now: Time) -> Vec<PathChange> {
+    /// Looks at the clock, and says what there is to tell. To be called once for each beat.
+    pub fn tick(&mut self, now: Time) -> Vec<PathNews> {
         let slept = now.since(self.ticked) >= self.config.doubt_after;
         self.ticked = self.ticked.max(now);
         let config = self.config;
-        let mut changes = Vec::new();
+        let mut news = Vec::new();
         for (node, peer) in &mut self.peers {
+            let was_lossy = peer.packets.lossy().is_some();
+            peer.packets.look(now);
+            match peer.packets.lossy() {
+                Some(packets) if !was_lossy => news.push(PathNews::Lossy(*node, packets)),
+                None if was_lossy => news.push(PathNews::Clean(*node)),
+                _ => {}
+            }
+        }
+        let clean: Vec<NodeId> =
+            self.peers.keys().copied().filter(|node| self.has_clean_relay(now, *node)).collect();
+        for (node, peer) in &mut self.peers {
+            peer.gone_around = peer.packets.lossy().is_some() && clean.contains(node);
             if slept {
                 peer.direct = peer.direct.max(now);
                 peer.direct_since = None;
                 continue;
             }
-            let path = path_of(&config, peer, now);
+            let fault = fault_of(&config, peer, now);
+            let path = path_of(&config, peer, fault, now);
             let was = core::mem::replace(&mut peer.path, path);
             if path != was {
-                changes.push(PathChange { node: *node, was, path });
+                news.push(PathNews::Changed(PathChange { node: *node, was, path, fault }));
             }
         }
-        changes
+        news
+    }
+
+    /// Whether a third node is reached directly, and reaches both that one and this one so, and no packets get lost.
+    fn has_clean_relay(&self, now: Time, to: NodeId) -> bool {
+        let is_clean = |peer: &Peer| {
+            let is_direct = peer.path == Some(PeerPath::Direct) && !self.in_doubt(now, peer);
+            let finds_fault = [to, self.me].iter().any(|node| peer.poor.contains(node));
+            is_direct && peer.packets.lossy().is_none() && !finds_fault
+        };
+        self.peers.iter().any(|(node, peer)| *node != to && is_clean(peer))
     }
 
     fn in_doubt(&self, now: Time, peer: &Peer) -> bool {
@@ -169,16 +244,27 @@ impl Paths {
     }
 }
 
-fn path_of(config: &PathConfig, peer: &Peer, now: Time) -> Option<PeerPath> {
+/// Why the direct way is not to be taken now.
+fn fault_of(config: &PathConfig, peer: &Peer, now: Time) -> Option<PathFault> {
     let silent = now.since(peer.direct);
     let is_fresh = |at: Time| now.since(at) < config.broken_after;
-    let unheard = silent >= config.broken_after && peer.relayed.is_some_and(is_fresh);
+    if silent >= config.broken_after && peer.relayed.is_some_and(is_fresh) {
+        return Some(PathFault::Silent);
+    }
+    if peer.gone_around {
+        return Some(PathFault::Lossy);
+    }
     // The other one waited before it said so.
     let not_hearing =
         |(since, last)| is_fresh(last) && now.since(since) + config.doubt_after >= config.broken_after;
-    if unheard || peer.deaf.is_some_and(not_hearing) {
+    peer.deaf.is_some_and(not_hearing).then_some(PathFault::SaidByPeer)
+}
+
+fn path_of(config: &PathConfig, peer: &Peer, fault: Option<PathFault>, now: Time) -> Option<PeerPath> {
+    if fault.is_some() {
         return Some(PeerPath::Relayed);
     }
+    let silent = now.since(peer.direct);
     let last = peer.relayed.map_or(peer.direct, |at| at.max(peer.direct));
     if now.since(last) >= config.unknown_after {
         return None;
@@ -198,14 +284,16 @@ mod tests {
     use super::*;
     use alloc::vec;
 
+    const A: NodeId = NodeId(1);
     const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
 
     fn ms(n: u64) -> Time {
         Time(n * 1_000_000)
     }
 
     fn watching() -> Paths {
-        let mut paths = Paths::new(ms(0), PathConfig::default());
+        let mut paths = Paths::new(ms(0), A, PathConfig::default());
         paths.watch(ms(0), [B]);
         paths
     }
@@ -222,14 +310,21 @@ mod tests {
         let (mut relayed, mut changes) = (vec![], vec![]);
         for t in span.step_by(100) {
             for (path, deaf) in heard(t) {
-                p.heard(ms(t), B, path, deaf);
+                p.heard(ms(t), B, path, deaf, vec![]);
             }
-            changes.extend(p.tick(ms(t)).into_iter().map(|c| (t, c.path)));
+            changes.extend(changed(p.tick(ms(t))).map(|c| (t, c.path)));
             if p.relays_beat(ms(t), B) {
                 relayed.push(t);
             }
         }
         (relayed, changes)
+    }
+
+    fn changed(news: Vec<PathNews>) -> impl Iterator<Item = PathChange> {
+        news.into_iter().filter_map(|news| match news {
+            PathNews::Changed(change) => Some(change),
+            PathNews::Lossy(..) | PathNews::Clean(_) => None,
+        })
     }
 
     fn direct(_: u64) -> Vec<(PeerPath, bool)> {
@@ -290,10 +385,84 @@ mod tests {
     fn a_node_that_slept_doubts_nobody() {
         let mut p = watching();
         run(&mut p, 0..=1000, direct);
-        p.heard(ms(60_900), B, PeerPath::Relayed, false);
+        p.heard(ms(60_900), B, PeerPath::Relayed, false, vec![]);
         assert_eq!(p.tick(ms(61_000)), vec![]);
         assert!(!p.relays_beat(ms(61_000), B) && !p.deaf_to(ms(61_000), B));
         let (relayed, changes) = run(&mut p, 61_100..=62_000, direct);
         assert_eq!((relayed, changes), (vec![], vec![]));
+    }
+
+    /// Beats of B and C every 100 ms, what C says of others with its own, and one packet of some that go to B, and to C,
+    /// lost in each half second of `lossy`. What was told, and when.
+    fn run_lossy(
+        p: &mut Paths,
+        span: core::ops::RangeInclusive<u64>,
+        lossy: &[NodeId],
+        poor: &[NodeId],
+    ) -> Vec<(u64, PathNews)> {
+        let mut told = vec![];
+        for t in span.step_by(100) {
+            p.heard(ms(t), B, PeerPath::Direct, false, vec![]);
+            p.heard(ms(t), C, PeerPath::Direct, false, poor.to_vec());
+            for to in [B, C] {
+                let lost = u32::from(lossy.contains(&to) && t % 500 == 0);
+                p.sent(ms(t), to, Packets { sent: 2, lost });
+            }
+            told.extend(p.tick(ms(t)).into_iter().map(|news| (t, news)));
+        }
+        told
+    }
+
+    fn three() -> Paths {
+        let mut paths = watching();
+        paths.watch(ms(0), [B, C]);
+        run_lossy(&mut paths, 0..=10_000, &[], &[]);
+        paths
+    }
+
+    fn relayed(node: NodeId) -> PathNews {
+        let (was, path) = (Some(PeerPath::Direct), Some(PeerPath::Relayed));
+        PathNews::Changed(PathChange { node, was, path, fault: Some(PathFault::Lossy) })
+    }
+
+    fn direct_again(node: NodeId) -> PathNews {
+        let (was, path) = (Some(PeerPath::Relayed), Some(PeerPath::Direct));
+        PathNews::Changed(PathChange { node, was, path, fault: None })
+    }
+
+    #[test]
+    fn a_path_that_loses_packets_is_gone_around_until_it_does_not() {
+        let mut p = three();
+        let told = run_lossy(&mut p, 10_100..=20_000, &[B], &[]);
+        let lost = Packets { sent: 2 * 126, lost: 5 };
+        assert_eq!(told, vec![(12_500, PathNews::Lossy(B, lost)), (12_500, relayed(B))]);
+        assert!(p.deaf_to(ms(20_000), B), "the other end is to go around it, too");
+        assert!(p.relays_beat(ms(20_000), B), "beats that get lost are no sign of death");
+        assert!(!p.relays_beat(ms(20_000), C) && !p.deaf_to(ms(20_000), C));
+        let told = run_lossy(&mut p, 20_100..=60_000, &[], &[]);
+        assert_eq!(told, vec![(49_500, PathNews::Clean(B)), (49_500, direct_again(B))]);
+        assert!(!p.deaf_to(ms(60_000), B) && !p.relays_beat(ms(60_000), B));
+    }
+
+    #[test]
+    fn a_path_that_loses_packets_is_taken_where_every_other_does_too() {
+        // This node's own cable; the third's; the third hears this node badly.
+        for (lossy, poor) in [(&[B, C][..], &[][..]), (&[B], &[B]), (&[B], &[A])] {
+            let mut p = three();
+            let told = run_lossy(&mut p, 10_100..=60_000, lossy, poor);
+            let is_lossy = |(_, news): &(u64, PathNews)| matches!(news, PathNews::Lossy(..));
+            assert!(!told.is_empty() && told.iter().all(is_lossy), "{lossy:?} {poor:?}: {told:?}");
+            assert!(!p.relays_beat(ms(60_000), B) && !p.deaf_to(ms(60_000), B));
+        }
+    }
+
+    #[test]
+    fn who_goes_around_loss_goes_directly_when_the_third_node_loses_packets_too() {
+        let mut p = three();
+        run_lossy(&mut p, 10_100..=20_000, &[B], &[]);
+        let told = run_lossy(&mut p, 20_100..=30_000, &[B, C], &[]);
+        let (at, _) = told[0];
+        assert!(matches!(told[0].1, PathNews::Lossy(C, _)), "{told:?}");
+        assert_eq!(told[1..], [(at, direct_again(B))]);
     }
 }

@@ -23,7 +23,7 @@ pub use block::{BlockError, BlockReply, BlockRequest, BlockResult, StatusRange};
 pub use export::{ChapSecret, Export, Exports, NOT_JOINED};
 pub use id::*;
 pub use order::*;
-pub use path::PeerPath;
+pub use path::{Packets, PeerPath};
 pub use position::{Epoch, LogPosition, Lsn};
 pub use record::{Record, RecordBody, RequestTag, WriteData};
 pub use segment::*;

@@ -5,64 +5,20 @@
 
 use crate::codec;
 use crate::control::{Control, ProposeError};
+use crate::heartbeat::{Beat, HeartbeatFact, HeartbeatNetwork, Said, filler};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
     ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, PathChange,
-    PathConfig, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Verdict, Waiting, apply,
-    plan_grants, plan_replacements,
+    PathConfig, PathFault, PathNews, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Verdict,
+    Waiting, apply, plan_grants, plan_replacements,
 };
-use holdfast_types::{Epoch, NodeId, PeerPath, ProcessIncarnation, SegmentId, Time};
-use serde::{Deserialize, Serialize};
+use holdfast_types::{Epoch, NodeId, Packets, PeerPath, ProcessIncarnation, SegmentId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-
-/// Carries heartbeats, on connections that nothing else uses.
-pub trait HeartbeatNetwork: Send + Sync + 'static {
-    /// Sends a few bytes to the node that way, or drops them. Never waits.
-    fn send(&self, to: NodeId, address: &str, path: PeerPath, beat: Bytes);
-    /// There are no other nodes than these.
-    fn keep_paths(&self, nodes: &BTreeSet<NodeId>);
-    /// This way leads to the node now, for all that goes there, or none does.
-    fn use_path(&self, to: NodeId, path: Option<PeerPath>);
-    /// The nodes that this one does not reach directly, or not for every purpose.
-    fn broken(&self) -> Vec<NodeId>;
-    /// That node says this of itself.
-    fn heard(&self, from: NodeId, said: Said);
-    /// The next fact. Safe to drop while waiting.
-    fn receive(&self) -> BoxFuture<'_, HeartbeatFact>;
-}
-
-/// What a node says of itself with each beat, for whoever asks another node what is wrong.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Said {
-    /// The nodes that it does not reach directly.
-    pub broken: Vec<NodeId>,
-    /// It cannot write what control decides.
-    pub unwritten: bool,
-}
-
-/// What the heartbeats' network has to say.
-#[derive(Clone, Debug)]
-pub enum HeartbeatFact {
-    /// A beat arrived from a node of verified identity.
-    Beat {
-        /// Who sent it.
-        from: NodeId,
-        /// Which way it came.
-        path: PeerPath,
-        /// What was sent.
-        beat: Bytes,
-    },
-    /// The node's host answers and nobody listens there.
-    Refused {
-        /// Which node.
-        node: NodeId,
-    },
-}
 
 /// The terms of the director.
 #[derive(Clone, Debug)]
@@ -97,6 +53,20 @@ pub enum DirectorEvent {
         node: NodeId,
         /// The way that is used now.
         path: PeerPath,
+        /// What is wrong with the direct one, if that is not it.
+        fault: Option<PathFault>,
+    },
+    /// Packets that are sent directly to a node get lost.
+    Lossy {
+        /// Which node.
+        node: NodeId,
+        /// Of those that were sent lately.
+        packets: Packets,
+    },
+    /// They do not any more.
+    Clean {
+        /// Which node.
+        node: NodeId,
     },
     /// Control recorded, by this leader's proposal, that nodes are down or up and that grants were made.
     Directed {
@@ -125,23 +95,6 @@ const BATCH: usize = 512;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// The map is looked at anew at least so often, for grants that are stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What a beat says.
-#[derive(Serialize, Deserialize)]
-struct Beat {
-    incarnation: ProcessIncarnation,
-    /// Who sends it does not hear the other one directly.
-    deaf: bool,
-    said: Said,
-    /// Nothing, but as much of it in some beats that they need packets as large as there are: a network that drops
-    /// those carries no data, and a node behind it is not alive for anybody.
-    filler: Vec<u8>,
-}
-
-/// How much of it; more than a jumbo frame.
-const FILLER_BYTES: usize = 9216;
-/// One beat in so many has one.
-const FILLED_EVERY: u64 = 5;
 
 /// A proposal under way.
 type Proposal = BoxFuture<'static, (Directive, Duration, Result<CommandResult, ProposeError>)>;
@@ -193,7 +146,7 @@ impl Director {
         let map = control.map();
         let now = Instant::now();
         let detector = Detector::new((config.now)(), config.detector);
-        let paths = Paths::new((config.now)(), config.paths);
+        let paths = Paths::new((config.now)(), control.node(), config.paths);
         Self {
             control,
             network,
@@ -281,23 +234,24 @@ impl Director {
                 // A beat of an earlier run was under way when that run ended.
                 if known.is_some_and(|current| beat.incarnation >= current) {
                     self.detector.heartbeat(now, from);
-                    self.paths.heard(now, from, path, beat.deaf);
+                    let lossy = beat.said.lossy.iter().map(|(node, _)| *node);
+                    let poor = lossy.chain(beat.said.broken.iter().copied()).collect();
+                    self.paths.heard(now, from, path, beat.deaf, poor);
                     self.network.heard(from, beat.said);
                     self.heard.insert(from, beat.incarnation);
                 }
             }
+            HeartbeatFact::Sent { to, packets } => self.paths.sent(now, to, packets),
             HeartbeatFact::Refused { node } => self.detector.refused(now, node),
         }
     }
 
     async fn tick(&mut self) {
-        for PathChange { node, was, path } in self.paths.tick((self.config.now)()) {
-            self.network.use_path(node, path);
-            // That a node is reached directly from the first is no news, and that it is not heard is said elsewhere.
-            let is_news = [was, path].contains(&Some(PeerPath::Relayed));
-            if let Some(path) = path.filter(|_| is_news) {
-                tracing::info!(node = node.0, ?path, "another path");
-                self.say(DirectorEvent::Path { node, path });
+        for news in self.paths.tick((self.config.now)()) {
+            match news {
+                PathNews::Changed(change) => self.path_changed(change),
+                PathNews::Lossy(node, packets) => self.say(DirectorEvent::Lossy { node, packets }),
+                PathNews::Clean(node) => self.say(DirectorEvent::Clean { node }),
             }
         }
         self.send_beats();
@@ -314,6 +268,16 @@ impl Director {
             self.led = leads;
             self.dirty = true;
             self.look_again = Instant::now() + LOOK_EVERY;
+        }
+    }
+
+    fn path_changed(&self, PathChange { node, was, path, fault }: PathChange) {
+        self.network.use_path(node, path);
+        // That a node is reached directly from the first is no news, and that it is not heard is said elsewhere.
+        let is_news = [was, path].contains(&Some(PeerPath::Relayed));
+        if let Some(path) = path.filter(|_| is_news) {
+            tracing::info!(node = node.0, ?path, ?fault, "another path");
+            self.say(DirectorEvent::Path { node, path, fault });
         }
     }
 
@@ -334,9 +298,10 @@ impl Director {
         let now = (self.config.now)();
         let (me, incarnation) = (self.control.node(), self.config.incarnation);
         self.beats += 1;
-        let is_filled = self.beats.is_multiple_of(FILLED_EVERY);
-        let filler = vec![0; if is_filled { FILLER_BYTES } else { 0 }];
-        let said = Said { broken: self.network.broken(), unwritten: self.control.unwritten().is_some() };
+        let filler = filler(self.beats);
+        let (broken, lossy) = (self.network.broken(), self.paths.lossy());
+        let said = Said { broken, lossy, unwritten: self.control.unwritten().is_some() };
+        self.network.heard(me, said.clone());
         let map = self.map.borrow().clone();
         for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {
             let deaf = self.paths.deaf_to(now, node.id);

@@ -14,6 +14,7 @@ mod codec;
 mod control;
 mod director;
 mod elsewhere;
+mod heartbeat;
 mod lead;
 mod machine;
 mod members;
@@ -25,7 +26,8 @@ mod store;
 mod wire;
 
 pub use control::{Control, ControlConfig, ControlMetrics, MAX_VOTERS, ProposeError, StartError, Timings};
-pub use director::{Director, DirectorConfig, DirectorEvent, HeartbeatFact, HeartbeatNetwork, Said};
+pub use director::{Director, DirectorConfig, DirectorEvent};
+pub use heartbeat::{HeartbeatFact, HeartbeatNetwork, Said};
 pub use members::MembershipError;
 pub use network::{Transport, TransportError, TransportFault};
 pub use recover::{Generation, NotOne, Position, StoppedControl, Ticket};

@@ -179,6 +179,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self { stream, queue: VecDeque::new(), queued_bytes: 0 }
     }
 
+    /// What it writes to.
+    pub fn get_ref(&self) -> &W {
+        &self.stream
+    }
+
     /// Queues a frame; the pieces of the payload follow each other. Nothing is sent before [`Self::flush`].
     /// A frame that is refused leaves the queue as it was.
     pub fn queue(&mut self, header: Bytes, payload: Vec<Bytes>) -> Result<(), FrameError> {

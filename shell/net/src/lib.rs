@@ -6,7 +6,7 @@
 //! order, or not at all; a stranger, a garbled or a silent connection costs a bounded amount for a bounded
 //! time. Does not retry, does not keep connections alive beyond what TCP does, and does not know what a frame
 //! says. (A node that was removed gets through to [`Purpose::Control`], where it is told so.)
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod activation;
 pub mod atomic;
@@ -23,6 +23,7 @@ pub mod refusals;
 pub mod relay;
 pub mod roster;
 pub mod stream;
+mod tcp_info;
 
 pub use ca::{Authority, NodeKey, PkiError};
 pub use connect::{ConnectError, connect};

@@ -201,12 +201,13 @@ pub(crate) async fn carry(mut stream: NodeStream, identity: &Identity) -> std::i
     Ok(())
 }
 
-/// Where to: only to another member, and to no port but those of nodes.
+/// Where to: only to another member that is reached directly, and to no port but those of nodes.
 fn target(request: &[u8; REQUEST_BYTES], identity: &Identity) -> Option<SocketAddr> {
     let [code, zero, low, high] = *request;
     let node = NodeId(u16::from_le_bytes([low, high]));
     let purpose = Purpose::from_code(code).filter(|p| *p != Purpose::Relay && zero == 0)?;
     let roster = identity.members().roster()?;
-    let member = roster.members.get(&node).filter(|_| node != identity.node())?;
+    let is_broken = identity.paths().get(node) == Some(PeerPath::Relayed);
+    let member = roster.members.get(&node).filter(|_| node != identity.node() && !is_broken)?;
     purpose.address(member.address.parse().ok()?)
 }

@@ -4,6 +4,8 @@
 //! The TLS library takes 4 KiB at a time from what it reads from, so the socket is read through a buffer: one
 //! system call for what arrived, not one for each 4 KiB and one more to hear that there is nothing left.
 
+use crate::tcp_info;
+use holdfast_types::Packets;
 use rustix::net::sockopt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -42,6 +44,15 @@ impl NodeStream {
     pub(crate) fn new(stream: impl Into<TlsStream<Socket>>) -> Self {
         Self(stream.into())
     }
+
+    /// The packets that were sent so far; none where a third node relays.
+    pub fn packets(&self) -> Option<Packets> {
+        match self.0.get_ref().0.get_ref() {
+            Wire::Tcp(socket) => tcp_info::packets(socket).ok(),
+            Wire::Relayed(_) => None,
+        }
+    }
+
     /// The two directions, to be used by two tasks.
     pub fn into_split(self) -> (ReadHalf<NodeStream>, WriteHalf<NodeStream>) {
         tokio::io::split(self)

@@ -438,7 +438,7 @@ impl Backend for NodeBackend {
                 None => view::without_majority(shared),
             };
             status.problems.extend(unwritten);
-            status.problems.extend(view::broken_paths(&self.0.heartbeats.broken_paths()));
+            status.problems.extend(view::broken_paths(&self.0.heartbeats));
             Ok(status)
         })
     }

@@ -1,11 +1,12 @@
 //! What goes into this node's event log: in the words of an operator, with who, what, when and why.
 
 use super::group::{CastOut, FORGOT};
+use super::view;
 use crate::config::LocalDisk;
 use holdfast_api::EventLog;
 use holdfast_api::events::NewEvent;
 use holdfast_api::model::{CheckFinding, EventLevel};
-use holdfast_cluster::{Reason, Unplaced};
+use holdfast_cluster::{PathFault, Reason, Unplaced};
 use holdfast_consensus::{Damage, DirectorEvent};
 use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_net::{ConnectError, Refusal};
@@ -275,14 +276,27 @@ impl Events {
                 let what = format!("node {node} is {}", format!("{liveness:?}").to_lowercase());
                 self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
             }
-            DirectorEvent::Path { node, path: PeerPath::Relayed } => {
+            DirectorEvent::Lossy { node, packets } => {
+                let what = format!("packets to node {node} get lost: {}", view::share_lost(*packets));
+                let why = "the kernel had to send them again; a cable, transceiver or port on the way".into();
+                self.append(EventLevel::Warning, "network", "path-lossy", what, why);
+            }
+            DirectorEvent::Clean { node } => {
+                let what = format!("packets to node {node} do not get lost any more");
+                self.append(EventLevel::Info, "network", "path-clean", what, String::new());
+            }
+            DirectorEvent::Path { node, path: PeerPath::Relayed, fault } => {
                 let what = format!(
                     "node {node} is not reached directly: what goes there is relayed by another node"
                 );
-                let why = "heartbeats come and go by a third node only".into();
+                let why = match fault {
+                    Some(PathFault::Lossy) => "packets get lost on the direct way and not on that one".into(),
+                    Some(PathFault::SaidByPeer) => format!("node {node} finds fault with the direct way"),
+                    Some(PathFault::Silent) | None => "heartbeats come and go by a third node only".into(),
+                };
                 self.append(EventLevel::Warning, "network", "path-broken", what, why);
             }
-            DirectorEvent::Path { node, path: PeerPath::Direct } => {
+            DirectorEvent::Path { node, path: PeerPath::Direct, .. } => {
                 let what = format!("node {node} is reached directly again");
                 self.append(EventLevel::Info, "network", "path-whole", what, String::new());
             }

@@ -9,7 +9,7 @@ use holdfast_consensus::{HeartbeatFact, HeartbeatNetwork, Said};
 use holdfast_net::{
     ConnectError, Dialled, FrameReader, FrameWriter, Identity, NodeStream, Purpose, connect, dial_relayed,
 };
-use holdfast_types::{NodeId, PeerPath, ProcessIncarnation};
+use holdfast_types::{NodeId, Packets, PeerPath, ProcessIncarnation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -35,9 +35,13 @@ pub struct Heartbeats {
     received: tokio::sync::Mutex<mpsc::Receiver<HeartbeatFact>>,
     /// When each node's last beat came.
     heard: Mutex<BTreeMap<NodeId, Instant>>,
-    /// What other nodes say of themselves.
+    /// What the nodes say of themselves, this one too.
     said: Mutex<BTreeMap<NodeId, Said>>,
+    packets: Arc<Mutex<PacketTotals>>,
 }
+
+/// The packets that were sent directly to each node since the daemon started, and those of them that got lost.
+pub type PacketTotals = BTreeMap<NodeId, (u64, u64)>;
 
 /// Where a peer is, and the beats that go there.
 type Peer = (SocketAddr, mpsc::Sender<Bytes>);
@@ -54,6 +58,7 @@ impl Heartbeats {
             received: tokio::sync::Mutex::new(received),
             heard: Mutex::default(),
             said: Mutex::default(),
+            packets: Arc::default(),
         })
     }
 
@@ -62,10 +67,11 @@ impl Heartbeats {
         self.heard.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// What the nodes that are heard say of themselves.
+    /// What this node and those that are heard say of themselves.
     pub fn said(&self) -> BTreeMap<NodeId, Said> {
-        let (heard, now) = (self.heard(), Instant::now());
-        let is_current = |node: &NodeId| heard.get(node).is_some_and(|at| now - *at < SAID_LATELY);
+        let (heard, now, me) = (self.heard(), Instant::now(), self.identity.node());
+        let is_current =
+            |node: &NodeId| *node == me || heard.get(node).is_some_and(|at| now - *at < SAID_LATELY);
         let said = self.said.lock().unwrap_or_else(|e| e.into_inner());
         said.iter().filter(|(node, _)| is_current(node)).map(|(node, said)| (*node, said.clone())).collect()
     }
@@ -73,9 +79,23 @@ impl Heartbeats {
     /// The pairs of nodes that do not reach one another directly, as far as this node hears: the lower number first.
     pub fn broken_paths(&self) -> BTreeSet<(NodeId, NodeId)> {
         let said = self.said();
-        let of_others = said.iter().flat_map(|(from, said)| said.broken.iter().map(|to| (*from, *to)));
-        let own = self.identity.paths().relayed().into_iter().map(|to| (self.identity.node(), to));
-        of_others.chain(own).map(|(a, b)| (a.min(b), a.max(b))).collect()
+        let pairs = said.iter().flat_map(|(from, said)| said.broken.iter().map(|to| (*from, *to)));
+        pairs.map(|(a, b)| (a.min(b), a.max(b))).collect()
+    }
+
+    /// Between which nodes packets get lost, as far as this node hears: from, to, and how many of those lately sent.
+    pub fn lossy_paths(&self) -> Vec<(NodeId, NodeId, Packets)> {
+        let said = self.said();
+        let of = |(from, said): (&NodeId, &Said)| {
+            let from = *from;
+            said.lossy.clone().into_iter().map(move |(to, packets)| (from, to, packets))
+        };
+        said.iter().flat_map(of).collect()
+    }
+
+    /// The packets of heartbeats so far.
+    pub fn packets(&self) -> PacketTotals {
+        self.packets.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// Takes the beats of a peer that dialled, until its connection ends.
@@ -96,10 +116,16 @@ impl HeartbeatNetwork for Heartbeats {
         let alive = peers.get(&(to, path)).is_some_and(|(a, beats)| *a == address && !beats.is_closed());
         if !alive {
             let (beats, receive) = mpsc::channel(BEATS);
-            let (identity, facts) = (self.identity.clone(), self.facts.clone());
+            let identity = self.identity.clone();
             match path {
                 PeerPath::Direct => {
-                    tokio::spawn(beat_to(identity, to, address, receive, facts, self.unreachable.clone()))
+                    let tell = Tell {
+                        to,
+                        facts: self.facts.clone(),
+                        packets: self.packets.clone(),
+                        unreachable: self.unreachable.clone(),
+                    };
+                    tokio::spawn(beat_to(identity, address, receive, tell))
                 }
                 PeerPath::Relayed => tokio::spawn(relayed_beat_to(identity, to, address, receive)),
             };
@@ -111,8 +137,13 @@ impl HeartbeatNetwork for Heartbeats {
     }
 
     fn keep_paths(&self, nodes: &BTreeSet<NodeId>) {
+        let me = self.identity.node();
         self.identity.paths().keep(nodes);
-        self.said.lock().unwrap_or_else(|e| e.into_inner()).retain(|node, _| nodes.contains(node));
+        self.packets.lock().unwrap_or_else(|e| e.into_inner()).retain(|node, _| nodes.contains(node));
+        self.said
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .retain(|node, _| *node == me || nodes.contains(node));
     }
 
     fn use_path(&self, to: NodeId, path: Option<PeerPath>) {
@@ -138,27 +169,39 @@ impl HeartbeatNetwork for Heartbeats {
     }
 }
 
-/// One attempt to connect, and beats for as long as it lasts. The next beat makes the next attempt.
-async fn beat_to(
-    identity: Identity,
+/// To whom a connection's beats go, and who is told what becomes of it.
+struct Tell {
     to: NodeId,
-    address: SocketAddr,
-    mut beats: mpsc::Receiver<Bytes>,
     facts: mpsc::Sender<HeartbeatFact>,
+    packets: Arc<Mutex<PacketTotals>>,
     unreachable: Arc<Unreachable>,
-) {
-    let stream = match connect(&identity, to, address, Purpose::Heartbeat, ProcessIncarnation(0)).await {
+}
+
+impl Tell {
+    fn sent(&self, packets: Packets) {
+        let mut totals = self.packets.lock().unwrap_or_else(|e| e.into_inner());
+        let (sent, lost) = totals.entry(self.to).or_default();
+        *sent += u64::from(packets.sent);
+        *lost += u64::from(packets.lost);
+        // With the director behind by so much, a few packets more or less say nothing.
+        let _ = self.facts.try_send(HeartbeatFact::Sent { to: self.to, packets });
+    }
+}
+
+/// One attempt to connect, and beats for as long as it lasts. The next beat makes the next attempt.
+async fn beat_to(identity: Identity, address: SocketAddr, mut beats: mpsc::Receiver<Bytes>, tell: Tell) {
+    let stream = match connect(&identity, tell.to, address, Purpose::Heartbeat, ProcessIncarnation(0)).await {
         Ok(stream) => stream,
         Err(ConnectError::Refused { node, .. }) => {
-            let _ = facts.try_send(HeartbeatFact::Refused { node });
+            let _ = tell.facts.try_send(HeartbeatFact::Refused { node });
             return;
         }
         Err(error) => {
-            unreachable.tell(to, &error);
-            return tracing::debug!(node = to.0, %error, "no heartbeat connection");
+            tell.unreachable.tell(tell.to, &error);
+            return tracing::debug!(node = tell.to.0, %error, "no heartbeat connection");
         }
     };
-    send_beats(stream, &mut beats).await;
+    send_beats(stream, &mut beats, |packets| tell.sent(packets)).await;
 }
 
 /// The same through a third node; ends when no beat has to go that way any more.
@@ -172,7 +215,7 @@ async fn relayed_beat_to(
         Ok(Dialled { stream, route }) => {
             let paths = identity.paths();
             tokio::select! {
-                () = send_beats(stream, &mut beats) => {}
+                () = send_beats(stream, &mut beats, |_| {}) => {}
                 () = paths.relay_lost(route) => {}
             }
         }
@@ -180,11 +223,16 @@ async fn relayed_beat_to(
     }
 }
 
-async fn send_beats(stream: NodeStream, beats: &mut mpsc::Receiver<Bytes>) {
+async fn send_beats(stream: NodeStream, beats: &mut mpsc::Receiver<Bytes>, sent: impl Fn(Packets)) {
     let mut writer = FrameWriter::new(stream);
+    let mut before = Packets::default();
     while let Ok(Some(beat)) = timeout(IDLE, beats.recv()).await {
         if writer.queue(Bytes::new(), vec![beat]).is_err() || writer.flush().await.is_err() {
             return;
+        }
+        if let Some(packets) = writer.get_ref().packets() {
+            sent(packets.since(before));
+            before = packets;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! This node's metrics: where the time of a write goes, how full disks and queues are, what consensus does. The
 //! engine is looked at for each page and never else: a cluster that nobody asks anything of does nothing.
 
-use super::{Shared, scrub::Scrubbed};
+use super::{Shared, heartbeat::PacketTotals, scrub::Scrubbed};
 use holdfast_api::{Metrics, metrics::Refresh};
 use holdfast_engine::{route::copies::CopyTimes, route::disks::Phase, status::EngineStatus};
 use holdfast_net::{Paths, Refusal, Refusals};
@@ -108,6 +108,20 @@ fn encode_paths(e: &mut DescriptorEncoder<'_>, paths: &Paths) -> fmt::Result {
     gauge(e, "relays", help, None, paths.relays() as u64)
 }
 
+fn encode_packets(e: &mut DescriptorEncoder<'_>, packets: &PacketTotals) -> fmt::Result {
+    let mut each = |name, help, of: fn(&(u64, u64)) -> u64| {
+        let mut metric = e.encode_descriptor(name, help, None, MetricType::Counter)?;
+        packets.iter().try_for_each(|(node, totals)| {
+            let labels = [("node", node.0.to_string())];
+            ConstCounter::new(of(totals)).encode(metric.encode_family(&labels)?)
+        })
+    };
+    let help = "Packets of heartbeats that were sent to each node, each as often as it was sent";
+    each("heartbeat_packets_sent", help, |(sent, _)| *sent)?;
+    let help = "Of these, packets that got lost on the way";
+    each("heartbeat_packets_lost", help, |(_, lost)| *lost)
+}
+
 fn encode_scrubbed(e: &mut DescriptorEncoder<'_>, scrubbed: &Scrubbed) -> fmt::Result {
     let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
     counter(
@@ -128,6 +142,7 @@ impl Collector for NodeMetrics {
         encode_refusals(&mut encoder, &self.shared.refusals)?;
         encode_scrubbed(&mut encoder, &self.shared.scrubbed)?;
         encode_paths(&mut encoder, self.shared.identity.paths())?;
+        encode_packets(&mut encoder, &self.shared.heartbeats.packets())?;
         let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
         let Some(status) = last.as_ref() else { return Ok(()) };
         let e = &mut encoder;

@@ -1,12 +1,12 @@
 //! The cluster as the API shows it: made from the map, from consensus, and from what nodes say of their engines.
 
-use super::{Shared, events::no_place, group};
+use super::{Shared, events::no_place, group, heartbeat::Heartbeats};
 use crate::config::Ports;
 use holdfast_api::model::{self, CopyState, Health};
 use holdfast_cluster::{ClusterMap, DiskState, GivenUp, Loss, NodeState, losses, plan_replacements};
 use holdfast_consensus::ControlMetrics;
-use holdfast_types::{NodeId, ReplicaRef, SegmentInfo, write_quorum};
-use std::collections::{BTreeMap, BTreeSet};
+use holdfast_types::{NodeId, Packets, ReplicaRef, SegmentInfo, write_quorum};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -293,15 +293,34 @@ pub fn status(
     }
 }
 
-/// Pairs of nodes that are connected through a third one only.
-pub fn broken_paths(pairs: &BTreeSet<(NodeId, NodeId)>) -> Vec<String> {
-    let line = |(a, b): &(NodeId, NodeId)| {
+/// Pairs of nodes between which packets get lost, or that are connected through a third one only.
+pub fn broken_paths(heartbeats: &Heartbeats) -> Vec<String> {
+    let (broken, lossy) = (heartbeats.broken_paths(), heartbeats.lossy_paths());
+    let loss = |(from, to, packets): &(NodeId, NodeId, Packets)| {
+        let goes = match broken.contains(&(*from.min(to), *from.max(to))) {
+            true => "what the two say goes through another node",
+            false => "no other node reaches both without loss",
+        };
+        format!(
+            "packets from node {from} to node {to} get lost, {}: {goes}; look at the cables, transceivers and ports on \
+             the way",
+            share_lost(*packets)
+        )
+    };
+    let is_lossy =
+        |(a, b): &&(NodeId, NodeId)| lossy.iter().any(|(from, to, _)| (from.min(to), from.max(to)) == (a, b));
+    let silent = broken.iter().filter(|pair| !is_lossy(pair)).map(|(a, b)| {
         format!(
             "nodes {a} and {b} do not reach one another directly, or not on every port: what they say goes through \
              another node; look at the network between these two"
         )
-    };
-    pairs.iter().map(line).collect()
+    });
+    lossy.iter().map(loss).chain(silent).collect()
+}
+
+/// How many of them, in words.
+pub fn share_lost(Packets { sent, lost }: Packets) -> String {
+    format!("{:.1} % ({lost} of {sent})", f64::from(lost) * 100.0 / f64::from(sent.max(1)))
 }
 
 /// Nodes that cannot write what control decides, this one with the reason.
@@ -312,7 +331,7 @@ pub fn unwritten(shared: &Shared) -> Vec<String> {
         .unwritten()
         .map(|why| format!("this node ({}) cannot write what control decides ({why}); {until}", shared.node));
     let said = shared.heartbeats.said();
-    let others = said.iter().filter(|(_, said)| said.unwritten).map(|(node, _)| {
+    let others = said.iter().filter(|(node, said)| said.unwritten && **node != shared.node).map(|(node, _)| {
         format!(
             "node {node} cannot write what control decides: its data folder is full, read-only or does not answer; {until}"
         )
