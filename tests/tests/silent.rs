@@ -14,6 +14,12 @@ const REPLICA_GOAL: Duration = Duration::from_millis(200);
 const TOLERANCE: u32 = 3;
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Whether every node says that the disk of `victim` does not answer.
+fn is_named(cluster: &Cluster, victim: usize) -> bool {
+    let line = format!("of node {victim} does not answer");
+    (1..=3).all(|n| cluster.json(n, &["status"])["problems"].to_string().contains(&line))
+}
+
 /// The disk of `victim` hangs under writers through every node.
 fn hang_under_writes(victim: usize, powered: &Powered, cluster: &Cluster, role: &str, goal: Duration) {
     let writer = |through: usize| {
@@ -27,11 +33,7 @@ fn hang_under_writes(victim: usize, powered: &Powered, cluster: &Cluster, role: 
     wait_more(500);
     let moment = Instant::now();
     let hung = powered.hang(victim);
-    let told = |n: usize| {
-        let problems = cluster.json(n, &["status"])["problems"].to_string();
-        problems.contains(&format!("of node {victim} does not answer"))
-    };
-    until("every node names the disk", LIMIT, || (1..=3).all(told));
+    until("every node names the disk", LIMIT, || is_named(cluster, victim));
     println!("every node named the disk after {:.1?}", moment.elapsed());
     let disks = cluster.json(victim, &["disk", "ls"]);
     let states: Vec<_> =
@@ -100,4 +102,40 @@ fn a_read_of_a_disk_that_hangs_is_answered_by_another_node() {
     println!("a read of a disk that hangs was answered after {waited:.3?} (goal {OWNER_GOAL:?})");
     assert!(waited <= OWNER_GOAL * TOLERANCE && waited >= Duration::from_secs(1), "{waited:?}");
     drop(hung);
+}
+
+/// A node starts while its disk hangs: its initiators are served from the others' copies, and nothing of it waits for the
+/// disk.
+#[test]
+fn a_node_that_starts_with_a_disk_that_hangs_serves_what_others_have() {
+    let (powered, mut cluster) = powered();
+    let victim = cluster.owner(0);
+    let writer = Writer::start(Plan::through(&cluster, victim % 3 + 1));
+    writer.wait_more(200, LIMIT);
+    cluster.kill(victim);
+    let hung = powered.hang(victim);
+    let moment = Instant::now();
+    cluster.start_node(victim);
+    let mut plan = Plan::through(&cluster, victim);
+    plan.first = 1 << 15;
+    let own = Writer::start(plan);
+    own.wait_more(200, LIMIT);
+    let waited = moment.elapsed();
+    println!(
+        "a node started with a disk that hangs, and served 200 writes after {waited:.3?} (goal {OWNER_GOAL:?})"
+    );
+    assert!(waited <= OWNER_GOAL * TOLERANCE, "{waited:?}");
+    until("every node names the disk", LIMIT, || is_named(&cluster, victim));
+    assert_eq!(cluster.metric(victim, "holdfast_disks_silent"), 1.0);
+    writer.wait_more(200, LIMIT);
+    drop(hung);
+    cluster.wait_healthy();
+    for writer in [own, writer] {
+        writer.wait_more(200, LIMIT);
+        writer.stop().assert_kept(&cluster, &[1, 2, 3]);
+    }
+    until("nobody complains any more", LIMIT, || {
+        cluster.json(victim, &["status"])["problems"] == serde_json::json!([])
+    });
+    cluster.assert_copies_equal();
 }

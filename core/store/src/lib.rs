@@ -131,7 +131,7 @@ impl Store {
     pub fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) {
         let progress = match &mut self.phase {
             Phase::Open(disk) => return disk.disk_done(now, done, out),
-            Phase::Opening(recovery) => recovery.disk_done(done, out),
+            Phase::Opening(recovery) => recovery.disk_done(now, done, out),
             Phase::Refused => return,
         };
         match progress {
@@ -151,15 +151,23 @@ impl Store {
     /// Called once after each burst of inputs, when every outcome has reached who gave the order: starts the next
     /// journal batch from all that waits.
     pub fn pump(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
-        if let Some(disk) = self.disk_mut() {
-            disk.refusing.clear();
-            disk.pump(now, out);
+        match &mut self.phase {
+            Phase::Open(disk) => {
+                disk.refusing.clear();
+                disk.pump(now, out);
+            }
+            Phase::Opening(recovery) => recovery.silence.burst_ended(now),
+            Phase::Refused => {}
         }
     }
 
     /// The time that [`Store::next_timer`] named has come.
     pub fn timer(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
-        let Some(disk) = self.disk_mut() else { return };
+        let disk = match &mut self.phase {
+            Phase::Open(disk) => disk,
+            Phase::Opening(recovery) => return recovery.silence.timer(now, out),
+            Phase::Refused => return,
+        };
         disk.silence.timer(now, out);
         if disk.idle_until().is_some_and(|t| t <= now) {
             disk.writeback_due = true;
@@ -169,7 +177,11 @@ impl Store {
 
     /// When to call [`Store::timer`]; None when there is nothing to do.
     pub fn next_timer(&self) -> Option<Time> {
-        let disk = self.disk()?;
+        let disk = match &self.phase {
+            Phase::Open(disk) => disk,
+            Phase::Opening(recovery) => return recovery.silence.next_timer(),
+            Phase::Refused => return None,
+        };
         [disk.idle_until(), disk.silence.next_timer()].into_iter().flatten().min()
     }
 
@@ -215,7 +227,11 @@ impl Store {
 
     /// How full the disk is.
     pub fn usage(&self) -> Usage {
-        self.disk().map(Disk::usage).unwrap_or_default()
+        match &self.phase {
+            Phase::Open(disk) => disk.usage(),
+            Phase::Opening(recovery) => Usage { is_silent: recovery.silence.is_silent(), ..Usage::default() },
+            Phase::Refused => Usage::default(),
+        }
     }
 
     /// How many extents of the disk the segment's copy has.

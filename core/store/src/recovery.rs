@@ -21,10 +21,11 @@ use crate::format::superblock::{self, Superblock, SuperblockError};
 use crate::layout::{BLOCK, PAGE_BYTES, layout};
 use crate::replay::{Found, FoundPages, Replay};
 use crate::ring::{Place, Ring};
+use crate::silence::Silence;
 use crate::slot::ZEROS;
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
-use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken};
+use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, Time};
 
 /// How much is read at once.
 const CHUNK: u64 = 1 << 20;
@@ -86,7 +87,10 @@ pub(crate) struct Recovery {
     boot_nonce: u64,
     config: StoreConfig,
     stage: Stage,
+    /// Of the one order that is under way, and whether that is a read.
     token: u64,
+    reads: bool,
+    pub(crate) silence: Silence,
     superblock: Option<Superblock>,
     previous_boot_nonce: u64,
     expected: Place,
@@ -156,6 +160,8 @@ impl Recovery {
             config,
             stage: Stage::Superblocks,
             token: 0,
+            reads: false,
+            silence: Silence::default(),
             superblock: None,
             previous_boot_nonce: 0,
             expected: Place { sequence: 0, offset: 0 },
@@ -181,6 +187,8 @@ impl Recovery {
 
     fn order(&mut self, kind: DiskOrderKind, out: &mut Vec<StoreOutput>) {
         self.token += 1;
+        self.reads = matches!(kind, DiskOrderKind::Read { .. });
+        self.silence.ordered(self.reads);
         out.push(StoreOutput::Disk(DiskOrder { token: DiskToken(self.token), kind }));
     }
     fn read(&mut self, offset: u64, len: u64, out: &mut Vec<StoreOutput>) {
@@ -189,10 +197,11 @@ impl Recovery {
     }
 
     /// Takes what came of the order.
-    pub(crate) fn disk_done(&mut self, done: DiskDone, out: &mut Vec<StoreOutput>) -> Progress {
+    pub(crate) fn disk_done(&mut self, now: Time, done: DiskDone, out: &mut Vec<StoreOutput>) -> Progress {
         if done.token != DiskToken(self.token) {
             return Progress::Going;
         }
+        self.silence.answered(now, self.reads, out);
         let data = match done.result {
             Ok(data) => data,
             Err(fault) => return Progress::Failed(OpenError::Io(fault)),

@@ -5,7 +5,9 @@ mod common;
 use common::*;
 use holdfast_store::layout::GROWTH_MIN_BYTES;
 use holdfast_store::testing::{Cut, RIG_DISK, Rig};
-use holdfast_store::{DiskActivity, DiskExpected, OpenError, StoreEvent, Usage};
+use holdfast_store::{
+    DiskActivity, DiskExpected, OpenError, SILENT_AFTER, Store, StoreConfig, StoreEvent, StoreOutput, Usage,
+};
 use holdfast_types::*;
 
 #[test]
@@ -325,7 +327,7 @@ fn a_disk_that_is_not_ours_is_refused_by_name() {
     let open_disk = |rig: &mut holdfast_store::testing::Rig, cluster: u128, node: u16, disk: DiskId| {
         let mut out = Vec::new();
         let config = rig.config;
-        rig.store = holdfast_store::Store::open(
+        rig.store = Store::open(
             rig.now,
             rig.disk.size(),
             DiskExpected { cluster: ClusterId(cluster), node: NodeId(node), disk },
@@ -562,4 +564,25 @@ fn a_disk_of_an_earlier_version_is_renewed_in_both_superblocks_when_it_is_opened
         "{:?}",
         rig.opened
     );
+}
+
+#[test]
+fn a_device_that_hangs_while_it_is_opened_is_silent_until_it_answers() {
+    let expect = DiskExpected { cluster: ClusterId(1), node: NodeId(1), disk: DiskId(1) };
+    let mut out = Vec::new();
+    let mut store = Store::open(Time(0), 1 << 30, expect, 7, StoreConfig::default(), &mut out);
+    store.pump(Time(0), &mut out);
+    let [StoreOutput::Disk(order)] = &out[..] else { panic!("{out:?}") };
+    let token = order.token;
+    assert_eq!(store.next_timer(), Some(Time(0) + SILENT_AFTER));
+    out.clear();
+    let late = Time(SILENT_AFTER.0);
+    store.timer(late, &mut out);
+    assert_eq!(out, [StoreOutput::Event(StoreEvent::DiskSilent { since: Time(0) })]);
+    assert!(store.usage().is_silent && !store.is_open());
+    out.clear();
+    store.disk_done(late, DiskDone { token, result: Err(DiskFault::Io(5)) }, &mut out);
+    let answers = StoreOutput::Event(StoreEvent::DiskAnswers { after: SILENT_AFTER });
+    assert!(matches!(&out[..], [first, StoreOutput::OpenFailed(_)] if *first == answers), "{out:?}");
+    assert_eq!((store.next_timer(), store.usage().is_silent), (None, false));
 }

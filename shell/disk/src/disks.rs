@@ -124,13 +124,17 @@ impl Disks {
         })
     }
 
-    /// Opens a file or block device with O_DIRECT and holds it, so that no other daemon can. Gives its size.
+    /// Opens a disk and takes it.
     pub fn open(&mut self, path: &Path) -> Result<(DiskSlot, u64), DiskError> {
-        let open = OpenDisk::open(path)?;
+        Ok(self.add(OpenDisk::open(path)?))
+    }
+
+    /// Takes a disk that was opened. Gives its size.
+    pub fn add(&mut self, open: OpenDisk) -> (DiskSlot, u64) {
         let size = open.size();
         let waiting = VecDeque::new();
         self.disks.push(Disk { open: Some(Arc::new(open)), waiting, carried: 0, carried_bytes: 0 });
-        Ok((DiskSlot(self.disks.len() - 1), size))
+        (DiskSlot(self.disks.len() - 1), size)
     }
 
     /// Lets go of a disk. What waits and what comes later is answered with ENODEV; what is under way is

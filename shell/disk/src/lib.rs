@@ -24,3 +24,4 @@ pub use backend::Backend;
 pub use create::{create_file, prewrite};
 pub use disks::{DiskSlot, Disks};
 pub use error::{DiskError, DiskErrorKind};
+pub use open::OpenDisk;

@@ -25,14 +25,16 @@ const MEMORY_ALIGN_MIN: usize = 512;
 
 /// A disk that this process holds. Dropping it gives the disk back.
 #[derive(Debug)]
-pub(crate) struct OpenDisk {
+pub struct OpenDisk {
     file: File,
     size: u64,
     memory_align: usize,
 }
 
 impl OpenDisk {
-    pub(crate) fn open(path: &Path) -> Result<OpenDisk, DiskError> {
+    /// Opens a file or block device with O_DIRECT and holds it, so that no other daemon can. On a device that hangs this
+    /// waits for as long as that does.
+    pub fn open(path: &Path) -> Result<OpenDisk, DiskError> {
         let fail = |kind| DiskError::new(path, kind);
         let meta = std::fs::metadata(path).map_err(|e| DiskError::os(path, "look at it", e))?;
         let device = meta.file_type().is_block_device();

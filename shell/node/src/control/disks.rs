@@ -4,16 +4,20 @@
 
 use super::{Shared, refuse_disk};
 use crate::config::LocalDisk;
-use crate::data::DataHandle;
+use crate::data::{DataHandle, boot_time};
 use anyhow::Context;
 use holdfast_cluster::{Command, CommandResult};
-use holdfast_engine::DiskOpen;
-use holdfast_store::{DiskIdentity, OpenReport};
-use holdfast_types::{DiskId, DiskIncarnation};
+use holdfast_engine::{DiskOpen, EngineEvent};
+use holdfast_store::{DiskIdentity, OpenReport, SILENT_AFTER, StoreEvent};
+use holdfast_types::{DiskId, DiskIncarnation, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Seek;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// The nonces of a disk's openings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,13 +88,9 @@ impl LocalDisks {
         self.openings.get(&disk.to_string()).cloned().unwrap_or_default()
     }
 
-    /// Opens a disk that was formatted earlier.
-    pub async fn attach(
-        &mut self,
-        shared: &Shared,
-        data: &DataHandle,
-        disk: &LocalDisk,
-    ) -> anyhow::Result<()> {
+    /// Opens a disk that was formatted earlier. One that hangs is waited for elsewhere: it holds up no other disk, nor this
+    /// node.
+    pub async fn attach(&mut self, shared: &Arc<Shared>, disk: &LocalDisk) -> anyhow::Result<()> {
         let nonce = fresh_nonce();
         let mut openings = self.of(disk.id);
         if openings.tried.len() == TRIED_MOST {
@@ -100,10 +100,19 @@ impl LocalDisks {
         self.set(shared, disk.id, openings)?;
         self.disks.insert(disk.id, disk.path.clone());
         let open = DiskOpen::Existing { boot_nonce: nonce };
-        let opened =
-            data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
-        opened.with_context(|| format!("disk {}", disk.path.display()))?;
-        Ok(())
+        let (data, id, path) = (shared.data.clone(), disk.id, disk.path.clone());
+        let since = boot_time();
+        let mut opening = tokio::spawn(async move {
+            let opened = data.attach(id, path.clone(), open).await;
+            opened.with_context(|| format!("disk {}", path.display()))
+        });
+        match timeout(Duration::from_nanos(SILENT_AFTER.0), &mut opening).await {
+            Ok(opened) => opened?,
+            Err(_) => {
+                tokio::spawn(opens_late(shared.clone(), id, since, opening));
+                Ok(())
+            }
+        }
     }
 
     /// Formats a disk in the incarnation that control gave it, and opens it.
@@ -125,10 +134,8 @@ impl LocalDisks {
         let (path, ranges) = (disk.path.clone(), layout.prewrite());
         tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??;
         let open = DiskOpen::Format(identity);
-        let opened =
-            data.attach(disk.id, disk.path.clone(), open).await.context("the data thread has ended")?;
-        opened.with_context(|| format!("disk {}", disk.path.display()))?;
-        Ok(())
+        let opened = data.attach(disk.id, disk.path.clone(), open).await;
+        opened.with_context(|| format!("disk {}", disk.path.display()))
     }
 
     /// Adds a new disk to the cluster: control names its incarnation, then it is formatted.
@@ -202,6 +209,22 @@ impl LocalDisks {
         data.detach(disk).await;
         self.format(shared, data, &local, incarnation, known.unwrap_or(identity.boot_nonce)).await?;
         Ok(Opening::Regressed)
+    }
+}
+
+/// A disk does not come to being opened: control is to know, as of one that hangs later.
+async fn opens_late(shared: Arc<Shared>, disk: DiskId, since: Time, opening: JoinHandle<anyhow::Result<()>>) {
+    shared.events.engine(&EngineEvent::Store { disk, event: StoreEvent::DiskSilent { since } });
+    let told = async {
+        let Some(incarnation) = shared.map().disks.get(&disk).map(|d| d.incarnation) else { return };
+        let command = Command::DiskSilent { disk, incarnation, silent: true };
+        if let Err(error) = shared.propose_until_done(command).await {
+            tracing::warn!(%error, "control does not know that a disk does not answer");
+        }
+    };
+    let ((), opened) = tokio::join!(told, opening);
+    if let Err(error) = opened.map_err(anyhow::Error::from).flatten() {
+        refuse_disk(&shared, disk, &format!("{error:#}")).await;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::{Shared, heartbeat::PacketTotals, scrub::Scrubbed};
 use holdfast_api::{Metrics, metrics::Refresh};
+use holdfast_cluster::DiskState;
 use holdfast_engine::{route::copies::CopyTimes, route::disks::Phase, status::EngineStatus};
 use holdfast_net::{Paths, Refusal, Refusals};
 use holdfast_replication::{CopyRole, OwnerStatus};
@@ -12,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -73,14 +75,18 @@ fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u
 }
 
 /// Whether disks answer and new data has room, for alarms.
-fn encode_disks(e: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Result {
+fn encode_disks(e: &mut DescriptorEncoder<'_>, status: &EngineStatus, shared: &Shared) -> fmt::Result {
     let open = status.disks.iter().filter(|(_, phase, _)| matches!(phase, Phase::Opened { .. }));
     let left = open.clone().map(|(_, _, usage)| usage.extents_for_new_data).sum();
     let help = "Extents that new data may still take: at zero a disk is full";
     gauge(e, "extents_for_new_data", help, None, left)?;
     let full = open.filter(|(_, _, usage)| usage.extents_for_new_data == 0).count() as u64;
     gauge(e, "disks_full", "Disks of this node that take no new data", None, full)?;
-    let silent = status.disks.iter().filter(|(_, _, usage)| usage.is_silent).count() as u64;
+    // One that hangs before it is open is known to control only.
+    let map = shared.map();
+    let known = map.disks_of(shared.node).filter(|d| d.state == DiskState::Silent).map(|d| d.id);
+    let seen = status.disks.iter().filter(|(_, _, usage)| usage.is_silent).map(|(disk, _, _)| *disk);
+    let silent = known.chain(seen).collect::<BTreeSet<_>>().len() as u64;
     gauge(e, "disks_silent", "Disks of this node that owe answers and give none", None, silent)?;
     let lacks = |o: &OwnerStatus| o.copies.iter().any(|c| c.full && c.role == CopyRole::InSet);
     let without = status.owned.iter().filter(|(_, o)| lacks(o)).count() as u64;
@@ -176,7 +182,7 @@ impl Collector for NodeMetrics {
         let extent = holdfast_types::EXTENT_BYTES as u64;
         gauge(e, "extents_total", "Extents of 1 MiB on this node's disks", None, sum(|u| u.extents_total))?;
         gauge(e, "extents_free", "Extents that hold nothing", None, sum(|u| u.extents_free))?;
-        encode_disks(e, status)?;
+        encode_disks(e, status, &self.shared)?;
         let free: u64 = sum(|u| u.extents_free);
         gauge(e, "disk_free", "Room on this node's disks", Some(&Unit::Bytes), free * extent)?;
         gauge(e, "journal_used", "Journal that is in use", Some(&Unit::Bytes), sum(|u| u.journal_used))?;

@@ -271,7 +271,11 @@ async fn first_run(shared: &Shared, bootstrap: &Bootstrap) -> anyhow::Result<()>
 
 /// `map` has every disk of the list, for each was made known to control before it was listed, unless it was removed
 /// since: then it is not opened.
-async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &ClusterMap) -> anyhow::Result<()> {
+async fn open_disks(
+    shared: &Arc<Shared>,
+    bootstrap: Option<&Bootstrap>,
+    map: &ClusterMap,
+) -> anyhow::Result<()> {
     let mut disks = shared.disks.lock().await;
     let (mut listed, removed): (Vec<_>, Vec<_>) =
         shared.dir.load_disks()?.into_iter().partition(|d| map.disks.contains_key(&d.id));
@@ -282,7 +286,7 @@ async fn open_disks(shared: &Shared, bootstrap: Option<&Bootstrap>, map: &Cluste
     for disk in listed.clone() {
         // The lock of a process that was killed may outlive it for a moment.
         let mut tries = 0;
-        while let Err(error) = disks.attach(shared, &shared.data, &disk).await {
+        while let Err(error) = disks.attach(shared, &disk).await {
             tries += 1;
             if tries > ATTACH_TRIES {
                 refuse_disk(shared, disk.id, &format!("{error:#}")).await;

@@ -22,12 +22,14 @@ pub async fn report(shared: Arc<Shared>) -> anyhow::Result<()> {
         for (id, phase, usage) in &status.disks {
             let Some(disk) = map.disks.get(id).filter(|d| in_use(d, *phase)) else { continue };
             let incarnation = disk.incarnation;
-            if usage.is_silent != (disk.state == DiskState::Silent) {
+            // That it answers is worth something once it is open.
+            let is_open = *phase != Phase::Opening;
+            if usage.is_silent != (disk.state == DiskState::Silent) && (is_open || usage.is_silent) {
                 let command = Command::DiskSilent { disk: *id, incarnation, silent: usage.is_silent };
                 tell(&shared, command).await;
                 continue;
             }
-            let Some(free) = news(disk, usage) else { continue };
+            let Some(free) = news(disk, usage).filter(|_| is_open) else { continue };
             shared.events.disk_room(disk, free);
             let command = Command::DiskFree { disk: *id, size: disk.size, free };
             tell(&shared, command).await;
@@ -43,8 +45,12 @@ async fn tell(shared: &Shared, command: Command) {
 }
 
 fn in_use(disk: &Disk, phase: Phase) -> bool {
-    let opened = matches!(phase, Phase::Opened { incarnation, .. } if incarnation == disk.incarnation);
-    opened && matches!(disk.state, DiskState::Ok | DiskState::Full | DiskState::Silent)
+    let is_there = match phase {
+        Phase::Opened { incarnation, .. } => incarnation == disk.incarnation,
+        Phase::Opening => true,
+        Phase::Refused => false,
+    };
+    is_there && matches!(disk.state, DiskState::Ok | DiskState::Full | DiskState::Silent)
 }
 
 /// What a disk has free now, if control should hear of it.

@@ -18,7 +18,7 @@ use crate::data::inbox::Inbox;
 use crate::data::links::Links;
 use crate::data::polling::{CORE_TAKEN, Polling};
 use crate::data::sessions::Listening;
-use holdfast_disk::{Backend, DiskError, DiskSlot, Disks};
+use holdfast_disk::{Backend, DiskSlot, Disks, OpenDisk};
 use holdfast_engine::status::EngineStatus;
 use holdfast_engine::{
     DiskOpen, Engine, EngineConfig, EngineEvent, FrontEndKind, Input, Output, Registration,
@@ -105,16 +105,14 @@ pub struct Peers {
 pub enum Order {
     /// A fact for the engine.
     Input(Input),
-    /// Open a disk and give it to the engine.
+    /// Give a disk to the engine.
     Attach {
         /// Which.
         disk: DiskId,
         /// The file or device.
-        path: PathBuf,
+        file: OpenDisk,
         /// What the engine is to do with it.
         open: DiskOpen,
-        /// Whether it could be opened.
-        answer: oneshot::Sender<Result<u64, DiskError>>,
     },
     /// Close a disk: what was ordered of it is not answered any more.
     Detach {
@@ -152,16 +150,11 @@ impl DataHandle {
         self.order(Order::Status(answer));
         wait.await.ok()
     }
-    /// Opens a disk and gives it to the engine. None: the data thread has ended.
-    pub async fn attach(
-        &self,
-        disk: DiskId,
-        path: PathBuf,
-        open: DiskOpen,
-    ) -> Option<Result<u64, DiskError>> {
-        let (answer, wait) = oneshot::channel();
-        self.order(Order::Attach { disk, path, open, answer });
-        wait.await.ok()
+    /// Opens a disk, on a thread that may wait for it, and gives it to the engine.
+    pub async fn attach(&self, disk: DiskId, path: PathBuf, open: DiskOpen) -> anyhow::Result<()> {
+        let file = tokio::task::spawn_blocking(move || OpenDisk::open(&path)).await??;
+        self.order(Order::Attach { disk, file, open });
+        Ok(())
     }
     /// Closes a disk, and waits until others may open it.
     pub async fn detach(&self, disk: DiskId) {
@@ -392,15 +385,12 @@ impl DataThread {
             Order::Peers(peers) => self.links.set_peers(peers),
             Order::Status(answer) => drop(answer.send(self.engine.status())),
             Order::WhenCheckpointed(answer) => self.checkpoints.push(answer),
-            Order::Attach { disk, path, open, answer } => {
+            Order::Attach { disk, file, open } => {
                 self.let_go(disk);
-                let result = self.disks.open(&path).map(|(slot, size)| {
-                    self.slots.insert(disk, slot);
-                    self.disk_of.insert(slot, disk);
-                    inputs.push(Input::DiskAttached { disk, size, open });
-                    size
-                });
-                let _ = answer.send(result);
+                let (slot, size) = self.disks.add(file);
+                self.slots.insert(disk, slot);
+                self.disk_of.insert(slot, disk);
+                inputs.push(Input::DiskAttached { disk, size, open });
             }
         }
     }
