@@ -364,8 +364,13 @@ impl Cluster {
 
     /// Whether every node is up and every copy in sync, as the answering node sees it.
     pub fn is_healthy(&self) -> bool {
+        self.has("healthy")
+    }
+
+    /// Whether it says this of its health, and every copy is in sync.
+    pub fn has(&self, health: &str) -> bool {
         let status = self.ask(&["status"]);
-        if status["health"] != "healthy" || status["control_quorum"] != true {
+        if status["health"] != health || status["control_quorum"] != true {
             return false;
         }
         let detail = self.ask(&["volume", "show", VOLUME]);

@@ -13,7 +13,7 @@ pub use order::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// Every node is up, every segment has all its copies.
+    /// Every node is up, can write, and reaches all others; every segment has all its copies.
     #[default]
     Healthy,
     /// Everything is served; something is missing.

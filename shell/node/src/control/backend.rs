@@ -437,8 +437,12 @@ impl Backend for NodeBackend {
                 Some(map) => view::status(&map, &shared.control.metrics(), None, shared.node),
                 None => view::without_majority(shared),
             };
-            status.problems.extend(unwritten);
-            status.problems.extend(view::broken_paths(&self.0.heartbeats));
+            let more = [unwritten, view::broken_paths(&shared.heartbeats)].concat();
+            if status.health == model::Health::Healthy && !more.is_empty() {
+                // Who restarts hosts in turn waits: the next one may be the one that all goes through.
+                status.health = model::Health::Degraded;
+            }
+            status.problems.extend(more);
             Ok(status)
         })
     }
