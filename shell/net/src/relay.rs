@@ -25,8 +25,10 @@ use tokio::time::{sleep, timeout};
 const ASKED: usize = 3;
 /// How long a relay tries to reach the node that is meant; less than it is waited for.
 const REACH_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often who makes a detour looks whether the direct way is free.
-const TRY_DIRECTLY_EVERY: Duration = Duration::from_secs(10);
+/// When who makes a detour looks whether the direct way is free: soon, as for a daemon that has just started it is, and then after
+/// pauses that double up to the most.
+const TRY_DIRECTLY_FIRST: Duration = Duration::from_millis(250);
+const TRY_DIRECTLY_MOST: Duration = Duration::from_secs(10);
 /// How long a relay waits to hear who is meant.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a relay holds of each direction.
@@ -83,8 +85,10 @@ pub async fn outdated(identity: &Identity, route: Route, to: NodeId, address: So
             return paths.other_than(route.path(), to).await;
         }
         let _detour = paths.detour(to);
+        let mut pause = TRY_DIRECTLY_FIRST;
         loop {
-            sleep(TRY_DIRECTLY_EVERY).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(TRY_DIRECTLY_MOST);
             if connect(identity, to, address, purpose, ProcessIncarnation(0)).await.is_ok() {
                 return;
             }

@@ -156,6 +156,9 @@ async fn the_way_that_is_known_is_taken_and_another_one_where_that_brings_nothin
             assert_eq!(paths.relayed(), [NodeId(2)]);
         }
         assert!(paths.relayed().is_empty());
+        // Where the direct way is free by now, as to a daemon that has just started, it ends soon.
+        let detour = is_outdated(Route { relay: Some(NodeId(3)), is_detour: true });
+        tokio::time::timeout(Duration::from_secs(1), detour).await.expect("it looks soon");
         // Who is not heard is looked for so as well, and seldom.
         paths.set(NodeId(2), None);
         assert_eq!(taken(nowhere).await, PeerPath::Relayed);
