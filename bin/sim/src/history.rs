@@ -14,6 +14,8 @@ pub type Value = u64;
 
 /// More explanations at once than this are not followed.
 const EXPLANATIONS_MOST: usize = 1_000_000;
+/// Stands for every value that nobody read or expected: no answer tells one of them from another.
+const UNTOLD: Value = Value::MAX;
 
 /// What a client did to a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +52,15 @@ pub struct Operation {
     pub last: bool,
 }
 
-/// Why no order explains a cell's history.
+/// Why no order explains a cell's history, or none was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Which cell.
     pub cell: usize,
     /// The answer that nothing explains.
     pub answered: u64,
+    /// There were too many explanations to follow: it may well have one.
+    pub gave_up: bool,
     /// It came after everything healed.
     pub last: bool,
     /// The operations around it, for people.
@@ -142,6 +146,19 @@ fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
     // One that found something else may have found anything.
     let unequal = |o: &Operation| matches!(o.action, Action::CompareAndWrite { done: Some(false), .. });
     let any_unequal = operations.iter().any(unequal);
+    let expected = |o: &Operation| match o.action {
+        Action::CompareAndWrite { expect, .. } => Some(expect),
+        Action::Read(_) | Action::Write(_) => None,
+    };
+    let told: BTreeSet<Value> = seen.iter().copied().chain(operations.iter().filter_map(expected)).collect();
+    let name = |value: Value| if told.contains(&value) { value } else { UNTOLD };
+    let named = |action: Action| match action {
+        Action::Write(value) => Action::Write(name(value)),
+        Action::CompareAndWrite { expect, write, done } => {
+            Action::CompareAndWrite { expect, write: name(write), done }
+        }
+        read => read,
+    };
     // An unanswered read says nothing; an unanswered write that nobody saw need not have happened.
     let may_matter = |o: &Operation| match o.action {
         Action::Write(value) | Action::CompareAndWrite { write: value, .. } => {
@@ -157,40 +174,50 @@ fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
             moments.insert(answered, (index, true));
         }
     }
-    let mut open: BTreeMap<usize, Set> = BTreeMap::new();
-    let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(0, 0)]);
+    let mut open: BTreeMap<usize, Open> = BTreeMap::new();
+    let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(name(0), 0)]);
     for (moment, (index, answer)) in moments {
         if !answer {
-            let free = !open.values().fold(0, |used, bit| used | bit);
+            let free = !open.values().fold(0, |used, o| used | o.bit);
             // More open operations than bits would have more explanations than are followed.
             let Some(bit) = Set::checked_shl(1, free.trailing_zeros()) else {
-                return Err(violation(cell, operations, index, moment));
+                return Err(violation(cell, operations, index, moment, true));
             };
-            open.insert(index, bit);
+            let Operation { action, answered, .. } = operations[index];
+            let (action, is_answered) = (named(action), answered.is_some());
+            // Those that are never answered and do the same are one as good as the other: they happen in this order.
+            let same = open.values().filter(|o| !is_answered && !o.is_answered && o.action == action);
+            let after = same.fold(0, |bits, o| bits | o.bit);
+            open.insert(index, Open { action, bit, after, is_answered });
             continue;
         }
-        explanations = close(explanations, &open, operations);
-        let bit = open.remove(&index).expect("what is answered was sent before");
-        explanations =
-            explanations.into_iter().filter(|e| e.1 & bit != 0).map(|e| (e.0, e.1 & !bit)).collect();
-        if explanations.is_empty() || explanations.len() > EXPLANATIONS_MOST {
-            return Err(violation(cell, operations, index, moment));
+        let Some(all) = close(explanations, &open) else {
+            return Err(violation(cell, operations, index, moment, true));
+        };
+        let bit = open.remove(&index).expect("what is answered was sent before").bit;
+        explanations = all.into_iter().filter(|e| e.1 & bit != 0).map(|e| (e.0, e.1 & !bit)).collect();
+        if explanations.is_empty() {
+            return Err(violation(cell, operations, index, moment, false));
         }
     }
     Ok(())
 }
 
+/// An operation that was sent and is not answered.
+struct Open {
+    action: Action,
+    bit: Set,
+    /// Those that happen before it.
+    after: Set,
+    is_answered: bool,
+}
+
 /// Every explanation that some open operations in some order lead to. What changes nothing, a read or a comparison that
 /// fails, takes effect as soon as it can: whatever could follow without it can follow after it, so that explanations that
-/// put it off need not be followed.
-fn close(
-    from: BTreeSet<Explanation>,
-    open: &BTreeMap<usize, Set>,
-    operations: &[Operation],
-) -> BTreeSet<Explanation> {
-    let open: Vec<(Action, Set)> = open.iter().map(|(i, bit)| (operations[*i].action, *bit)).collect();
+/// put it off need not be followed. None: there are too many.
+fn close(from: BTreeSet<Explanation>, open: &BTreeMap<usize, Open>) -> Option<BTreeSet<Explanation>> {
     let settled = |(value, mut done): Explanation| {
-        for (action, bit) in &open {
+        for Open { action, bit, .. } in open.values() {
             let shows = match action {
                 Action::Read(read) => *read == Some(value),
                 Action::CompareAndWrite { expect, done: Some(false), .. } => value != *expect,
@@ -203,7 +230,8 @@ fn close(
     let mut all: BTreeSet<Explanation> = from.into_iter().map(settled).collect();
     let mut todo: Vec<Explanation> = all.iter().copied().collect();
     while let Some((value, done)) = todo.pop() {
-        for (action, bit) in open.iter().filter(|(_, bit)| done & bit == 0) {
+        let may_happen = |o: &&Open| done & o.bit == 0 && done & o.after == o.after;
+        for Open { action, bit, .. } in open.values().filter(may_happen) {
             let written = match action {
                 Action::Write(written) => *written,
                 Action::CompareAndWrite { expect, write, done }
@@ -214,22 +242,29 @@ fn close(
                 Action::Read(_) | Action::CompareAndWrite { .. } => continue,
             };
             let after = settled((written, done | bit));
-            if all.len() <= EXPLANATIONS_MOST && all.insert(after) {
+            if all.insert(after) {
                 todo.push(after);
             }
         }
+        if all.len() > EXPLANATIONS_MOST {
+            return None;
+        }
     }
-    all
+    Some(all)
 }
 
-fn violation(cell: usize, operations: &[Operation], index: usize, moment: u64) -> Violation {
+fn violation(cell: usize, operations: &[Operation], index: usize, moment: u64, gave_up: bool) -> Violation {
     let first = index.saturating_sub(8);
     let line = |(i, o): (usize, &Operation)| {
-        let mark = if i == index { "  <- not explained" } else { "" };
+        let mark = match (i == index, gave_up) {
+            (false, _) => "",
+            (true, false) => "  <- not explained",
+            (true, true) => "  <- too many explanations to follow from here on: not checked",
+        };
         format!("client {} {:?} sent {} answered {:?}{mark}", o.client, o.action, o.sent, o.answered)
     };
     let around = operations.iter().enumerate().skip(first).take(14).map(line).collect();
-    Violation { cell, answered: moment, last: operations[index].last, around }
+    Violation { cell, answered: moment, gave_up, last: operations[index].last, around }
 }
 
 #[cfg(test)]
