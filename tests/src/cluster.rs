@@ -491,8 +491,9 @@ fn number(value: &Value) -> usize {
 /// Waits until no cluster lives on this machine that is to be alone; or, `alone`, none at all.
 pub fn take_turn(alone: bool) -> File {
     let path = std::env::temp_dir().join("holdfast-tests.lock");
-    let file =
-        File::options().create(true).write(true).truncate(false).open(path).expect("the lock can be opened");
+    // Another user may have made it: who only reads it takes part in the lock all the same.
+    let make = |_| File::options().create(true).write(true).truncate(false).open(&path);
+    let file = File::open(&path).or_else(make).expect("the lock can be opened");
     if alone { file.lock() } else { file.lock_shared() }.expect("the lock can be taken");
     file
 }
