@@ -35,14 +35,15 @@ impl PacketLoss {
         }
     }
 
-    /// Looks at the clock and at what was counted.
-    pub(crate) fn look(&mut self, now: Time) {
+    /// Looks at the clock and at what was counted. Whether the way is another one in that.
+    pub(crate) fn look(&mut self, now: Time) -> bool {
         let first = (now.0 / PERIOD.0 + 1).saturating_sub(PERIODS);
         while self.periods.front().is_some_and(|(period, _)| *period < first) {
             self.periods.pop_front();
         }
         let with_losses = self.periods.iter().filter(|(_, packets)| packets.lost > 0).count();
-        self.is_lossy = with_losses > if self.is_lossy { CLEAN_TO } else { LOSSY_FROM - 1 };
+        let is_lossy = with_losses > if self.is_lossy { CLEAN_TO } else { LOSSY_FROM - 1 };
+        core::mem::replace(&mut self.is_lossy, is_lossy) != is_lossy
     }
 
     /// What was sent lately and what became of it, if the way loses packets.
@@ -63,11 +64,9 @@ mod tests {
 
     /// Half seconds with so many lost in each, after those before; when it was lossy first and clean first again.
     fn run(loss: &mut PacketLoss, from: u64, to: u64, losses: impl Fn(u64) -> u32) -> Option<u64> {
-        let before = loss.lossy().is_some();
         (from..to).find(|n| {
             loss.counted(Time(n * HALF), lost(losses(*n)));
-            loss.look(Time(n * HALF));
-            loss.lossy().is_some() != before
+            loss.look(Time(n * HALF))
         })
     }
 
@@ -93,7 +92,7 @@ mod tests {
     fn with_nothing_sent_any_more_it_ends_too() {
         let mut loss = PacketLoss::default();
         assert_eq!(run(&mut loss, 0, 10, |_| 1), Some(4));
-        loss.look(Time(33 * 2 * HALF));
+        assert!(loss.look(Time(33 * 2 * HALF)));
         assert_eq!(loss.lossy(), None);
         assert!(loss.periods.is_empty(), "no memory is kept");
     }

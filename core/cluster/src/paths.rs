@@ -81,6 +81,18 @@ pub enum PathNews {
     Clean(NodeId),
 }
 
+impl PathNews {
+    /// That a node is reached directly from the first is nothing to tell, and that it is not heard is told elsewhere.
+    pub fn is_worth_telling(&self) -> bool {
+        match self {
+            PathNews::Changed(PathChange { was, path, .. }) => {
+                path.is_some() && [was, path].contains(&&Some(PeerPath::Relayed))
+            }
+            PathNews::Lossy(..) | PathNews::Clean(_) => true,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Peer {
     direct: Time,
@@ -202,12 +214,9 @@ impl Paths {
         let config = self.config;
         let mut news = Vec::new();
         for (node, peer) in &mut self.peers {
-            let was_lossy = peer.packets.lossy().is_some();
-            peer.packets.look(now);
-            match peer.packets.lossy() {
-                Some(packets) if !was_lossy => news.push(PathNews::Lossy(*node, packets)),
-                None if was_lossy => news.push(PathNews::Clean(*node)),
-                _ => {}
+            if peer.packets.look(now) {
+                let lossy = peer.packets.lossy().map(|packets| PathNews::Lossy(*node, packets));
+                news.push(lossy.unwrap_or(PathNews::Clean(*node)));
             }
         }
         let clean: Vec<NodeId> =

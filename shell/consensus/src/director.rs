@@ -10,10 +10,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use holdfast_cluster::{
     ClusterMap, Command, CommandResult, Detector, DetectorConfig, Liveness, NodeState, PathChange,
-    PathConfig, PathFault, PathNews, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Verdict,
-    Waiting, apply, plan_grants, plan_replacements,
+    PathConfig, PathNews, Paths, Patience, Replacement, Single, SingleResult, Unplaced, Verdict, Waiting,
+    apply, plan_grants, plan_replacements,
 };
-use holdfast_types::{Epoch, NodeId, Packets, PeerPath, ProcessIncarnation, SegmentId, Time};
+use holdfast_types::{Epoch, NodeId, PeerPath, ProcessIncarnation, SegmentId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,27 +47,8 @@ pub enum DirectorEvent {
         /// What it thinks now.
         liveness: Liveness,
     },
-    /// Another way leads to a node.
-    Path {
-        /// Which node.
-        node: NodeId,
-        /// The way that is used now.
-        path: PeerPath,
-        /// What is wrong with the direct one, if that is not it.
-        fault: Option<PathFault>,
-    },
-    /// Packets that are sent directly to a node get lost.
-    Lossy {
-        /// Which node.
-        node: NodeId,
-        /// Of those that were sent lately.
-        packets: Packets,
-    },
-    /// They do not any more.
-    Clean {
-        /// Which node.
-        node: NodeId,
-    },
+    /// Something about the way to a node.
+    Path(PathNews),
     /// Control recorded, by this leader's proposal, that nodes are down or up and that grants were made.
     Directed {
         /// Down.
@@ -248,10 +229,12 @@ impl Director {
 
     async fn tick(&mut self) {
         for news in self.paths.tick((self.config.now)()) {
-            match news {
-                PathNews::Changed(change) => self.path_changed(change),
-                PathNews::Lossy(node, packets) => self.say(DirectorEvent::Lossy { node, packets }),
-                PathNews::Clean(node) => self.say(DirectorEvent::Clean { node }),
+            if let PathNews::Changed(PathChange { node, path, .. }) = news {
+                self.network.use_path(node, path);
+            }
+            if news.is_worth_telling() {
+                tracing::info!(?news, "the way to a node");
+                self.say(DirectorEvent::Path(news));
             }
         }
         self.send_beats();
@@ -268,16 +251,6 @@ impl Director {
             self.led = leads;
             self.dirty = true;
             self.look_again = Instant::now() + LOOK_EVERY;
-        }
-    }
-
-    fn path_changed(&self, PathChange { node, was, path, fault }: PathChange) {
-        self.network.use_path(node, path);
-        // That a node is reached directly from the first is no news, and that it is not heard is said elsewhere.
-        let is_news = [was, path].contains(&Some(PeerPath::Relayed));
-        if let Some(path) = path.filter(|_| is_news) {
-            tracing::info!(node = node.0, ?path, ?fault, "another path");
-            self.say(DirectorEvent::Path { node, path, fault });
         }
     }
 

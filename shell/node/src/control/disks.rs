@@ -102,10 +102,7 @@ impl LocalDisks {
         let open = DiskOpen::Existing { boot_nonce: nonce };
         let (data, id, path) = (shared.data.clone(), disk.id, disk.path.clone());
         let since = boot_time();
-        let mut opening = tokio::spawn(async move {
-            let opened = data.attach(id, path.clone(), open).await;
-            opened.with_context(|| format!("disk {}", path.display()))
-        });
+        let mut opening = tokio::spawn(async move { data.attach(id, path, open).await });
         match timeout(Duration::from_nanos(SILENT_AFTER.0), &mut opening).await {
             Ok(opened) => opened?,
             Err(_) => {
@@ -133,9 +130,7 @@ impl LocalDisks {
         let layout = holdfast_store::layout(size, &shared.engine.store)?;
         let (path, ranges) = (disk.path.clone(), layout.prewrite());
         tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??;
-        let open = DiskOpen::Format(identity);
-        let opened = data.attach(disk.id, disk.path.clone(), open).await;
-        opened.with_context(|| format!("disk {}", disk.path.display()))
+        data.attach(disk.id, disk.path.clone(), DiskOpen::Format(identity)).await
     }
 
     /// Adds a new disk to the cluster: control names its incarnation, then it is formatted.

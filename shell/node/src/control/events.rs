@@ -6,7 +6,7 @@ use crate::config::LocalDisk;
 use holdfast_api::EventLog;
 use holdfast_api::events::NewEvent;
 use holdfast_api::model::{CheckFinding, EventLevel};
-use holdfast_cluster::{PathFault, Reason, Unplaced};
+use holdfast_cluster::{PathChange, PathFault, PathNews, Reason, Unplaced};
 use holdfast_consensus::{Damage, DirectorEvent};
 use holdfast_engine::{EngineEvent, FrontEndKind};
 use holdfast_net::{ConnectError, Refusal};
@@ -269,23 +269,18 @@ impl Events {
         }
     }
 
-    /// What the director noticed or did.
-    pub fn director(&self, event: &DirectorEvent) {
-        match event {
-            DirectorEvent::Liveness { node, liveness } => {
-                let what = format!("node {node} is {}", format!("{liveness:?}").to_lowercase());
-                self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
-            }
-            DirectorEvent::Lossy { node, packets } => {
+    fn path(&self, news: &PathNews) {
+        match news {
+            PathNews::Lossy(node, packets) => {
                 let what = format!("packets to node {node} get lost: {}", view::share_lost(*packets));
                 let why = "the kernel had to send them again; a cable, transceiver or port on the way".into();
                 self.append(EventLevel::Warning, "network", "path-lossy", what, why);
             }
-            DirectorEvent::Clean { node } => {
+            PathNews::Clean(node) => {
                 let what = format!("packets to node {node} do not get lost any more");
                 self.append(EventLevel::Info, "network", "path-clean", what, String::new());
             }
-            DirectorEvent::Path { node, path: PeerPath::Relayed, fault } => {
+            PathNews::Changed(PathChange { node, path: Some(PeerPath::Relayed), fault, .. }) => {
                 let what = format!(
                     "node {node} is not reached directly: what goes there is relayed by another node"
                 );
@@ -296,10 +291,21 @@ impl Events {
                 };
                 self.append(EventLevel::Warning, "network", "path-broken", what, why);
             }
-            DirectorEvent::Path { node, path: PeerPath::Direct, .. } => {
+            PathNews::Changed(PathChange { node, .. }) => {
                 let what = format!("node {node} is reached directly again");
                 self.append(EventLevel::Info, "network", "path-whole", what, String::new());
             }
+        }
+    }
+
+    /// What the director noticed or did.
+    pub fn director(&self, event: &DirectorEvent) {
+        match event {
+            DirectorEvent::Liveness { node, liveness } => {
+                let what = format!("node {node} is {}", format!("{liveness:?}").to_lowercase());
+                self.append(EventLevel::Warning, "failure detector", "liveness", what, "heartbeats".into());
+            }
+            DirectorEvent::Path(news) => self.path(news),
             DirectorEvent::Directed { down, up, grants, took } => {
                 let names =
                     |nodes: &[NodeId]| nodes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ");

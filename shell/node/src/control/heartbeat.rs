@@ -86,11 +86,8 @@ impl Heartbeats {
     /// Between which nodes packets get lost, as far as this node hears: from, to, and how many of those lately sent.
     pub fn lossy_paths(&self) -> Vec<(NodeId, NodeId, Packets)> {
         let said = self.said();
-        let of = |(from, said): (&NodeId, &Said)| {
-            let from = *from;
-            said.lossy.clone().into_iter().map(move |(to, packets)| (from, to, packets))
-        };
-        said.iter().flat_map(of).collect()
+        let lossy = said.iter().flat_map(|(from, said)| said.lossy.iter().map(move |l| (*from, l)));
+        lossy.map(|(from, (to, packets))| (from, *to, *packets)).collect()
     }
 
     /// The packets of heartbeats so far.

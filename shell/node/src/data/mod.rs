@@ -18,6 +18,7 @@ use crate::data::inbox::Inbox;
 use crate::data::links::Links;
 use crate::data::polling::{CORE_TAKEN, Polling};
 use crate::data::sessions::Listening;
+use anyhow::Context;
 use holdfast_disk::{Backend, DiskSlot, Disks, OpenDisk};
 use holdfast_engine::status::EngineStatus;
 use holdfast_engine::{
@@ -152,7 +153,8 @@ impl DataHandle {
     }
     /// Opens a disk, on a thread that may wait for it, and gives it to the engine.
     pub async fn attach(&self, disk: DiskId, path: PathBuf, open: DiskOpen) -> anyhow::Result<()> {
-        let file = tokio::task::spawn_blocking(move || OpenDisk::open(&path)).await??;
+        let open_it = move || OpenDisk::open(&path).with_context(|| format!("disk {}", path.display()));
+        let file = tokio::task::spawn_blocking(open_it).await??;
         self.order(Order::Attach { disk, file, open });
         Ok(())
     }
