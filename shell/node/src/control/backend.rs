@@ -541,6 +541,8 @@ impl Backend for NodeBackend {
             let volume = self.find_volume(&name)?.id;
             self.propose(Command::DeleteVolume { volume }).await?;
             self.0.events.operator("volume-deleted", format!("volume {name} deleted"));
+            // Who asks here next does not find it any more, whichever node leads.
+            self.0.newest_map().await;
             Ok(())
         })
     }
