@@ -14,10 +14,9 @@ use thiserror::Error;
 pub enum OrderSource {
     /// The segment's replica on this disk.
     Replica,
-    /// The segment's owner on this node.
-    Owner,
-    /// The engine itself.
-    Engine,
+    /// The segment's owner on this node in that epoch. The next one draws the same numbers, perhaps while the disk is
+    /// not done with what this one ordered.
+    Owner(Epoch),
 }
 
 /// Names an order until its outcome comes back. The giver draws the numbers.

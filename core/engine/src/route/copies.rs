@@ -123,14 +123,9 @@ impl Engine {
             OwnerOutput::Send { to, message } => self.send(to, Message::Replication(message), out),
             OwnerOutput::Reply { to, reply } => self.send(to, Message::Reply(reply), out),
             OwnerOutput::Store { number, order } => {
-                let Some(disk) = self.copies.owners.get(&segment).map(|o| o.disk) else { return };
-                self.store_order(
-                    now,
-                    (segment, disk),
-                    OrderToken { source: OrderSource::Owner, number },
-                    order,
-                    out,
-                );
+                let Some(owned) = self.copies.owners.get(&segment) else { return };
+                let token = OrderToken { source: OrderSource::Owner(owned.epoch), number };
+                self.store_order(now, (segment, owned.disk), token, order, out);
             }
             OwnerOutput::Propose { number, command } => {
                 let proposal = self.next_proposal;
@@ -216,10 +211,13 @@ impl Engine {
             OrderSource::Replica => {
                 self.with_replica(now, copy, out, |replica, o| replica.stored(now, token.number, outcome, o));
             }
-            OrderSource::Owner => {
-                self.with_owner(now, copy.0, out, |owner, o| owner.stored(now, token.number, outcome, o));
+            OrderSource::Owner(epoch) => {
+                if self.copies.owners.get(&copy.0).is_some_and(|owned| owned.epoch == epoch) {
+                    self.with_owner(now, copy.0, out, |owner, o| {
+                        owner.stored(now, token.number, outcome, o)
+                    });
+                }
             }
-            OrderSource::Engine => {}
         }
     }
 
