@@ -481,7 +481,12 @@ impl Owner {
             resync.to_copy.push_back(extent);
             let blocks = differing.len() as u32;
             let own_bad: Vec<BlockIndex> = damaged(&own.1, &differing);
-            let their_bad: Vec<BlockIndex> = damaged(&theirs.1, &differing);
+            let mut their_bad: Vec<BlockIndex> = damaged(&theirs.1, &differing);
+            // Of what is older there nothing is to be mended: an image replaces it. It may be damaged by right, where a
+            // log that began anew forgot what was half in its place.
+            let lsn =
+                |digests: &[BlockDigest], block| digests.iter().find(|d| d.block == block).map(|d| d.lsn);
+            their_bad.retain(|block| lsn(&own.1, *block) == lsn(&theirs.1, *block));
             // What was not copied yet is expected to differ.
             if !resync.resumed {
                 self.event(ReplicationEvent::ResyncDiffers { replica: copy, blocks }, out);

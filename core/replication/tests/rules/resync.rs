@@ -96,6 +96,30 @@ fn a_copy_that_was_interrupted_is_compared_first_and_only_what_it_lacks_is_copie
     assert_eq!((resync.extents_done, resync.extents_total), (2, 3));
 }
 
+/// What a log that began anew forgot may be half in its place: no checksum of it is right, and none is needed.
+#[test]
+fn of_a_block_that_is_older_than_its_image_it_is_no_matter_whether_it_is_damaged() {
+    for (lsn, damaged) in [(0, 0), (1, 1)] {
+        let mut script = listed(Some(Lsn(0)));
+        script.events.clear();
+        let block = EXTENTS[0].first_block();
+        let number = script.fakes[&3].told.iter().find_map(|b| match b {
+            Body::Digest { number, extent } if *extent == EXTENTS[0] => Some(*number),
+            _ => None,
+        });
+        let at = script.owner.status().commit;
+        let theirs = vec![BlockDigest { block, lsn: Lsn(lsn), content: BlockContent::Bad(9) }];
+        script
+            .say(3, Body::DigestReply { number: number.expect("the learner is asked"), at, blocks: theirs });
+        script.store(StoreOutcome::Digest { at, blocks: digest(EXTENTS[0], 5) });
+        let bad = |e: &&ReplicationEvent| matches!(e, ReplicationEvent::BadBlock { .. });
+        assert_eq!(script.events.iter().filter(bad).count(), damaged, "{:?}", script.events);
+        let others = &EXTENTS[1..];
+        assert_eq!(compare(&mut script, others), others);
+        assert_eq!(read(&script), EXTENTS, "it is copied anyway");
+    }
+}
+
 #[test]
 fn a_copy_whose_answers_are_late_goes_on_from_what_it_has() {
     let mut script = listed(None);
