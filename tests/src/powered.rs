@@ -1,9 +1,10 @@
-//! Three nodes, each disk on a file system of its own whose power can be cut, or that hangs. Their mounts outlive the cluster.
+//! Three nodes, each disk on a file system of its own whose power can be cut, that hangs or is slow. Their mounts outlive the cluster.
 
 use crate::cluster::Options;
 use crate::process::target_dir;
 use holdfast_powercut::{Hung, PowerCut};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// See the module's text.
@@ -56,6 +57,11 @@ impl Powered {
     /// They have power again.
     pub fn on(&self) {
         self.powers.iter().for_each(PowerCut::power_on);
+    }
+
+    /// Each answer of node `n`'s disk takes so much longer from here on.
+    pub fn slow_down(&self, n: usize, by: Duration) {
+        self.powers[n - 1].slow_down(by);
     }
 
     /// Node `n`'s disk answers nothing until what is given back is dropped.

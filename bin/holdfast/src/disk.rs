@@ -31,7 +31,7 @@ pub enum Disk {
   holdfast disk lost 3fa2
   holdfast disk lost /dev/sdb --accept-loss
 
-For a disk that is not found or is silent, or whose node does not answer; one that has failed is known to be lost. Should it be found, it
+For a disk that is not found, is silent or slow, or whose node does not answer; one that has failed is known to be lost. Should it be found, it
 starts empty. Where too few in-sync copies of a segment would be left this is refused, for its last writes may be nowhere
 else; with --accept-loss it waits for `holdfast volume salvage`.")]
     Lost {

@@ -17,6 +17,8 @@ use holdfast_types::{Duration, NodeId};
 const PAUSE_MOST_MS: u64 = 1500;
 /// How long a fault lasts at most.
 const LASTS_MOST_MS: u64 = 6000;
+/// A slow disk is for longer, at most by so many times: it is known by what many seconds have in common.
+const SLOW_LASTS: u64 = 5;
 
 /// What ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Healing {
     Resume(NodeId),
     /// The disk answers.
     Answer(NodeId),
+    /// The disk keeps up.
+    KeepUp(NodeId),
     /// The way is open.
     Mend(NodeId, NodeId),
     /// Control has a majority and is sure of itself.
@@ -42,8 +46,8 @@ pub struct Faults {
     pub victim: Option<NodeId>,
     /// Bits that flipped.
     pub flipped: u64,
-    /// A disk hung, or a daemon was stopped, to which its disk is like one that hung.
-    pub hung: bool,
+    /// A disk hung or was slow, or a daemon was stopped, to which its disk is like one that hung.
+    pub late: bool,
     /// What is lost for ever.
     pub gone: Option<Gone>,
 }
@@ -109,6 +113,12 @@ impl World {
                 let node = self.any_node();
                 self.hang(node);
                 self.queue.after(lasts, Event::Heal(Healing::Answer(node)));
+            }
+            FaultKind::Slow => {
+                let node = self.any_node();
+                self.slow_down(node);
+                let lasts = Duration(lasts.0 * SLOW_LASTS);
+                self.queue.after(lasts, Event::Heal(Healing::KeepUp(node)));
             }
             FaultKind::Partition => self.partition(lasts),
             FaultKind::BitFlip => self.flip(),
@@ -188,11 +198,13 @@ impl World {
         self.note(|| format!("fault: a bit of block {block:?} of node {victim}'s disk flips"));
     }
 
-    pub(crate) fn heal(&mut self, healing: Healing) {
+    /// Something ends.
+    pub fn heal(&mut self, healing: Healing) {
         match healing {
             Healing::Start(node) => self.start(node),
             Healing::Resume(node) => self.resume(node),
             Healing::Answer(node) => self.disk_answers(node),
+            Healing::KeepUp(node) => self.node(node).slow = false,
             Healing::Mend(a, b) => self.mend(a, b),
             Healing::Control => {
                 self.control.away = false;
@@ -211,6 +223,7 @@ impl World {
         for node in nodes {
             self.resume(node);
             self.disk_answers(node);
+            self.node(node).slow = false;
             self.start(node);
         }
     }

@@ -98,6 +98,8 @@ pub struct Node {
     pub paused: Option<Vec<Event>>,
     /// The disk hangs; what it is to do waits here.
     pub hung: Option<Vec<Event>>,
+    /// The disk takes long for everything.
+    pub slow: bool,
 }
 
 impl Node {

@@ -14,6 +14,8 @@ pub enum FaultKind {
     Pause,
     /// A disk does not answer for a while.
     Hang,
+    /// A disk takes long for everything for a while.
+    Slow,
     /// A bit on a disk flips.
     BitFlip,
     /// Control has no majority, loses answers, or is late.
@@ -26,11 +28,12 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 8] = [
+    pub const ALL: [FaultKind; 9] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
         FaultKind::Hang,
+        FaultKind::Slow,
         FaultKind::BitFlip,
         FaultKind::Control,
         FaultKind::Disconnect,
@@ -44,6 +47,7 @@ impl FaultKind {
             FaultKind::Partition => "partition",
             FaultKind::Pause => "pause",
             FaultKind::Hang => "hang",
+            FaultKind::Slow => "slow",
             FaultKind::BitFlip => "bitflip",
             FaultKind::Control => "control",
             FaultKind::Disconnect => "disconnect",
@@ -73,7 +77,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let on_request = [FaultKind::Hang, FaultKind::BitFlip, FaultKind::Gone];
+        let on_request = [FaultKind::Hang, FaultKind::Slow, FaultKind::BitFlip, FaultKind::Gone];
         let faults = FaultKind::ALL.into_iter().filter(|f| !on_request.contains(f)).collect();
         Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, small_disks: false, verbose: false }
     }

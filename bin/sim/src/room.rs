@@ -46,10 +46,14 @@ impl World {
                 let result = self.control.apply(Command::DiskSilent { disk, incarnation, silent });
                 self.note(|| format!("control: disk of node {node} is silent: {silent} -> {result:?}"));
             }
+            let slow = usage.is_slow;
+            let known = self.control.map.disks.get(&disk);
+            if known.is_some_and(|d| d.incarnation == incarnation && slow != d.slow) {
+                let result = self.control.apply(Command::DiskSlow { disk, incarnation, slow });
+                self.note(|| format!("control: disk of node {node} is slow: {slow} -> {result:?}"));
+            }
             let free = usage.extents_for_new_data * CLAIMED_EXTENT_BYTES;
-            let in_use = |d: &&holdfast_cluster::Disk| {
-                d.incarnation == incarnation && matches!(d.state, DiskState::Ok | DiskState::Full)
-            };
+            let in_use = |d: &&holdfast_cluster::Disk| d.incarnation == incarnation && d.serves();
             let Some(size) =
                 self.control.map.disks.get(&disk).filter(in_use).filter(|d| d.is_news(free)).map(|d| d.size)
             else {

@@ -8,7 +8,12 @@ use crate::world::World;
 use bytes::Bytes;
 use holdfast_cluster::Command;
 use holdfast_engine::{Input, Output, Registration};
-use holdfast_types::{Duration, NodeId};
+use holdfast_types::{DiskOrderKind, Duration, NodeId};
+
+/// What a slow disk takes more for each order, at least; at most twice as long, and for a sector that it reads again and again
+/// so many times that.
+const SLOW_DISK: Duration = Duration::from_millis(200);
+const READ_AGAIN: u64 = 5;
 
 impl World {
     /// Lets an event happen.
@@ -157,7 +162,12 @@ impl World {
         match output {
             Output::Disk { order, .. } => {
                 let slow = if self.rng.one_in(100) { 10_000 } else { 0 };
-                let delay = Duration::from_micros(10 + self.rng.below(150) + self.rng.below(slow + 1));
+                let mut delay = Duration::from_micros(10 + self.rng.below(150) + self.rng.below(slow + 1));
+                if self.nodes[&node].slow {
+                    let is_read = matches!(order.kind, DiskOrderKind::Read { .. });
+                    let times = if is_read && self.rng.one_in(4) { READ_AGAIN } else { 1 };
+                    delay = delay + Duration((SLOW_DISK.0 + self.rng.below(SLOW_DISK.0)) * times);
+                }
                 let this = self.node(node);
                 this.disk.order(order);
                 let process = this.run;

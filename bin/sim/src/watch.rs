@@ -91,9 +91,14 @@ impl World {
             }
             EngineEvent::Store { event, .. } => {
                 self.note(|| format!("node {node}: {event:?}"));
-                let is_silence =
-                    matches!(event, StoreEvent::DiskSilent { .. } | StoreEvent::DiskAnswers { .. });
-                if !(flipped || is_silence && self.faults.hung) {
+                let is_late = matches!(
+                    event,
+                    StoreEvent::DiskSilent { .. }
+                        | StoreEvent::DiskAnswers { .. }
+                        | StoreEvent::DiskSlow { .. }
+                        | StoreEvent::DiskKeepsUp { .. }
+                );
+                if !(flipped || is_late && self.faults.late) {
                     return fail(Checker::NoError, format!("{event:?}"));
                 }
             }

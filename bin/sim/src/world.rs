@@ -148,6 +148,7 @@ impl World {
                     run: 0,
                     paused: None,
                     hung: None,
+                    slow: false,
                 },
             );
         }
@@ -285,7 +286,7 @@ impl World {
     pub fn pause(&mut self, node: NodeId) {
         if self.nodes[&node].is_running() {
             self.note(|| format!("fault: node {node} is stopped"));
-            self.faults.hung = true;
+            self.faults.late = true;
             self.node(node).paused = Some(Vec::new());
         }
     }
@@ -301,8 +302,15 @@ impl World {
     /// A node's disk does nothing that it is ordered to do, and says nothing.
     pub fn hang(&mut self, node: NodeId) {
         self.note(|| format!("fault: the disk of node {node} hangs"));
-        self.faults.hung = true;
+        self.faults.late = true;
         self.node(node).hung.get_or_insert_default();
+    }
+
+    /// A node's disk takes long for everything from here on.
+    pub fn slow_down(&mut self, node: NodeId) {
+        self.note(|| format!("fault: the disk of node {node} is slow"));
+        self.faults.late = true;
+        self.node(node).slow = true;
     }
 
     /// It does what it was ordered to do.

@@ -18,6 +18,7 @@ pub(crate) fn candidates(map: &ClusterMap, pool: &str) -> Vec<Candidate> {
             size: d.size,
             copies: on_disk.get(&d.id).copied().unwrap_or(0),
             up: node.state == NodeState::Up,
+            slow: map.is_slow(d.id),
         })
     };
     let usable = map.disks.values().filter(|d| d.pool == pool && d.state == DiskState::Ok);

@@ -116,12 +116,14 @@ pub enum CommandOf<B> {
     /// Of the volume's segments of which too few copies of S are left, those that are left are S from now on:
     /// acknowledged writes may be lost.
     Salvage { volume: VolumeId },
-    /// The disk is gone for good and counts as failed. Refused while it serves; else as `NodeLost`.
+    /// The disk is gone for good and counts as failed. Refused while it serves and is not slow; else as `NodeLost`.
     DiskLost { disk: DiskId, accept_loss: bool },
     /// The API's admin token has this hash from now on; join tokens that were not used are void.
     RotateAdminToken { hash: TokenHash },
     /// The disk owes its node answers and gives none, or gives some again.
     DiskSilent { disk: DiskId, incarnation: DiskIncarnation, silent: bool },
+    /// The disk takes too long to answer, or keeps up again.
+    DiskSlow { disk: DiskId, incarnation: DiskIncarnation, slow: bool },
 }
 
 impl<B: Clone + Into<Vec<Single>>> CommandOf<B> {

@@ -117,9 +117,15 @@ pub struct Disk {
     pub boot_nonce: u64,
     /// The pool it belongs to.
     pub pool: String,
+    /// Its node says that it takes too long to answer. Ask [`ClusterMap::is_slow`].
+    pub slow: bool,
 }
 
 impl Disk {
+    /// Whether copies on it are written and read.
+    pub fn serves(&self) -> bool {
+        matches!(self.state, DiskState::Ok | DiskState::Full)
+    }
     /// Whether a disk of its size takes no new segments with so much free.
     pub const fn is_nearly_full(&self, free: u64) -> bool {
         free < self.size / FULL_FRACTION
@@ -284,6 +290,13 @@ impl ClusterMap {
         let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state.answers());
         let answers = self.disks.get(&copy.disk).is_some_and(|d| d.state != DiskState::Silent);
         node_up && answers && self.intact(copy)
+    }
+    /// Whether the disk serves and is slow where others are not, so that it is better owned elsewhere what it holds. Where
+    /// most of a pool are slow, too much is asked of them, or they lie on the same device: there is no better place.
+    pub fn is_slow(&self, disk: DiskId) -> bool {
+        let Some(disk) = self.disks.get(&disk).filter(|d| d.slow && d.serves()) else { return false };
+        let serving = || self.disks.values().filter(|d| d.serves() && d.pool == disk.pool);
+        2 * serving().filter(|d| d.slow).count() <= serving().count()
     }
     /// Whether the copy exists, be its node up or down and its disk silent or not: its disk is not lost and in that
     /// incarnation.

@@ -67,6 +67,7 @@ fn standing(map: &ClusterMap, info: &SegmentInfo, stuck: bool) -> Standing {
         intact: map.intact(replica),
         reachable: map.reachable(replica),
         may_own: map.nodes.get(&replica.node).is_some_and(|n| n.state == NodeState::Up),
+        slow: map.is_slow(replica.disk),
     };
     let owner = map.nodes.get(&info.granted.owner);
     Standing {

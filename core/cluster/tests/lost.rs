@@ -98,6 +98,22 @@ fn a_silent_disk_of_a_node_that_answers_may_be_given_up() {
 }
 
 #[test]
+fn a_slow_disk_may_be_given_up_although_it_serves() {
+    let mut map = cluster(3, 3, 1);
+    let lose = |map: &mut ClusterMap, node: u16| {
+        apply(map, Command::DiskLost { disk: disk_of(node, 0), accept_loss: false })
+    };
+    for node in 1..=3 {
+        let incarnation = DiskIncarnation(1);
+        let slow = Command::DiskSlow { disk: disk_of(node, 0), incarnation, slow: true };
+        apply(&mut map, slow).expect("control is told");
+    }
+    lose(&mut map, 1).expect("two others are left");
+    assert_eq!(map.disks[&disk_of(1, 0)].state, DiskState::Failed);
+    assert_eq!(lose(&mut map, 2), Err(CommandError::WouldLose { segments: 1 }), "slow is not gone");
+}
+
+#[test]
 fn two_failed_disks_of_three_need_an_operators_word_and_a_set_without_copies_has_none() {
     let mut map = cluster(3, 3, 2);
     let fail = |map: &mut ClusterMap, node: u16| {

@@ -20,6 +20,7 @@ enum Step {
     Wipe(u16),
     Full(u16, bool),
     Silent(u16, bool),
+    Slow(u16, bool),
     Create(u8, u8),
     Grow(u8),
     Delete(u8),
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::Wipe),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, x)| Step::Full(n, x)),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, x)| Step::Silent(n, x)),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, x)| Step::Slow(n, x)),
         3 => (0..6u8, 0..6u8).prop_map(|(s, c)| Step::Create(s, c)),
         1 => (0..8u8).prop_map(Step::Grow),
         1 => (0..8u8).prop_map(Step::Delete),
@@ -127,6 +129,7 @@ fn commands(map: &ClusterMap, step: &Step) -> Vec<Single> {
         Step::Full(n, full) => {
             Single::DiskFree { disk: disk(n), size: 10 << 30, free: if full { 0 } else { 9 << 30 } }
         }
+        Step::Slow(n, slow) => Single::DiskSlow { disk: disk(n), incarnation: generation(n), slow },
         Step::Silent(n, silent) => Single::DiskSilent { disk: disk(n), incarnation: generation(n), silent },
         Step::Create(segments, copies) => Single::CreateVolume {
             name: format!("v{}", map.next_volume),

@@ -16,6 +16,8 @@ pub struct Candidate {
     pub copies: u64,
     /// Whether its node answers. One that does not may take a minority of a segment's copies.
     pub up: bool,
+    /// Whether it is slow: it takes a copy only if no other disk can.
+    pub slow: bool,
 }
 
 /// The copies of one segment; the owner's first.
@@ -60,7 +62,7 @@ pub fn place_segments(
             disks[best].copies += 1;
             chosen.push(disks[best].replica);
         }
-        let owner = least_owning(&chosen, &owned, &nodes);
+        let owner = least_owning(&chosen, &owned, &disks);
         chosen.swap(0, owner);
         *owned.entry(chosen[0].node).or_default() += 1;
         plan.push(chosen);
@@ -68,7 +70,8 @@ pub fn place_segments(
     Ok(plan)
 }
 
-/// The disk on a node not chosen yet that has the fewest copies for its size; nodes that are up come first.
+/// The disk on a node not chosen yet that has the fewest copies for its size; nodes that are up
+/// come first, then disks that are not slow.
 fn least_loaded(disks: &[Candidate], chosen: &[ReplicaRef]) -> usize {
     let free = |d: &Candidate| !chosen.iter().any(|c| c.node == d.replica.node);
     let mut best: Option<usize> = None;
@@ -84,20 +87,19 @@ fn least_loaded(disks: &[Candidate], chosen: &[ReplicaRef]) -> usize {
 
 /// Whether `a` is to be preferred to `b`: by state, then by (copies + 1) / size without a division.
 pub(crate) fn lighter(a: &Candidate, b: &Candidate) -> bool {
-    if a.up != b.up {
-        return a.up;
+    if (a.up, a.slow) != (b.up, b.slow) {
+        return (a.up, !a.slow) > (b.up, !b.slow);
     }
     u128::from(a.copies + 1) * u128::from(b.size.max(1))
         < u128::from(b.copies + 1) * u128::from(a.size.max(1))
 }
 
 /// Which of the chosen copies is to be the owner's.
-fn least_owning(
-    chosen: &[ReplicaRef],
-    owned: &BTreeMap<NodeId, u64>,
-    nodes: &BTreeMap<NodeId, bool>,
-) -> usize {
-    let load = |c: &ReplicaRef| (!nodes[&c.node], owned.get(&c.node).copied().unwrap_or(0), c.node);
+fn least_owning(chosen: &[ReplicaRef], owned: &BTreeMap<NodeId, u64>, disks: &[Candidate]) -> usize {
+    let load = |c: &ReplicaRef| {
+        let disk = disks.iter().find(|d| d.replica == *c).map(|d| (!d.up, d.slow));
+        (disk, owned.get(&c.node).copied().unwrap_or(0), c.node)
+    };
     let best = chosen.iter().enumerate().min_by_key(|(_, c)| load(c));
     // A placement holds at least one copy.
     best.expect("a copy was chosen").0
@@ -111,7 +113,7 @@ mod tests {
 
     fn disk(node: u16, id: u128, gib: u64, copies: u64) -> Candidate {
         let replica = ReplicaRef { node: NodeId(node), disk: DiskId(id), incarnation: DiskIncarnation(1) };
-        Candidate { replica, size: gib << 30, copies, up: true }
+        Candidate { replica, size: gib << 30, copies, up: true, slow: false }
     }
 
     fn drawn(plan: &[Placement]) -> String {
@@ -126,6 +128,16 @@ mod tests {
         let disks = vec![disk(1, 10, 6, 0), disk(2, 20, 6, 0), disk(3, 30, 6, 0)];
         let plan = place_segments(&disks, &BTreeMap::new(), 3, 4).expect("enough nodes");
         assert_eq!(drawn(&plan), "1:10 2:20 3:30\n2:20 1:10 3:30\n3:30 2:20 1:10\n1:10 2:20 3:30");
+    }
+
+    #[test]
+    fn a_slow_disk_takes_copies_last_and_owns_last() {
+        let mut disks = vec![disk(1, 10, 6, 0), disk(2, 20, 6, 0), disk(3, 30, 6, 5), disk(4, 40, 6, 5)];
+        disks[0].slow = true;
+        let plan = place_segments(&disks, &BTreeMap::new(), 3, 1).expect("enough nodes");
+        assert_eq!(drawn(&plan), "2:20 3:30 4:40");
+        let plan = place_segments(&disks[..3], &BTreeMap::from([(NodeId(2), 9), (NodeId(3), 8)]), 3, 1);
+        assert_eq!(drawn(&plan.expect("enough nodes")), "3:30 2:20 1:10");
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub fn replacement(candidates: &[Candidate], lost: &ReplicaRef, others: &[NodeId
 
 /// Whether `a` is to be preferred to `b`. Of equals the one with the lower number is taken, whatever their order.
 fn better(a: &Candidate, b: &Candidate, home: NodeId) -> bool {
-    let (a_home, b_home) = (a.replica.node == home, b.replica.node == home);
+    let is_home = |c: &Candidate| c.replica.node == home && !c.slow;
+    let (a_home, b_home) = (is_home(a), is_home(b));
     if a_home != b_home {
         return a_home;
     }
@@ -38,7 +39,7 @@ mod tests {
     }
 
     fn disk(node: u16, id: u128, copies: u64) -> Candidate {
-        Candidate { replica: copy(node, id), size: 6 << 30, copies, up: true }
+        Candidate { replica: copy(node, id), size: 6 << 30, copies, up: true, slow: false }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Copy {
     pub reachable: bool,
     /// Whether its node may own: up and not about to stop.
     pub may_own: bool,
+    /// Whether its disk is slow, so that its node owns only if no other can.
+    pub slow: bool,
 }
 
 /// Where a segment stands.
@@ -86,7 +88,11 @@ pub fn next_grant(segment: &Standing, owned: &BTreeMap<NodeId, u64>) -> NextGran
         return NextGrant::Keep;
     }
     let need = seal_quorum(segment.active.len());
-    let owners: Vec<NodeId> = reachable.iter().filter(|c| c.may_own).map(|c| c.replica.node).collect();
+    let mut owners: Vec<Copy> = reachable.iter().copied().filter(|c| c.may_own).collect();
+    if owners.iter().any(|c| !c.slow) {
+        owners.retain(|c| !c.slow);
+    }
+    let owners: Vec<NodeId> = owners.iter().map(|c| c.replica.node).collect();
     if reachable.len() < need || owners.is_empty() {
         return NextGrant::Wait { reachable: reachable.len(), need };
     }

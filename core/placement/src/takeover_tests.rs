@@ -8,13 +8,14 @@ fn copy_of(node: u16) -> ReplicaRef {
     ReplicaRef { node: NodeId(node), disk: DiskId(u128::from(node)), incarnation: DiskIncarnation(1) }
 }
 
-/// Copies on nodes 1.. in the states of the letters: u(p), d(own), l(ost), s(topping).
+/// Copies on nodes 1.. in the states of the letters: u(p), d(own), l(ost), s(topping), (slo)w.
 fn copies(states: &str) -> Vec<Copy> {
     let copy = |(i, state): (usize, char)| Copy {
         replica: copy_of(i as u16 + 1),
         intact: state != 'l',
-        reachable: matches!(state, 'u' | 's'),
-        may_own: state == 'u',
+        reachable: matches!(state, 'u' | 's' | 'w'),
+        may_own: matches!(state, 'u' | 'w'),
+        slow: state == 'w',
     };
     states.chars().enumerate().map(copy).collect()
 }
@@ -63,6 +64,11 @@ fn an_active_segment_is_granted_anew_only_when_its_owner_or_its_quorum_is_gone()
         ("l", 1, false, "wait 0/1"),
         ("duudu", 1, false, "Takeover 5 {1,2,3,4,5}"),
         ("dudud", 1, false, "wait 2/3"),
+        ("wuu", 1, true, "keep"),
+        ("wuu", 1, false, "Takeover 3 {1,2,3}"),
+        ("duw", 1, false, "Takeover 2 {1,2,3}"),
+        ("dww", 1, false, "Takeover 3 {1,2,3}"),
+        ("wsd", 1, false, "Takeover 1 {1,2,3}"),
     ];
     for (states, owner, lives, expected) in table {
         assert_eq!(drawn(&active(states, owner, lives)), expected, "{states}, owner {owner} lives {lives}");

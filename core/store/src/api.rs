@@ -227,6 +227,18 @@ pub enum StoreEvent {
         /// How long it was silent.
         after: Duration,
     },
+    /// The disk answers, and took too long to on average ([`crate::SLOW_FROM`]) in half of the last seconds.
+    DiskSlow {
+        /// For a batch of the journal, in the last of them.
+        journal: Duration,
+        /// For a read.
+        reads: Duration,
+    },
+    /// It was not slow for a while.
+    DiskKeepsUp {
+        /// For how long it was said to be.
+        after: Duration,
+    },
     /// The disk is failed for good, for all its segments.
     DiskFailed {
         /// What was being done.
@@ -280,6 +292,14 @@ impl fmt::Display for StoreEvent {
             StoreEvent::DiskAnswers { after } => {
                 write!(f, "answers again, after {} ms", after.0 / 1_000_000)
             }
+            StoreEvent::DiskSlow { journal, reads } => {
+                let (journal, reads) = (journal.0 / 1_000_000, reads.0 / 1_000_000);
+                write!(f, "is slow: a write of the journal takes {journal} ms, a read {reads} ms; ")?;
+                f.write_str("others own what it holds")
+            }
+            StoreEvent::DiskKeepsUp { after } => {
+                write!(f, "keeps up again, after {} s", after.0 / 1_000_000_000)
+            }
             StoreEvent::DiskFailed { activity, fault } => {
                 write!(f, "failed for good while {activity}: ")?;
                 match fault {
@@ -332,6 +352,8 @@ pub struct Usage {
     pub cached_bytes: u64,
     /// It owes answers and gives none.
     pub is_silent: bool,
+    /// It answers, and takes too long to.
+    pub is_slow: bool,
     /// What the journal wrote since the disk was opened.
     pub journal: JournalTimes,
 }

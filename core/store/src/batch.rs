@@ -434,7 +434,9 @@ impl Disk {
         let times = &mut self.journal.times;
         times.batches += 1;
         times.records += batch.records.len() as u64;
-        times.flush = times.flush + now.since(batch.ordered);
+        let took = now.since(batch.ordered);
+        times.flush = times.flush + took;
+        self.pace.wrote(now, took, out);
         // The newest go: what is oldest is soon in place.
         let excess = self.log_memory.saturating_sub(self.config.log_memory_bytes as u64);
         let (mut freed, mut home, mut copied) = (0, BTreeMap::<_, Vec<_>>::new(), BTreeSet::new());

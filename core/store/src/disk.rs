@@ -7,6 +7,7 @@
 use crate::api::{DiskActivity, StoreConfig, StoreEvent, StoreOutput, Usage};
 use crate::batch::{Completion, Journal, Queued, QueuedEntry};
 use crate::format::superblock::Superblock;
+use crate::pace::Pace;
 use crate::pages::PageCache;
 use crate::read::{Job, JobKind};
 use crate::ring::{Place, Ring};
@@ -28,7 +29,7 @@ pub(crate) enum Purpose {
     /// The journal batch in flight.
     Batch,
     /// A superblock.
-    Superblock { hint: Place, page_limit: u32 },
+    Superblock { hint: Place, page_limit: u32, ordered: Time },
     /// A page that jobs wait for.
     Page { key: SegmentKey, life: u64, extent: u32, sequence: u64 },
     /// Blocks for a job.
@@ -67,6 +68,7 @@ pub(crate) struct Disk {
     /// What is under way, each with whether it is a read.
     pub purposes: BTreeMap<DiskToken, (Purpose, bool)>,
     pub silence: Silence,
+    pub pace: Pace,
     pub next_token: u64,
     pub jobs: BTreeMap<u64, Job>,
     pub next_job: u64,
@@ -200,14 +202,18 @@ impl Disk {
         if self.failed {
             return;
         }
-        self.silence.answered(now, is_read, out);
+        let waited = self.silence.answered(now, is_read, out);
+        if is_read {
+            self.pace.read(now, waited, out);
+        }
         match purpose {
             Purpose::Batch => match done.result {
                 Ok(_) => self.batch_step(now, out),
                 Err(fault) => self.fail(DiskActivity::Journal, Some(fault), out),
             },
-            Purpose::Superblock { hint, page_limit } => match done.result {
+            Purpose::Superblock { hint, page_limit, ordered } => match done.result {
                 Ok(_) => {
+                    self.pace.wrote(now, now.since(ordered), out);
                     self.superblock_in_flight = false;
                     self.ring.advance_hint(hint);
                     self.page_limit = page_limit;
@@ -262,11 +268,11 @@ impl Disk {
         self.relieve(out);
         self.start_round(now, out);
         self.write_batch(now, out);
-        self.write_superblock(out);
+        self.write_superblock(now, out);
         self.silence.burst_ended(now);
     }
 
-    fn write_superblock(&mut self, out: &mut Vec<StoreOutput>) {
+    fn write_superblock(&mut self, now: Time, out: &mut Vec<StoreOutput>) {
         if !self.superblock_wanted || self.superblock_in_flight {
             return;
         }
@@ -277,7 +283,7 @@ impl Disk {
         let data = Bytes::from(self.superblock.encode());
         let (hint, page_limit) = (self.superblock.tail, self.superblock.page_limit);
         let kind = DiskOrderKind::Write { offset, data: alloc::vec![data], durable: true };
-        self.begin(kind, Purpose::Superblock { hint, page_limit }, out);
+        self.begin(kind, Purpose::Superblock { hint, page_limit, ordered: now }, out);
     }
 
     /// Bytes that wait in memory to be written in place.
@@ -296,6 +302,7 @@ impl Disk {
             dirty_bytes: self.dirty_bytes(),
             cached_bytes: self.cache.bytes(),
             is_silent: self.silence.is_silent(),
+            is_slow: self.pace.is_slow(),
             journal: self.journal.times,
         }
     }
@@ -304,6 +311,11 @@ impl Disk {
     pub(crate) fn idle_until(&self) -> Option<Time> {
         let idle = !self.failed && self.round.is_none() && !self.writeback_due && !self.dirty.is_empty();
         idle.then(|| self.last_commit + self.config.idle_writeback)
+    }
+
+    /// When to write something so that a device which was slow is seen to keep up, although nobody asks for anything.
+    pub(crate) fn probe_at(&self) -> Option<Time> {
+        self.pace.probe_at().filter(|_| !self.failed && self.purposes.is_empty())
     }
 
     /// Begins a checkpoint of what is committed now: who goes on writing does not make it longer.

@@ -24,6 +24,7 @@ pub mod layout;
 mod log;
 mod lost;
 mod overlay;
+mod pace;
 mod pages;
 mod read;
 mod read_log;
@@ -44,12 +45,14 @@ mod writeback;
 
 pub use api::*;
 pub use layout::{FormatError, Layout, layout};
+pub use pace::{CLEAN_PERIODS, SLOW_FROM};
 pub use ring::Place;
 pub use silence::SILENT_AFTER;
 
 use alloc::{boxed::Box, vec::Vec};
 use disk::{Disk, refuse};
 use holdfast_types::{DiskDone, OrderToken, ReplicaState, SegmentKey, StoreOrder, StoreRefusal, Time};
+use pace::Pace;
 use recovery::{Progress, Recovery};
 
 /// One disk's store.
@@ -141,7 +144,7 @@ impl Store {
                 out.push(StoreOutput::OpenFailed(error));
             }
             Progress::Open(mut disk, report) => {
-                disk.last_commit = now;
+                (disk.last_commit, disk.pace) = (now, Pace::new(now));
                 self.phase = Phase::Open(disk);
                 out.push(StoreOutput::Opened(report));
             }
@@ -169,8 +172,11 @@ impl Store {
             Phase::Refused => return,
         };
         disk.silence.timer(now, out);
-        if disk.idle_until().is_some_and(|t| t <= now) {
-            disk.writeback_due = true;
+        let writes_back = disk.idle_until().is_some_and(|t| t <= now);
+        let probes = disk.probe_at().is_some_and(|t| t <= now);
+        disk.writeback_due |= writes_back;
+        disk.superblock_wanted |= probes;
+        if writes_back || probes {
             disk.pump(now, out);
         }
     }
@@ -182,7 +188,7 @@ impl Store {
             Phase::Opening(recovery) => return recovery.silence.next_timer(),
             Phase::Refused => return None,
         };
-        [disk.idle_until(), disk.silence.next_timer()].into_iter().flatten().min()
+        [disk.idle_until(), disk.probe_at(), disk.silence.next_timer()].into_iter().flatten().min()
     }
 
     /// Makes an empty copy of a segment, if there is none; durable with its first durable order.

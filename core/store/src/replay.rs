@@ -7,6 +7,7 @@ use crate::format::journal::{Entry, SegmentState};
 use crate::format::page::{Page, Remains};
 use crate::format::superblock::Superblock;
 use crate::log::journal_cost;
+use crate::pace::Pace;
 use crate::pages::PageCache;
 use crate::ring::{Place, Ring};
 use crate::segment::{ExtentEntry, LogEntry, RecordPlace, Segment, written_extents};
@@ -197,6 +198,7 @@ impl Disk {
             cache: PageCache::new(config.page_cache_bytes),
             purposes: BTreeMap::new(),
             silence: Silence::default(),
+            pace: Pace::new(Time(0)),
             next_token: last_token + 1,
             jobs: BTreeMap::new(),
             next_job: 0,

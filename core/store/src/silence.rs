@@ -34,13 +34,16 @@ impl Silence {
         self.of(is_read).orders += 1;
     }
 
-    pub(crate) fn answered(&mut self, now: Time, is_read: bool, out: &mut Vec<StoreOutput>) {
+    /// How long nothing of that kind had come back while some was owed.
+    pub(crate) fn answered(&mut self, now: Time, is_read: bool, out: &mut Vec<StoreOutput>) -> Duration {
         let owed = self.of(is_read);
-        (owed.orders, owed.since) = (owed.orders - 1, None);
+        owed.orders -= 1;
+        let waited = owed.since.take().map_or(Duration::ZERO, |since| now.since(since));
         if let Some(since) = self.silent_since.filter(|_| !self.is_overdue(now)) {
             self.silent_since = None;
             out.push(StoreOutput::Event(StoreEvent::DiskAnswers { after: now.since(since) }));
         }
+        waited
     }
 
     /// A burst has ended: from now on is waited for what is owed.

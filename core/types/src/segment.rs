@@ -98,6 +98,8 @@ pub enum GrantReason {
     FollowIo,
     /// The owner's node is to stop.
     Handover,
+    /// The owner's disk is slow, and another copy's is not.
+    SlowDisk,
 }
 
 /// What control answered.

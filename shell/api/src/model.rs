@@ -149,6 +149,12 @@ pub const FULL_HELP: &str = "writes of new data fail with \"no space\" and go on
 /// What helps against a disk that does not answer.
 pub const SILENT_HELP: &str = "its host's kernel log may say why; if it is not coming back, `holdfast disk lost` has its copies placed anew at once";
 
+/// What helps against a slow disk.
+pub const SLOW_HELP: &str = "and others own what it holds where they can: its SMART data and its host's kernel log may say why; `holdfast disk lost` has its copies placed anew at once";
+
+/// What helps where most disks of a pool are slow.
+pub const ALL_SLOW_HELP: &str = "too much is asked of them, or they lie on one device that is";
+
 /// State of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,6 +172,8 @@ pub enum DiskState {
     Missing,
     /// There, and it does not answer its node.
     Silent,
+    /// In use, and it takes too long to answer.
+    Slow,
 }
 
 /// A disk.

@@ -54,6 +54,7 @@ impl PowerFs {
         handle: FileHandle,
         call: impl FnOnce(&mut Drive) -> io::Result<T>,
     ) -> Answer<T> {
+        self.shared.take_time();
         let state = self.shared.state();
         powered(&state)?;
         if handle.0 != state.life {

@@ -13,7 +13,11 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use thiserror::Error;
 
@@ -65,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) backing: PathBuf,
     state: RwLock<State>,
     pub(crate) counters: Mutex<Counters>,
+    /// Nanoseconds that each call on data takes besides.
+    delay: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +107,14 @@ impl Shared {
     }
     pub(crate) fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the drive takes its time for. Calls take it side by side, as those of a disk's queue do.
+    pub(crate) fn take_time(&self) {
+        match self.delay.load(Ordering::Relaxed) {
+            0 => {}
+            delay => std::thread::sleep(Duration::from_nanos(delay)),
+        }
     }
 
     pub(crate) fn cut(&self, seed: u64) -> io::Result<CutReport> {
@@ -175,7 +189,8 @@ impl PowerCut {
         }
         let state = RwLock::new(state);
         let backing = backing.to_path_buf();
-        let shared = Arc::new(Shared { backing, state, counters: Mutex::default() });
+        let shared =
+            Arc::new(Shared { backing, state, counters: Mutex::default(), delay: AtomicU64::new(0) });
         let mut config = Config::default();
         config.mount_options =
             vec![MountOption::FSName("holdfast-powercut".into()), MountOption::NoSuid, MountOption::NoDev];
@@ -198,6 +213,11 @@ impl PowerCut {
     /// It answers nothing until what is given back is dropped, and then everything.
     pub fn hang(&self) -> Hung<'_> {
         Hung { _switch: self.shared.state_mut() }
+    }
+
+    /// From here on each read, write and flush takes so much longer. Zero: as long as it takes.
+    pub fn slow_down(&self, by: Duration) {
+        self.shared.delay.store(by.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// Everything goes to the disk, as when a machine is shut down.

@@ -43,6 +43,7 @@ pub(super) fn add(map: &mut ClusterMap, new: NewDisk) -> Outcome {
         path: new.path,
         boot_nonce: new.boot_nonce,
         pool: new.pool,
+        slow: false,
     };
     map.disks.insert(new.disk, disk);
     Ok((SingleResult::DiskIncarnation(incarnation), Changed::Yes))
@@ -107,12 +108,22 @@ pub(super) fn silent(
     set_state(map, disk, incarnation, state)
 }
 
+pub(super) fn slow(map: &mut ClusterMap, disk: DiskId, incarnation: DiskIncarnation, slow: bool) -> Outcome {
+    let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
+    if d.incarnation != incarnation {
+        return Err(stale(d, incarnation));
+    }
+    let changed = if d.slow == slow { Changed::No } else { Changed::Yes };
+    d.slow = slow;
+    Ok((SingleResult::Done, changed))
+}
+
 pub(super) fn free(map: &mut ClusterMap, disk: DiskId, size: u64, free: u64) -> Outcome {
     let d = map.disks.get_mut(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
     let before = (d.size, d.free, d.state);
     d.size = size;
     d.free = free.min(size);
-    if matches!(d.state, DiskState::Ok | DiskState::Full) {
+    if d.serves() {
         d.state = room_state(d);
     }
     let changed = if before == (d.size, d.free, d.state) { Changed::No } else { Changed::Yes };
@@ -163,7 +174,7 @@ fn start_anew(map: &mut ClusterMap, disk: DiskId) {
     let d = map.disks.get_mut(&disk).expect("the disk is in the map");
     d.incarnation.0 += 1;
     d.free = d.size;
-    d.state = DiskState::Ok;
+    (d.state, d.slow) = (DiskState::Ok, false);
     let now = d.incarnation;
     for segment in map.segments.values_mut() {
         if segment.members.iter().any(|m| m.disk == disk) {

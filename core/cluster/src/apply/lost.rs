@@ -17,8 +17,7 @@ pub(super) fn node(map: &mut ClusterMap, node: NodeId, accept_loss: bool) -> Out
 
 pub(super) fn disk(map: &mut ClusterMap, disk: DiskId, accept_loss: bool) -> Outcome {
     let d = map.disks.get(&disk).ok_or(CommandError::NoSuchDisk(disk))?;
-    let serves = matches!(d.state, DiskState::Ok | DiskState::Full);
-    if serves && map.nodes.get(&d.node).is_some_and(|n| n.state.answers()) {
+    if d.serves() && !d.slow && map.nodes.get(&d.node).is_some_and(|n| n.state.answers()) {
         return Err(CommandError::DiskServes { disk });
     }
     give_up(map, &BTreeSet::from([disk]), accept_loss)

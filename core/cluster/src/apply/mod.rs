@@ -89,6 +89,7 @@ fn route<B>(map: &mut ClusterMap, command: CommandOf<B>) -> Outcome {
             disks::new_incarnation(map, disk, expect, boot_nonce)
         }
         CommandOf::DiskSilent { disk, incarnation, silent } => disks::silent(map, disk, incarnation, silent),
+        CommandOf::DiskSlow { disk, incarnation, slow } => disks::slow(map, disk, incarnation, slow),
         CommandOf::DiskFree { disk, size, free } => disks::free(map, disk, size, free),
         CommandOf::RemoveDisk { disk } => disks::remove(map, disk),
         CommandOf::CreatePool { name } => volumes::create_pool(map, name),

@@ -90,7 +90,7 @@ fn set_allowed(info: &SegmentInfo, owner: NodeId, set: &[ReplicaRef], reason: Gr
                 && added.iter().all(|r| info.members.contains(r))
                 && info.active.set.iter().all(|r| set.contains(r))
         }
-        GrantReason::FollowIo | GrantReason::Handover => {
+        GrantReason::FollowIo | GrantReason::Handover | GrantReason::SlowDisk => {
             info.granted.epoch == info.active.epoch && added.is_empty() && set.len() == info.active.set.len()
         }
         GrantReason::Takeover | GrantReason::Drop => added.is_empty(),

@@ -209,6 +209,29 @@ fn what_is_on_a_silent_disk_is_there_and_cannot_be_reached() {
 }
 
 #[test]
+fn a_slow_disk_serves_and_counts_as_slow_where_others_are_not() {
+    let mut map = cluster(3);
+    let incarnation = DiskIncarnation(1);
+    let says = |disk, slow| Command::DiskSlow { disk: DiskId(disk), incarnation, slow };
+    let slow = |map: &ClusterMap| (1..=3).filter(|d| map.is_slow(DiskId(*d))).collect::<Vec<_>>();
+    ok(&mut map, says(1, true));
+    assert_eq!(slow(&map), [1]);
+    ok(&mut map, create("demo", 1 << 30, 3));
+    assert_eq!(info(&map, 0).granted.set.len(), 3);
+    assert_ne!(info(&map, 0).granted.owner, NodeId(1));
+    ok(&mut map, says(2, true));
+    assert_eq!(slow(&map), [0u128; 0], "most are: no place is better");
+    ok(&mut map, Command::DiskMissing { disk: DiskId(2), incarnation });
+    assert_eq!(slow(&map), [1], "one of two that serve");
+    ok(&mut map, says(1, false));
+    ok(&mut map, says(2, true));
+    assert_eq!(slow(&map), [0u128; 0], "it does not serve");
+    ok(&mut map, Command::NewDiskIncarnation { disk: DiskId(2), expect: incarnation, boot_nonce: 3 });
+    assert_eq!((slow(&map), map.disks[&DiskId(2)].slow), (vec![], false), "that was another device, perhaps");
+    assert!(refused(&mut map, says(2, true)).contains("incarnation 2, not 1"));
+}
+
+#[test]
 fn a_disk_that_runs_full_takes_no_new_segments() {
     let mut map = cluster(2);
     ok(&mut map, Command::DiskFree { disk: DiskId(1), size: 10 << 30, free: 1000 });

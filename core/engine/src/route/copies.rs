@@ -135,7 +135,8 @@ impl Engine {
             }
             OwnerOutput::PassOn { nodes } => {
                 let Some(info) = self.map.segments.get(&segment.segment) else { return };
-                let to = self.may_own(info).find(|n| nodes.contains(n));
+                let may = self.may_own(info).filter(|n| nodes.contains(n));
+                let to = may.min_by_key(|n| self.has_slow_disk(info, *n));
                 let Some(node) = to.and_then(|n| self.map.nodes.get(&n)) else { return };
                 let (id, incarnation) = (node.id, node.incarnation);
                 self.with_owner(now, segment, out, |owner, o| {
@@ -213,9 +214,7 @@ impl Engine {
             }
             OrderSource::Owner(epoch) => {
                 if self.copies.owners.get(&copy.0).is_some_and(|owned| owned.epoch == epoch) {
-                    self.with_owner(now, copy.0, out, |owner, o| {
-                        owner.stored(now, token.number, outcome, o)
-                    });
+                    self.with_owner(now, copy.0, out, |owner, o| owner.stored(now, token.number, outcome, o));
                 }
             }
         }
@@ -293,17 +292,24 @@ impl Engine {
         self.with_owner(now, segment, out, |owner, o| owner.start_check(now, pace, o));
     }
 
+    /// How many segments each node owns.
+    pub(crate) fn owned_by_node(&self) -> BTreeMap<NodeId, u64> {
+        let mut owned = BTreeMap::new();
+        for info in self.map.segments.values() {
+            *owned.entry(info.granted.owner).or_default() += 1;
+        }
+        owned
+    }
+
     /// Proposes another owner for everything that this node owns: of the live nodes that hold a copy of S, the one
-    /// that owns least.
+    /// that owns least, if there is one whose disk is not slow.
     pub(crate) fn hand_over(&mut self, now: Time, out: &mut Outputs) {
         let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
-        let mut load: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for info in self.map.segments.values() {
-            *load.entry(info.granted.owner).or_default() += 1;
-        }
+        let mut load = self.owned_by_node();
         for segment in owned {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
-            let to = self.may_own(info).min_by_key(|n| (load.get(n).copied().unwrap_or(0), *n));
+            let key = |n: &NodeId| (self.has_slow_disk(info, *n), load.get(n).copied().unwrap_or(0), *n);
+            let to = self.may_own(info).min_by_key(key);
             let Some(to) = to else { continue };
             let Some(incarnation) = self.map.nodes.get(&to).map(|n| n.incarnation) else { continue };
             *load.entry(to).or_default() += 1;

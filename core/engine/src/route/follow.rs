@@ -83,7 +83,7 @@ impl Engine {
     pub(crate) fn follow_timer(&mut self, now: Time, out: &mut Outputs) {
         for (segment, node) in self.follow.end_window(now) {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
-            if !self.may_own(info).any(|n| n == node) {
+            if !self.may_own(info).any(|n| n == node) || self.has_slow_disk(info, node) {
                 continue;
             }
             let Some(incarnation) = self.map.nodes.get(&node).map(|n| n.incarnation) else { continue };
@@ -91,6 +91,7 @@ impl Engine {
                 owner.propose_owner(now, node, incarnation, GrantReason::FollowIo, o);
             });
         }
+        self.leave_slow_disks(now, out);
     }
 }
 

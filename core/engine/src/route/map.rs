@@ -58,6 +58,7 @@ impl Engine {
             let route = Route { owner: info.granted.owner, epoch: info.granted.epoch };
             self.with_gateway(out, |gateway, o| gateway.route(now, info.key, route, o));
         }
+        self.leave_slow_disks(now, out);
         self.fence_dead_gateways(now, &map, out);
         let (own, _) = self.gateway.id();
         if own.incarnation.0 > 0 && gateway_is_dead(&map, own) {

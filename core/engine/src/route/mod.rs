@@ -7,3 +7,4 @@ pub mod follow;
 pub mod map;
 pub mod messages;
 pub mod sessions;
+mod slow;

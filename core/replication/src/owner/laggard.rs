@@ -130,7 +130,7 @@ impl Owner {
         }
         // Speed is no reason to go where the copy cannot follow: it would come back at once.
         let lacks_room = |c: &super::Copy| c.full && c.matched < self.commit;
-        let is_for_speed = reason == GrantReason::FollowIo;
+        let is_for_speed = matches!(reason, GrantReason::FollowIo | GrantReason::SlowDisk);
         if is_for_speed && self.copies.values().any(|c| c.replica.node == node && lacks_room(c)) {
             return;
         }

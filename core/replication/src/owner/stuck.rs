@@ -45,10 +45,7 @@ impl Owner {
                 self.leave_out(now, stay, out);
             }
             Phase::Active => {
-                let follows = |r: &&ReplicaRef| {
-                    **r != self.own && self.copies.get(r).is_some_and(|c| c.up && c.matched >= self.commit)
-                };
-                let nodes: Vec<NodeId> = self.set.iter().filter(follows).map(|r| r.node).collect();
+                let nodes = self.nodes_that_follow();
                 // A silent disk cannot seal: it is not passed on to who could not either.
                 let need = if self.disk_is_silent { seal_quorum(self.set.len()) } else { 1 };
                 if nodes.len() >= need {
@@ -71,6 +68,14 @@ impl Owner {
         }
         let limit = if own.full { self.config.activation_patience } else { self.drop_limit() };
         Some((own.waiting_since? + limit).max(self.activation.look_at))
+    }
+
+    /// The other nodes whose copies of S have all that is committed.
+    pub fn nodes_that_follow(&self) -> Vec<NodeId> {
+        let follows = |r: &&ReplicaRef| {
+            **r != self.own && self.copies.get(r).is_some_and(|c| c.up && c.matched >= self.commit)
+        };
+        self.set.iter().filter(follows).map(|r| r.node).collect()
     }
 
     /// The own copy's disk owes answers and gives none, or gives some again.

@@ -412,7 +412,7 @@ fn hint(error: &ProposeError) -> Option<String> {
             "they get another place once it has been away for a while; `holdfast status` says what that waits for"
         }
         ProposeError::Rejected(CommandError::DiskServes { .. }) => {
-            "only a disk that is failed or missing, or whose node does not answer, is given up or removed"
+            "only a disk that is failed or missing, or whose node does not answer, is removed; given up also one that is slow"
         }
         ProposeError::Rejected(CommandError::DiskInUse { .. }) => {
             "they are placed anew by themselves; `holdfast status` says what that waits for"

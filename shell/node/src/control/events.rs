@@ -380,9 +380,12 @@ impl Events {
             }
             EngineEvent::Store { disk, event } => {
                 let look = "the kernel's log may say why: look at its cable, controller and power";
+                let wear = "worn out, failing, or too much is asked of it: compare with the other disks, and look at its SMART data";
                 let (level, kind, why) = match event {
                     StoreEvent::DiskSilent { .. } => (EventLevel::Error, "disk-silent", look),
                     StoreEvent::DiskAnswers { .. } => (EventLevel::Info, "disk-answers", ""),
+                    StoreEvent::DiskSlow { .. } => (EventLevel::Warning, "disk-slow", wear),
+                    StoreEvent::DiskKeepsUp { .. } => (EventLevel::Info, "disk-keeps-up", ""),
                     _ => (EventLevel::Error, "store", ""),
                 };
                 self.append(level, &format!("disk {disk}"), kind, event.to_string(), why.to_owned());

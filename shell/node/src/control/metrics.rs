@@ -88,6 +88,8 @@ fn encode_disks(e: &mut DescriptorEncoder<'_>, status: &EngineStatus, shared: &S
     let seen = status.disks.iter().filter(|(_, _, usage)| usage.is_silent).map(|(disk, _, _)| *disk);
     let silent = known.chain(seen).collect::<BTreeSet<_>>().len() as u64;
     gauge(e, "disks_silent", "Disks of this node that owe answers and give none", None, silent)?;
+    let slow = status.disks.iter().filter(|(_, _, usage)| usage.is_slow).count() as u64;
+    gauge(e, "disks_slow", "Disks of this node that answer, and take too long to", None, slow)?;
     let lacks = |o: &OwnerStatus| o.copies.iter().any(|c| c.full && c.role == CopyRole::InSet);
     let without = status.owned.iter().filter(|(_, o)| lacks(o)).count() as u64;
     let help = "Segments owned here that refuse new data because the disk of one of their copies is full";

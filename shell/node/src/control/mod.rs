@@ -447,7 +447,11 @@ async fn handle_reports(
                         tokio::spawn(disk_failed(shared.clone(), disk));
                     }
                     EngineEvent::Store {
-                        event: StoreEvent::DiskSilent { .. } | StoreEvent::DiskAnswers { .. },
+                        event:
+                            StoreEvent::DiskSilent { .. }
+                            | StoreEvent::DiskAnswers { .. }
+                            | StoreEvent::DiskSlow { .. }
+                            | StoreEvent::DiskKeepsUp { .. },
                         ..
                     } => shared.disk_news.notify_one(),
                     _ => {}

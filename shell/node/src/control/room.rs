@@ -1,4 +1,4 @@
-//! Tells control how this node's disks do, for placement, for `holdfast status` and for the event log: whether they answer,
+//! Tells control how this node's disks do, for placement, for `holdfast status` and for the event log: whether they answer and keep up,
 //! as soon as that changes, and how much room they have for new data. That often enough to be useful, seldom enough not to fill the log of consensus: when a disk becomes full
 //! or stops being so, and when a hundredth of it was taken or given back.
 
@@ -29,6 +29,9 @@ pub async fn report(shared: Arc<Shared>) -> anyhow::Result<()> {
                 tell(&shared, command).await;
                 continue;
             }
+            if usage.is_slow != disk.slow && is_open {
+                tell(&shared, Command::DiskSlow { disk: *id, incarnation, slow: usage.is_slow }).await;
+            }
             let Some(free) = news(disk, usage).filter(|_| is_open) else { continue };
             shared.events.disk_room(disk, free);
             let command = Command::DiskFree { disk: *id, size: disk.size, free };
@@ -50,7 +53,7 @@ fn in_use(disk: &Disk, phase: Phase) -> bool {
         Phase::Opening => true,
         Phase::Refused => false,
     };
-    is_there && matches!(disk.state, DiskState::Ok | DiskState::Full | DiskState::Silent)
+    is_there && (disk.serves() || disk.state == DiskState::Silent)
 }
 
 /// What a disk has free now, if control should hear of it.
@@ -75,6 +78,7 @@ mod tests {
             path: "/d".into(),
             boot_nonce: 1,
             pool: "default".into(),
+            slow: false,
         }
     }
     fn usage(extents: u64) -> Usage {

@@ -54,6 +54,7 @@ pub fn disk(map: &ClusterMap, disk: &holdfast_cluster::Disk) -> model::Disk {
         node: disk.node.0,
         path: disk.path.clone(),
         state: match disk.state {
+            DiskState::Ok if disk.slow => model::DiskState::Slow,
             DiskState::Ok => model::DiskState::Ok,
             DiskState::Full if disk.free == 0 => model::DiskState::Full,
             DiskState::Full => model::DiskState::NearlyFull,
@@ -268,12 +269,13 @@ pub fn status(
         segments.resyncing += u64::from(resyncing);
     }
     let leader = control.leader.filter(|_| quorum);
-    let health =
-        match (segments.stalled, segments.degraded, map.nodes.values().all(|n| n.state == NodeState::Up)) {
-            (1.., _, _) => Health::Stalled,
-            (0, 0, true) if quorum => Health::Healthy,
-            _ => Health::Degraded,
-        };
+    let all_well = map.nodes.values().all(|n| n.state == NodeState::Up)
+        && map.disks.values().all(|d| !(d.serves() && d.slow));
+    let health = match (segments.stalled, segments.degraded) {
+        (1.., _) => Health::Stalled,
+        (0, 0) if quorum && all_well => Health::Healthy,
+        _ => Health::Degraded,
+    };
     model::Status {
         cluster: map.cluster.to_string(),
         name: map.name.clone(),
@@ -426,6 +428,11 @@ fn problems(
         };
         problems.push(format!("disk {} of node {} {what}", disk.path, disk.node));
     }
+    problems.extend(map.disks.values().filter(|d| d.serves() && d.slow).map(|disk| {
+        let most = format!("as are most of pool '{}': {}", disk.pool, model::ALL_SLOW_HELP);
+        let what = if map.is_slow(disk.id) { model::SLOW_HELP.to_owned() } else { most };
+        format!("disk {} of node {} is slow, {what}", disk.path, disk.node)
+    }));
     problems.extend(without_a_place(map));
     if segments.degraded > 0 {
         problems.push(match segments.degraded {
