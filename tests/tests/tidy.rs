@@ -308,15 +308,17 @@ fn every_folder_of_the_workspace_has_its_sentence_in_the_architecture() {
     verdict("a folder without a sentence in docs/architecture.md", broken);
 }
 
-/// The value of `NAME: type = N;`, `N << M` or `Duration::from_secs(N)` anywhere in the tree.
+/// The value of `NAME: type = N;`, `N << M`, or a `Duration` in milliseconds, anywhere in the tree.
 fn constant(sources: &[Source], name: &str) -> Option<u64> {
     let definition = format!("const {name}: ");
     let line = sources.iter().flat_map(|s| s.text.lines()).find(|l| l.contains(&definition))?;
     // Without the underscores of long numbers, and so of the function's name.
     let value = line.split_once(" = ")?.1.trim_end_matches(';').replace('_', "");
-    let value = value.trim_start_matches("Duration::fromsecs(").trim_end_matches(')');
-    let (number, shift) = value.split_once(" << ").unwrap_or((value, "0"));
-    Some(number.parse::<u64>().ok()? << shift.parse::<u32>().ok()?)
+    let seconds = value.strip_prefix("Duration::fromsecs(").map(|v| (v, 1000));
+    let duration = seconds.or(value.strip_prefix("Duration::frommillis(").map(|v| (v, 1)));
+    let (value, unit) = duration.unwrap_or((&value, 1));
+    let (number, shift) = value.trim_end_matches(')').split_once(" << ").unwrap_or((value, "0"));
+    Some((number.trim_end_matches(')').parse::<u64>().ok()? << shift.parse::<u32>().ok()?) * unit)
 }
 
 #[test]
@@ -332,16 +334,18 @@ fn the_limits_in_the_documents_are_those_of_the_code() {
         let names = cells[3].split(", ").map(|n| n.trim_matches('`'));
         for (name, said) in names.zip(cells[2].split(", ")) {
             let words: Vec<String> = said.split([' ', ',']).map(|w| w.replace(',', "")).collect();
-            let number = said.split(' ').next().and_then(|n| n.replace(',', "").parse::<u64>().ok());
+            let number = said.split(' ').next().and_then(|n| n.replace(',', "").parse::<f64>().ok());
             let unit = match words.get(1).map(String::as_str) {
-                Some("MiB") => 1 << 20,
+                Some("MiB") => 1_u64 << 20,
                 Some("TiB") => 1 << 40,
+                Some("s") => 1000,
                 _ => 1,
             };
             judged += 1;
-            if number.map(|n| n * unit) != constant(&sources, name) {
+            let number = number.map(|n| (n * unit as f64) as u64);
+            if number.is_none() || number != constant(&sources, name) {
                 broken.push(format!(
-                    "{name}: the document says {said}, the code {:?}",
+                    "{name}: the document says {said} ({number:?}), the code {:?}",
                     constant(&sources, name)
                 ));
             }

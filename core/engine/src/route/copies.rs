@@ -29,6 +29,8 @@ pub struct Copies {
     pub(crate) clients_at: Option<Time>,
     /// What those that are gone counted: counters never fall.
     past: CopyTimes,
+    /// Replicas that are gone numbered their orders below this.
+    pub(crate) ended_at: u64,
 }
 
 /// What the copies of this node counted since the process began.
@@ -49,6 +51,7 @@ impl Copies {
         let ended = self.replicas.extract_if(.., |copy, _| which(copy));
         let note = |(copy, replica): (_, Replica)| {
             self.past.records.add(&replica.times());
+            self.ended_at = self.ended_at.max(replica.next_number());
             copy
         };
         ended.map(note).collect()

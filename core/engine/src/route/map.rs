@@ -87,6 +87,7 @@ impl Engine {
             });
             if let Some(state) = state {
                 let replica = Replica::new(now, key, me, state, self.config.replica.clone());
+                let replica = replica.numbered_from(self.copies.ended_at.max(1));
                 self.timers.set(Machine::Replica(key, me.disk), replica.next_timer());
                 self.copies.replicas.insert((key, me.disk), replica);
             }

@@ -185,6 +185,17 @@ impl Replica {
         }
     }
 
+    /// Its orders are numbered from there on. What an earlier machine of the same copy ordered may still be under way, and
+    /// its outcomes are not for this one.
+    pub fn numbered_from(self, next_number: u64) -> Self {
+        Self { next_number, ..self }
+    }
+
+    /// The number of its next order.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// Does nothing: a copy acts only when told.
     pub fn timer(&mut self, _now: Time, _out: &mut Vec<ReplicaOutput>) {}
 
