@@ -23,9 +23,11 @@ use holdfast_types::{
     StoreOutcome, Time,
 };
 
-/// Nothing went on for so long: the step is repeated.
+/// Nothing went on for so long: the step is repeated. Each time it gets twice as long, as the learner's disk, or the own one,
+/// may be slow: what is begun anew before it is done is never done.
 const STEP_WITHIN: Duration = Duration::from_secs(2);
-/// The same while the learner acknowledges records: it may be slow, or the answer lost on its way.
+const STEP_WITHIN_MOST: Duration = Duration::from_secs(64);
+/// The same at least while the learner acknowledges records: it may be slow, or the answer lost on its way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Between attempts to begin.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
@@ -86,6 +88,10 @@ pub(crate) struct Resync {
     /// The last answer of this step came then.
     answered: Time,
     step_until: Time,
+    /// How long a step may take.
+    patience: Duration,
+    /// What it is to copy, as was said of this attempt or one before it.
+    said: Option<(u32, Lsn)>,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +124,8 @@ impl Resync {
             not_before: now,
             answered: now,
             step_until: now + STEP_WITHIN,
+            patience: STEP_WITHIN,
+            said: None,
         }
     }
     pub(crate) fn status(&self) -> super::status::ResyncStatus {
@@ -151,11 +159,11 @@ impl Resync {
         !waits && self.under_way() < window
     }
     fn went_on(&mut self, now: Time) {
-        (self.answered, self.step_until) = (now, now + STEP_WITHIN);
+        (self.answered, self.step_until) = (now, now + self.patience);
     }
     /// It takes records: what it was asked otherwise may take longer, but not for ever.
     fn takes_records(&mut self, now: Time) {
-        let until = (now + STEP_WITHIN).min(self.answered + ANSWER_WITHIN);
+        let until = (now + STEP_WITHIN).min(self.answered + ANSWER_WITHIN.max(self.patience));
         self.step_until = self.step_until.max(until);
     }
 }
@@ -210,7 +218,17 @@ impl Owner {
             c.send_from(None);
             (c.matched, c.too_far, c.regress_hints) = (Lsn(0), false, 0);
         }
-        let resync = Resync { resumed, ..Resync::new(now, Stage::Learning, base, Lsn(0)) };
+        let mut resync = Resync { resumed, ..Resync::new(now, Stage::Learning, base, Lsn(0)) };
+        if let Some(before) = self.resyncs.get(&copy) {
+            (resync.said, resync.began) = (before.said, before.began);
+            if resumed {
+                (resync.images, resync.bytes) = (before.images, before.bytes);
+            }
+            let is_late = before.step_until <= now;
+            let times = if is_late { 2 } else { 1 };
+            resync.patience = Duration((before.patience.0 * times).min(STEP_WITHIN_MOST.0));
+        }
+        resync.went_on(now);
         self.resyncs.insert(copy, resync);
         self.send(copy, Body::Learn { base }, out);
     }
@@ -275,10 +293,10 @@ impl Owner {
             resync.to_compare = extents.into();
             resync.step(now, Stage::Comparing);
         }
-        if resync.learned {
-            self.event(ReplicationEvent::ResyncStarted { replica: copy, extents: total, since }, out);
-        } else {
+        if !resync.learned {
             resync.done = total;
+        } else if resync.said.replace((total, since)) != Some((total, since)) {
+            self.event(ReplicationEvent::ResyncStarted { replica: copy, extents: total, since }, out);
         }
         self.drive(now, copy, out);
     }

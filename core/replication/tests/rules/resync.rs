@@ -133,6 +133,27 @@ fn a_copy_whose_answers_are_late_goes_on_from_what_it_has() {
     assert!(matches!(told.last(), Some(Body::Finish { .. })), "{told:?}");
 }
 
+/// A disk that takes seconds for an answer is waited for longer each time, or its copy would begin anew for ever; and it is
+/// said once what there is to copy.
+#[test]
+fn a_copy_whose_answers_are_late_gets_more_time_each_time() {
+    let mut script = listed(None);
+    for seconds in [2, 4, 8, 16, 32, 64, 64] {
+        script.orders.clear();
+        let asked = told_to_learn(&script);
+        script.pass(milliseconds(seconds * 1000 - 100));
+        assert_eq!(told_to_learn(&script), asked, "{seconds} s are not over");
+        script.pass(milliseconds(200));
+        assert_eq!(told_to_learn(&script), asked + 1, "{seconds} s are over");
+        learns(&mut script, Lsn(1));
+        list(&mut script);
+    }
+    let started = |e: &&ReplicationEvent| matches!(e, ReplicationEvent::ResyncStarted { .. });
+    assert_eq!(script.events.iter().filter(started).count(), 1, "{:?}", script.events);
+    assert_eq!(compare(&mut script, &[]), EXTENTS);
+    assert!(matches!(script.fakes[&3].told.last(), Some(Body::Finish { .. })), "it ends");
+}
+
 /// A write that the copy on node 2 acknowledges only after `latency`.
 fn slow_write(script: &mut Script, seq: u64, latency: Duration) {
     script.request(write(seq, 7));
