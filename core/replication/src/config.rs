@@ -55,6 +55,10 @@ pub struct OwnerConfig {
     pub drop_after: Duration,
     /// The same where no quorum is possible without it: every write waits for that.
     pub drop_after_blocking: Duration,
+    /// The same of one that is reached, has room and acknowledges nothing. A host that is gone, or its disk, is known sooner by
+    /// other signs; on a network that is full the next packet may be the fourth attempt, three seconds later, and
+    /// one copy alone is what a second loss would end.
+    pub stuck_after_blocking: Duration,
     /// A phase of an activation that lasts for longer is stuck: a copy is left out, or another node is to own.
     pub activation_patience: Duration,
     /// What is unanswered is sent again after this, then at growing intervals.
@@ -83,6 +87,7 @@ impl Default for OwnerConfig {
             retained_bytes: RETAINED_BYTES,
             drop_after: Duration::from_secs(10),
             drop_after_blocking: Duration::from_millis(1500),
+            stuck_after_blocking: Duration::from_secs(4),
             activation_patience: Duration::from_millis(750),
             resend: Duration::from_millis(100),
             resend_max: Duration::from_secs(1),

@@ -3,6 +3,7 @@
 //! never so many that the rest could not seal the old S.
 
 use super::{Owner, OwnerOutput};
+use crate::config::OwnerConfig;
 use crate::event::{DropReason, ReplicationEvent};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -173,22 +174,33 @@ impl Owner {
             .min()
     }
 
-    pub(super) fn drop_limit(&self) -> Duration {
-        if self.set.len() <= 2 { self.config.drop_after_blocking } else { self.config.drop_after }
+    /// How long a copy may be away, and how long it may acknowledge nothing.
+    fn drop_limits(&self, copy: &super::Copy) -> (Duration, Duration) {
+        let OwnerConfig { drop_after, drop_after_blocking, stuck_after_blocking, .. } = self.config;
+        match self.set.len() {
+            ..=2 if copy.full => (drop_after_blocking, drop_after_blocking),
+            ..=2 => (drop_after_blocking, stuck_after_blocking),
+            _ => (drop_after, drop_after),
+        }
+    }
+
+    /// How long a copy may acknowledge nothing.
+    pub(super) fn stuck_limit(&self, copy: &super::Copy) -> Duration {
+        self.drop_limits(copy).1
     }
 
     fn drop_reason(&self, now: Time, copy: &super::Copy) -> Option<DropReason> {
-        let limit = self.drop_limit();
-        let long = |since: Option<Time>| since.is_some_and(|at| now.since(at) >= limit);
+        let (away, stuck) = self.drop_limits(copy);
+        let long = |since: Option<Time>, limit| since.is_some_and(|at| now.since(at) >= limit);
         if copy.lost {
             Some(DropReason::Incomplete)
         } else if self.regressed(copy.replica) {
             Some(DropReason::Regressed)
         } else if copy.too_far {
             Some(DropReason::TooFarBehind)
-        } else if long(copy.away_since) {
+        } else if long(copy.away_since, away) {
             Some(DropReason::Unreachable)
-        } else if long(copy.waiting_since) {
+        } else if long(copy.waiting_since, stuck) {
             Some(if copy.full { DropReason::Full } else { DropReason::Stuck })
         } else {
             None
@@ -250,11 +262,11 @@ impl Owner {
         if !self.active() || self.proposals.grant_pending() {
             return None;
         }
-        let limit = self.drop_limit();
         let due = |c: &super::Copy| {
+            let (away, stuck) = self.drop_limits(c);
             let now = (c.lost || c.too_far || self.regressed(c.replica)).then_some(Time(0));
-            let away = c.away_since.map(|at| at + limit);
-            let stuck = c.waiting_since.map(|at| at + limit);
+            let away = c.away_since.map(|at| at + away);
+            let stuck = c.waiting_since.map(|at| at + stuck);
             [now, away, stuck].into_iter().flatten().min()
         };
         let counted = self.copies.values().filter(|c| c.counts && c.replica != self.own);

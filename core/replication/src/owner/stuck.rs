@@ -66,7 +66,7 @@ impl Owner {
         if own.matched >= self.commit {
             return None;
         }
-        let limit = if own.full { self.config.activation_patience } else { self.drop_limit() };
+        let limit = if own.full { self.config.activation_patience } else { self.stuck_limit(own) };
         Some((own.waiting_since? + limit).max(self.activation.look_at))
     }
 

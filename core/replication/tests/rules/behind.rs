@@ -87,3 +87,24 @@ fn what_was_on_its_way_over_a_lost_link_does_not_count() {
     load(&mut script);
     assert!(sent_bytes(&script, 3) > 0, "it is sent what it lacks");
 }
+
+/// With two copies each write waits for both. One whose node is not reached is soon done without; one that is reached and
+/// acknowledges nothing may be behind a network that is full, and is waited for longer.
+#[test]
+fn of_two_copies_one_that_is_not_reached_leaves_sooner_than_one_that_is_late() {
+    for (is_reached, stays_ms, leaves_ms) in [(false, 1400, 1600), (true, 3900, 4100)] {
+        let mut script = Setting::new(&[1, 2], &[1, 2]).active();
+        script.fakes.get_mut(&2).expect("a copy").silent = true;
+        script.request(write(1, 1));
+        if !is_reached {
+            script.call(|o: &mut Owner, now, out: &mut Vec<OwnerOutput>| o.link(now, NodeId(2), false, out));
+        }
+        script.pass(milliseconds(stays_ms));
+        assert!(script.proposals.is_empty(), "reached: {is_reached}: {:?}", script.proposals);
+        script.pass(milliseconds(leaves_ms - stays_ms));
+        let Some((_, SegmentCommand::Grant { set, reason, .. })) = script.proposals.first() else {
+            panic!("reached: {is_reached}: {:?}", script.proposals);
+        };
+        assert_eq!((&set[..], *reason), (&[copy(1)][..], GrantReason::Drop));
+    }
+}
