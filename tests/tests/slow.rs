@@ -4,6 +4,7 @@
 use holdfast_tests::cluster::{Cluster, Options};
 use holdfast_tests::initiator::Protocol;
 use holdfast_tests::powered::Powered;
+use holdfast_tests::preload;
 use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
 use std::time::{Duration, Instant};
@@ -82,4 +83,55 @@ fn while_an_owners_disk_is_slow_other_nodes_serve() {
     cluster.wait_event("disk-slow", "a write of the journal takes", "SMART");
     assert_eq!(cluster.events("disk-keeps-up").len(), 1);
     cluster.assert_copies_equal();
+}
+
+/// One disk for everything, at the host that leads control, too: each change of what is decided would wait for it, and so would
+/// who takes over from a host that is lost.
+#[test]
+fn a_leader_whose_data_folder_is_on_a_slow_disk_passes_the_lead_on() {
+    let powered = Powered::new();
+    let flag = powered.folder().join("slow");
+    let path = flag.to_str().expect("the target folder's name is text").to_owned();
+    let environment = vec![preload::built("hang", powered.folder()), ("HOLDFAST_HANG".to_owned(), path)];
+    let cluster = Cluster::with(Options { alone: true, environment, ..powered.options() });
+    let victim = cluster.leader();
+    let asked = victim % 3 + 1;
+    let flag = flag.with_extension(cluster.pid(victim).to_string());
+    std::fs::write(&flag, BY.as_millis().to_string()).expect("the flag can be set");
+    let change = || {
+        let moment = Instant::now();
+        // It may come while nobody leads for a moment.
+        let made = cluster.try_cli(asked, &["volume", "create", "other", "--size", "64M"]);
+        let took = moment.elapsed();
+        let _ = cluster.try_cli(asked, &["volume", "rm", "other", "--yes"]);
+        (made.is_ok(), took)
+    };
+    let (mut changes, moment) = (0, Instant::now());
+    let mut longest = Duration::ZERO;
+    until("another node leads", LIMIT, || {
+        longest = longest.max(change().1);
+        changes += 1;
+        cluster.leader() != victim
+    });
+    println!(
+        "the leader's data folder takes {BY:?} more for each flush: another node led after {:.1?} and {changes} changes, \
+         the longest {longest:.3?}",
+        moment.elapsed()
+    );
+    let line = format!("node {victim} takes long to write what control decides");
+    for node in 1..=3 {
+        until("every node names it", LIMIT, || {
+            cluster.json(node, &["status"])["problems"].to_string().contains(&line)
+        });
+    }
+    let mut times: Vec<Duration> = (0..9).map(|_| change()).filter(|c| c.0).map(|c| c.1).collect();
+    times.sort_unstable();
+    println!("since then a change takes {:.3?}", times[times.len() / 2]);
+    assert!(times.len() > 5 && times[times.len() / 2] < BY, "{times:?}");
+    assert_ne!(cluster.leader(), victim);
+    std::fs::remove_file(&flag).expect("the flag is set");
+    until("nobody complains any more", LIMIT, || {
+        cluster.json(asked, &["status"])["problems"] == serde_json::json!([])
+    });
+    cluster.wait_event("lead-passed", "it passes the lead on", "slow");
 }

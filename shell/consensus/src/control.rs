@@ -182,6 +182,11 @@ impl Control {
         self.writing.trouble(UNWRITTEN_AFTER)
     }
 
+    /// Whether it takes this node long to write what control decides: another one should lead.
+    pub fn writes_slowly(&self) -> bool {
+        self.writing.is_slow()
+    }
+
     /// Whether this node has forgotten what it promised, and waits to be let in anew.
     pub fn has_forgotten(&self) -> bool {
         self.peers.group.forgot().is_some()

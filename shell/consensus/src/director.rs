@@ -64,6 +64,8 @@ pub enum DirectorEvent {
     Failed(ProposeError),
     /// Segments with too few copies in reach; said when their number changes.
     Waiting(Vec<Waiting>),
+    /// This leader takes long to write what is decided, and passes the lead on.
+    PassesLead,
     /// Control recorded, by this leader's proposal, that lost copies are placed anew.
     Replaced(Vec<Replacement>),
     /// Lost copies that no disk can take over; said when they change.
@@ -74,6 +76,8 @@ pub enum DirectorEvent {
 const BATCH: usize = 512;
 /// After a failed proposal.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// Between attempts to pass the lead on.
+const PASS_AGAIN: Duration = Duration::from_secs(10);
 /// The map is looked at anew at least so often, for grants that are stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -101,6 +105,10 @@ pub struct Director {
     beats: u64,
     /// The run that each node's last beat named.
     heard: BTreeMap<NodeId, ProcessIncarnation>,
+    /// Other nodes that take long to write what control decides, or cannot, as they say.
+    slow: BTreeSet<NodeId>,
+    /// Not before this moment is the lead passed on.
+    pass_again: Instant,
     /// Since when a segment's grant has not been activated.
     unactivated: BTreeMap<SegmentId, (Epoch, Instant)>,
     /// For copies that are lost, as far as this node knows. A daemon that starts gives everybody a full term.
@@ -138,6 +146,8 @@ impl Director {
             paths,
             beats: 0,
             heard: BTreeMap::new(),
+            slow: BTreeSet::new(),
+            pass_again: now,
             unactivated: BTreeMap::new(),
             patience: Patience::default(),
             started: now,
@@ -198,6 +208,7 @@ impl Director {
         self.paths.watch(now, others.clone());
         self.network.keep_paths(&others.collect());
         self.heard.retain(|node, _| map.nodes.contains_key(node));
+        self.slow.retain(|node| map.nodes.contains_key(node));
         self.patience.look(self.uptime(), &map);
     }
 
@@ -218,6 +229,10 @@ impl Director {
                     let lossy = beat.said.lossy.iter().map(|(node, _)| *node);
                     let poor = lossy.chain(beat.said.broken.iter().copied()).collect();
                     self.paths.heard(now, from, path, beat.deaf, poor);
+                    match beat.said.slow || beat.said.unwritten {
+                        true => self.slow.insert(from),
+                        false => self.slow.remove(&from),
+                    };
                     self.network.heard(from, beat.said);
                     self.heard.insert(from, beat.incarnation);
                 }
@@ -247,6 +262,9 @@ impl Director {
             }
         }
         let leads = self.control.is_leader();
+        if leads && self.control.writes_slowly() {
+            self.pass_lead();
+        }
         if leads != self.led || Instant::now() >= self.look_again {
             self.led = leads;
             self.dirty = true;
@@ -260,11 +278,35 @@ impl Director {
         self.dirty = true;
     }
 
-    /// Whether this node is the lowest voter that lives, so that not all call an election at once.
+    /// To a voter that lives and is not slow. Each change of what control decides waits for the leader's disk.
+    fn pass_lead(&mut self) {
+        let me = self.control.node();
+        let may = |n: &NodeId| *n != me && self.detector.liveness(*n) == Some(Liveness::Alive);
+        let voters = self.control.metrics().voters;
+        let not_to: BTreeSet<NodeId> =
+            voters.iter().copied().filter(|n| !may(n) || self.slow.contains(n)).collect();
+        if Instant::now() < self.pass_again || voters.iter().all(|n| not_to.contains(n)) {
+            return;
+        }
+        self.pass_again = Instant::now() + PASS_AGAIN;
+        self.say(DirectorEvent::PassesLead);
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            let passed = control.hand_over_lead(&not_to).await;
+            tracing::info!(passed, "this node is slow to write what control decides: another one is to lead");
+        });
+    }
+
+    /// Whether this node is the lowest voter that lives, so that not all call an election at once. One that is slow comes last.
     fn first_in_line(&self) -> bool {
         let alive =
             |n: &NodeId| *n == self.control.node() || self.detector.liveness(*n) == Some(Liveness::Alive);
-        self.control.metrics().voters.into_iter().filter(alive).min() == Some(self.control.node())
+        let is_slow = |n: &NodeId| match *n == self.control.node() {
+            true => self.control.writes_slowly(),
+            false => self.slow.contains(n),
+        };
+        let living = self.control.metrics().voters.into_iter().filter(alive);
+        living.min_by_key(|n| (is_slow(n), *n)) == Some(self.control.node())
     }
 
     fn send_beats(&mut self) {
@@ -273,7 +315,8 @@ impl Director {
         self.beats += 1;
         let filler = filler(self.beats);
         let (broken, lossy) = (self.network.broken(), self.paths.lossy());
-        let said = Said { broken, lossy, unwritten: self.control.unwritten().is_some() };
+        let unwritten = self.control.unwritten().is_some();
+        let said = Said { broken, lossy, unwritten, slow: self.control.writes_slowly() };
         self.network.heard(me, said.clone());
         let map = self.map.borrow().clone();
         for node in map.nodes.values().filter(|n| n.id != me && n.incarnation.0 > 0) {

@@ -31,6 +31,8 @@ pub struct Said {
     pub lossy: Vec<(NodeId, Packets)>,
     /// It cannot write what control decides.
     pub unwritten: bool,
+    /// It takes long to.
+    pub slow: bool,
 }
 
 /// What the heartbeats' network has to say.

@@ -7,6 +7,7 @@ use common::{Cluster, new_node, timings};
 use holdfast_cluster::{Command, CommandError, CommandResult};
 use holdfast_consensus::{ProposeError, Standing, Timings};
 use holdfast_types::*;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 fn pool(name: impl Into<String>) -> Command {
@@ -89,7 +90,7 @@ fn a_leader_that_is_to_stop_hands_the_lead_over_and_changes_go_on_at_once() {
     }
     let leader = cluster.leader();
     let node = &cluster.nodes[&NodeId(leader)];
-    assert!(node.runtime.block_on(node.control.hand_over_lead()), "nobody took the lead");
+    assert!(node.runtime.block_on(node.control.hand_over_lead(&BTreeSet::new())), "nobody took the lead");
     assert!(!node.control.is_leader());
     let other = if leader == 1 { 2 } else { 1 };
     cluster.kill(leader);
@@ -107,7 +108,7 @@ fn a_node_that_does_not_lead_or_is_alone_hands_no_lead_over() {
     let leader = cluster.leader();
     let hands_over = |n: u16| {
         let node = &cluster.nodes[&NodeId(n)];
-        node.runtime.block_on(node.control.hand_over_lead())
+        node.runtime.block_on(node.control.hand_over_lead(&BTreeSet::new()))
     };
     assert!(!hands_over(3 - leader));
     // The other one is not known to be up.

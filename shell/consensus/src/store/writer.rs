@@ -38,6 +38,13 @@ const LAYOUT_VERSION: u32 = 1;
 /// How many jobs wait at most; the raft core waits for each flush, so that there are few.
 const QUEUE: usize = 64;
 
+/// A disk on which half of the last ten writes took so long is slow: an idle hard disk flushes in a tenth of it.
+const SLOW_WRITE: Duration = Duration::from_millis(200);
+const SLOW_WRITES: u32 = 5;
+const LOOKED_AT: u32 = 10;
+/// How long a slow disk is left alone.
+const PROBE_AFTER: Duration = Duration::from_secs(2);
+
 /// After a failure.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -79,6 +86,8 @@ enum Change {
     Put(&'static str, Vec<u8>),
     Truncate(u64),
     Purge(u64, Vec<u8>),
+    /// Only the flush, to see how long it takes.
+    Nothing,
 }
 
 struct Job {
@@ -103,12 +112,32 @@ struct Progress {
     since: Option<Instant>,
     /// Why it failed last.
     failed: Option<String>,
+    /// A bit for each of the last writes that were flushed, the newest lowest: whether it was slow.
+    slow: u32,
 }
 
 impl Writing {
     fn lock(&self) -> MutexGuard<'_, Progress> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn begins(&self) {
+        self.lock().since = Some(Instant::now());
+    }
+
+    fn ends(&self, is_flushed: bool) {
+        let mut progress = self.lock();
+        let took = progress.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        progress.failed = None;
+        if is_flushed {
+            progress.slow = (progress.slow << 1 | u32::from(took >= SLOW_WRITE)) & ((1 << LOOKED_AT) - 1);
+        }
+    }
+
+    /// Whether it takes long.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.lock().slow.count_ones() >= SLOW_WRITES
     }
 
     /// Why what is to be written is not: it failed, or takes longer than that.
@@ -221,16 +250,28 @@ struct Files {
 }
 
 fn run(mut files: Files, queue: &Receiver<Job>, progress: &Writing) {
-    while let Ok(first) = queue.recv() {
+    while let Some(first) = next(queue, progress) {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(QUEUE - 1));
-        progress.lock().since = Some(Instant::now());
+        progress.begins();
         let written = write(&mut files, &mut jobs, queue, progress);
-        *progress.lock() = Progress::default();
+        progress.ends(is_flushed(&jobs));
         for job in jobs {
             let result = written.as_ref().map_err(|gone| io::Error::other(gone.to_string()));
             finish(job.done, result.copied());
         }
+    }
+}
+
+/// The next job. A disk that was slow is tried now and then, or it would stay so where nothing changes. None: there are no more.
+fn next(queue: &Receiver<Job>, progress: &Writing) -> Option<Job> {
+    if !progress.is_slow() {
+        return queue.recv().ok();
+    }
+    match queue.recv_timeout(PROBE_AFTER) {
+        Ok(job) => Some(job),
+        Err(RecvTimeoutError::Timeout) => Some(Job { change: Change::Nothing, done: Done::Nobody }),
+        Err(RecvTimeoutError::Disconnected) => None,
     }
 }
 
@@ -297,6 +338,11 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
+/// Whether somebody waits for these.
+fn is_flushed(jobs: &[Job]) -> bool {
+    jobs.iter().any(|j| !matches!(j.done, Done::Nobody) || matches!(j.change, Change::Nothing))
+}
+
 /// Neither file waits for the other's flush.
 fn commit_to_both(pair: &mut Pair, jobs: &[Job]) -> Result<(), Failure> {
     pair.number += 1;
@@ -310,7 +356,7 @@ fn commit_to_both(pair: &mut Pair, jobs: &[Job]) -> Result<(), Failure> {
 
 fn commit(database: &Database, jobs: &[Job], number: u64) -> Result<(), Failure> {
     let mut transaction = database.begin_write()?;
-    if jobs.iter().all(|j| matches!(j.done, Done::Nobody)) {
+    if !is_flushed(jobs) {
         transaction.set_durability(Durability::None);
     }
     {
@@ -326,6 +372,7 @@ fn commit(database: &Database, jobs: &[Job], number: u64) -> Result<(), Failure>
                 Change::Put(key, bytes) => {
                     meta.insert(*key, bytes.as_slice())?;
                 }
+                Change::Nothing => {}
                 Change::Truncate(from) => log.retain_in(*from.., |_, _| false)?,
                 Change::Purge(upto, purged) => {
                     log.retain_in(..=*upto, |_, _| false)?;

@@ -313,6 +313,11 @@ impl Events {
                 let why = format!("this node leads; took {} ms", took.as_millis());
                 self.append(EventLevel::Warning, "control", "directed", what, why);
             }
+            DirectorEvent::PassesLead => {
+                let what = "it takes this node long to write what control decides: it passes the lead on";
+                let why = "the disk of its data folder is slow";
+                self.append(EventLevel::Warning, "control", "lead-passed", what.into(), why.into());
+            }
             DirectorEvent::Failed(error) => {
                 self.append(EventLevel::Warning, "control", "no-majority", error.to_string(), String::new());
             }

@@ -9,6 +9,7 @@ use super::Shared;
 use holdfast_cluster::{ClusterMap, Command, NodeState};
 use holdfast_engine::Input;
 use holdfast_types::write_quorum;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -31,7 +32,7 @@ pub async fn stop(shared: &Shared) {
             hand_over(shared).await;
         }
         let owned = began.elapsed();
-        shared.control.hand_over_lead().await;
+        shared.control.hand_over_lead(&BTreeSet::new()).await;
         let led = began.elapsed();
         if announced {
             let_go(shared).await;

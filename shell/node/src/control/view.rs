@@ -325,7 +325,7 @@ pub fn share_lost(Packets { sent, lost }: Packets) -> String {
     format!("{:.1} % ({lost} of {sent})", f64::from(lost) * 100.0 / f64::from(sent.max(1)))
 }
 
-/// Nodes that cannot write what control decides, this one with the reason.
+/// Nodes that cannot write what control decides, this one with the reason, and those that take long to.
 pub fn unwritten(shared: &Shared) -> Vec<String> {
     let until = "it goes on by what the leader tells it, and counts for no majority of control until it can";
     let own = shared
@@ -338,7 +338,13 @@ pub fn unwritten(shared: &Shared) -> Vec<String> {
             "node {node} cannot write what control decides: its data folder is full, read-only or does not answer; {until}"
         )
     });
-    own.into_iter().chain(others).collect()
+    let slow = said.iter().filter(|(_, said)| said.slow && !said.unwritten).map(|(node, _)| {
+        format!(
+            "node {node} takes long to write what control decides: the disk of its data folder is slow, and another node \
+             leads if it can"
+        )
+    });
+    own.into_iter().chain(others).chain(slow).collect()
 }
 
 fn no_majority(alone: &Alone) -> String {
