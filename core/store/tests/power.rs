@@ -316,8 +316,15 @@ impl Run {
         self.rig.restart(Cut::Torn);
         assert!(self.rig.store.segments().is_empty());
         // Seconds pass here while orders are under way.
-        let silence =
-            |e: &StoreEvent| matches!(e, StoreEvent::DiskSilent { .. } | StoreEvent::DiskAnswers { .. });
+        let silence = |e: &StoreEvent| {
+            matches!(
+                e,
+                StoreEvent::DiskSilent { .. }
+                    | StoreEvent::DiskAnswers { .. }
+                    | StoreEvent::DiskSlow { .. }
+                    | StoreEvent::DiskKeepsUp { .. }
+            )
+        };
         self.rig.events.retain(|e| !silence(e));
         assert!(self.rig.events.is_empty(), "{:?}", self.rig.events);
     }
