@@ -77,9 +77,11 @@ impl World {
     /// disk has room for.
     pub fn all_that_can_be_in_set(&self) -> bool {
         let settled = |s: &SegmentInfo| {
-            let lost = s.members.iter().any(|m| self.faults.lost_copies(m.node));
-            let there = |m: &ReplicaRef| s.active.set.contains(m) || self.has_no_room_anywhere(s, m);
-            s.active.epoch == s.granted.epoch && !lost && s.members.iter().all(there)
+            let is_settled = |m: &ReplicaRef| match s.active.set.contains(m) {
+                true => !self.faults.lost_copies(m.node),
+                false => self.has_no_room_anywhere(s, m),
+            };
+            s.active.epoch == s.granted.epoch && s.members.iter().all(is_settled)
         };
         self.control.map.segments.values().all(|s| settled(s))
     }
@@ -92,13 +94,18 @@ impl World {
         self.control.map.segments.values().map(lacks).sum()
     }
 
-    /// Whether the copy's disk lacks room for what the segment holds, and no disk that may take the copy instead has
+    /// Whether the copy's disk is lost or lacks room for what the segment holds, and no disk that may take the copy instead has
     /// room for a whole segment.
     fn has_no_room_anywhere(&self, info: &SegmentInfo, copy: &ReplicaRef) -> bool {
         let spare = |node: NodeId| self.usage(node).map(|(_, usage)| usage.extents_for_new_data);
-        let Some(own_spare) = spare(copy.node) else { return false };
+        let is_lost = self.faults.lost_copies(copy.node);
+        let own_spare = match spare(copy.node) {
+            Some(spare) => spare,
+            None if is_lost => 0,
+            None => return false,
+        };
         let held = info.active.set.iter().map(|r| self.extents_of(info.key, r)).max().unwrap_or_default();
-        let fits = held <= self.extents_of(info.key, copy) + own_spare;
+        let fits = !is_lost && held <= self.extents_of(info.key, copy) + own_spare;
         let takes_whole = |node: &&NodeId| {
             info.members.iter().all(|m| m.node != **node)
                 && !self.faults.lost_copies(**node)

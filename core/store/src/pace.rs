@@ -82,8 +82,8 @@ impl Pace {
         let (journal, reads) = (self.journal.take(), self.reads.take());
         let takes = journal.max(reads);
         let is_slow = takes >= SLOW_FROM;
-        // What takes seconds is slow in each of them; once is not often.
-        let periods = (takes.0 / PERIOD.0).clamp(1, u64::from(SLOW_PERIODS) - 1);
+        // What takes seconds is slow in each of them; once, as after a stop of the process, is not often.
+        let periods = (takes.0 / PERIOD.0).clamp(1, u64::from(SLOW_PERIODS) - 2);
         for _ in 0..periods {
             self.recent = (self.recent << 1 | u32::from(is_slow)) & ((1 << LOOKED_AT) - 1);
         }
