@@ -89,7 +89,8 @@ pub fn next_grant(segment: &Standing, owned: &BTreeMap<NodeId, u64>) -> NextGran
     }
     let need = seal_quorum(segment.active.len());
     let mut owners: Vec<Copy> = reachable.iter().copied().filter(|c| c.may_own).collect();
-    if owners.iter().any(|c| !c.slow) {
+    // After a stuck owner each gets a try, also a slow one.
+    if !segment.stuck && owners.iter().any(|c| !c.slow) {
         owners.retain(|c| !c.slow);
     }
     let owners: Vec<NodeId> = owners.iter().map(|c| c.replica.node).collect();

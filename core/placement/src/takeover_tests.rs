@@ -104,6 +104,7 @@ fn after_a_stuck_owner_every_node_gets_its_turn() {
     assert_eq!(stuck("uuu", 3), "Takeover 1 {1,2,3}");
     assert_eq!(stuck("udu", 1), "Takeover 3 {1,2,3}");
     assert_eq!(stuck("udu", 3), "Takeover 1 {1,2,3}");
+    assert_eq!(stuck("uwd", 1), "Takeover 2 {1,2,3}", "be its disk slow or not");
 }
 
 #[test]
