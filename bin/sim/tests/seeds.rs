@@ -238,7 +238,7 @@ fn disks_that_hang_lose_nothing_under_random_faults() {
 }
 
 #[test]
-fn ownership_leaves_a_slow_disk_and_comes_back_when_it_keeps_up() {
+fn ownership_leaves_a_slow_disk_until_it_keeps_up() {
     disaster(320..323, |world| {
         let owner = world.owner_of(first_segment(world));
         world.slow_down(owner);
