@@ -133,5 +133,5 @@ fn a_leader_whose_data_folder_is_on_a_slow_disk_passes_the_lead_on() {
     until("nobody complains any more", LIMIT, || {
         cluster.json(asked, &["status"])["problems"] == serde_json::json!([])
     });
-    cluster.wait_event("lead-passed", "it passes the lead on", "slow");
+    cluster.wait_event("lead-passed", "it passed the lead on", "slow");
 }

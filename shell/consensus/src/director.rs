@@ -64,8 +64,8 @@ pub enum DirectorEvent {
     Failed(ProposeError),
     /// Segments with too few copies in reach; said when their number changes.
     Waiting(Vec<Waiting>),
-    /// This leader takes long to write what is decided, and passes the lead on.
-    PassesLead,
+    /// This node takes long to write what is decided, and passed the lead on.
+    PassedLead,
     /// Control recorded, by this leader's proposal, that lost copies are placed anew.
     Replaced(Vec<Replacement>),
     /// Lost copies that no disk can take over; said when they change.
@@ -289,11 +289,13 @@ impl Director {
             return;
         }
         self.pass_again = Instant::now() + PASS_AGAIN;
-        self.say(DirectorEvent::PassesLead);
-        let control = self.control.clone();
+        let (control, events) = (self.control.clone(), self.events.clone());
         tokio::spawn(async move {
             let passed = control.hand_over_lead(&not_to).await;
             tracing::info!(passed, "this node is slow to write what control decides: another one is to lead");
+            if passed {
+                let _ = events.try_send(DirectorEvent::PassedLead);
+            }
         });
     }
 

@@ -313,8 +313,8 @@ impl Events {
                 let why = format!("this node leads; took {} ms", took.as_millis());
                 self.append(EventLevel::Warning, "control", "directed", what, why);
             }
-            DirectorEvent::PassesLead => {
-                let what = "it takes this node long to write what control decides: it passes the lead on";
+            DirectorEvent::PassedLead => {
+                let what = "it takes this node long to write what control decides: it passed the lead on";
                 let why = "the disk of its data folder is slow";
                 self.append(EventLevel::Warning, "control", "lead-passed", what.into(), why.into());
             }
