@@ -107,8 +107,9 @@ pub struct Director {
     heard: BTreeMap<NodeId, ProcessIncarnation>,
     /// Other nodes that take long to write what control decides, or cannot, as they say.
     slow: BTreeSet<NodeId>,
-    /// Not before this moment is the lead passed on.
+    /// Not before this moment is the lead passed on again; and whether it was tried since this node leads.
     pass_again: Instant,
+    passes_lead: bool,
     /// Since when a segment's grant has not been activated.
     unactivated: BTreeMap<SegmentId, (Epoch, Instant)>,
     /// For copies that are lost, as far as this node knows. A daemon that starts gives everybody a full term.
@@ -148,6 +149,7 @@ impl Director {
             heard: BTreeMap::new(),
             slow: BTreeSet::new(),
             pass_again: now,
+            passes_lead: false,
             unactivated: BTreeMap::new(),
             patience: Patience::default(),
             started: now,
@@ -265,6 +267,9 @@ impl Director {
         if leads && self.control.writes_slowly() {
             self.pass_lead();
         }
+        if !leads && std::mem::take(&mut self.passes_lead) {
+            self.say(DirectorEvent::PassedLead);
+        }
         if leads != self.led || Instant::now() >= self.look_again {
             self.led = leads;
             self.dirty = true;
@@ -289,13 +294,11 @@ impl Director {
             return;
         }
         self.pass_again = Instant::now() + PASS_AGAIN;
-        let (control, events) = (self.control.clone(), self.events.clone());
+        self.passes_lead = true;
+        let control = self.control.clone();
         tokio::spawn(async move {
             let passed = control.hand_over_lead(&not_to).await;
             tracing::info!(passed, "this node is slow to write what control decides: another one is to lead");
-            if passed {
-                let _ = events.try_send(DirectorEvent::PassedLead);
-            }
         });
     }
 
