@@ -386,6 +386,11 @@ impl Cluster {
         self.wait_healthy_for(HEAL);
     }
 
+    /// Whether every node complains of that.
+    pub fn all_complain(&self, of: &str) -> bool {
+        (1..=self.size()).all(|n| self.json(n, &["status"])["problems"].to_string().contains(of))
+    }
+
     /// Waits until the cluster is healthy, at most so long.
     pub fn wait_healthy_for(&self, limit: Duration) {
         until("the cluster is healthy", limit, || self.is_healthy());

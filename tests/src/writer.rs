@@ -108,6 +108,16 @@ impl Writer {
         Writer { workers: (0..WORKERS).map(spawn).collect(), shared, start: Instant::now() }
     }
 
+    /// One through each of three nodes, with blocks of its own; one of them speaks iSCSI.
+    pub fn through_each(cluster: &Cluster) -> [(usize, Writer); 3] {
+        [1, 2, 3].map(|through| {
+            let mut plan = Plan::through(cluster, through);
+            plan.first = (through as u64) << 15;
+            plan.protocol = if through == 2 { Protocol::Iscsi } else { Protocol::Nbd };
+            (through, Writer::start(plan))
+        })
+    }
+
     /// Requests that were answered so far.
     pub fn done(&self) -> u64 {
         self.shared.done.load(Ordering::Relaxed)

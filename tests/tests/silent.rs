@@ -2,7 +2,6 @@
 //! reads and writes goes on with the other copies, everybody is told which disk it is, and it is as before when it answers.
 
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
-use holdfast_tests::initiator::Protocol;
 use holdfast_tests::powered::Powered;
 use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
@@ -17,18 +16,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Whether every node says that the disk of `victim` does not answer.
 fn is_named(cluster: &Cluster, victim: usize) -> bool {
     let line = format!("of node {victim} does not answer");
-    (1..=3).all(|n| cluster.json(n, &["status"])["problems"].to_string().contains(&line))
+    cluster.all_complain(&line)
 }
 
 /// The disk of `victim` hangs under writers through every node.
 fn hang_under_writes(victim: usize, powered: &Powered, cluster: &Cluster, role: &str, goal: Duration) {
-    let writer = |through: usize| {
-        let mut plan = Plan::through(cluster, through);
-        plan.first = (through as u64) << 15;
-        plan.protocol = if through == 2 { Protocol::Iscsi } else { Protocol::Nbd };
-        (through, Writer::start(plan))
-    };
-    let writers = [1, 2, 3].map(writer);
+    let writers = Writer::through_each(cluster);
     let wait_more = |count| writers.iter().for_each(|(_, w)| w.wait_more(count, LIMIT));
     wait_more(500);
     let moment = Instant::now();

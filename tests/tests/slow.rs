@@ -2,11 +2,10 @@
 //! by it waits for it with each request. Others serve what it holds, and everybody is told which disk it is, until it keeps up.
 
 use holdfast_tests::cluster::{Cluster, Options};
-use holdfast_tests::initiator::Protocol;
 use holdfast_tests::powered::Powered;
-use holdfast_tests::preload;
+use holdfast_tests::preload::Flushes;
 use holdfast_tests::until;
-use holdfast_tests::writer::{Plan, Writer};
+use holdfast_tests::writer::Writer;
 use std::time::{Duration, Instant};
 
 /// What each read, write and flush takes more.
@@ -14,14 +13,14 @@ const BY: Duration = Duration::from_millis(300);
 /// How soon it should be known; a test fails above three times that.
 const NAMED_GOAL: Duration = Duration::from_secs(10);
 const TOLERANCE: u32 = 3;
-/// How long it is watched that nobody waits for the disk any more.
-const WATCHED: Duration = Duration::from_secs(5);
+/// Requests of each writer of which it is watched that none waits for the disk any more.
+const WATCHED: u64 = 20_000;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Whether every node says that the disk of `victim` is slow.
 fn is_named(cluster: &Cluster, victim: usize) -> bool {
     let line = format!("of node {victim} is slow");
-    (1..=3).all(|n| cluster.json(n, &["status"])["problems"].to_string().contains(&line))
+    cluster.all_complain(&line)
 }
 
 #[test]
@@ -29,13 +28,7 @@ fn while_an_owners_disk_is_slow_other_nodes_serve() {
     let powered = Powered::new();
     let cluster = Cluster::with(Options { alone: true, ..powered.options() });
     let victim = cluster.owner(0);
-    let writer = |through: usize| {
-        let mut plan = Plan::through(&cluster, through);
-        plan.first = (through as u64) << 15;
-        plan.protocol = if through == 2 { Protocol::Iscsi } else { Protocol::Nbd };
-        (through, Writer::start(plan))
-    };
-    let writers = [1, 2, 3].map(writer);
+    let writers = Writer::through_each(&cluster);
     let wait_more = |count| writers.iter().for_each(|(_, w)| w.wait_more(count, LIMIT));
     wait_more(500);
     let moment = Instant::now();
@@ -45,8 +38,7 @@ fn while_an_owners_disk_is_slow_other_nodes_serve() {
     until("another node owns the segment", LIMIT, || cluster.owner(0) != victim);
     let (moved, begun) = (moment.elapsed(), Instant::now());
     let before = writers.each_ref().map(|(_, w)| w.done());
-    // Time goes by while nobody may wait: what was asked for before has been answered by then.
-    until("a while has gone by", LIMIT, || begun.elapsed() > WATCHED);
+    wait_more(WATCHED);
     let ended = Instant::now();
     let done = writers.each_ref().map(|(_, w)| w.done());
     let answered = done.iter().zip(before).map(|(after, before)| after - before).sum::<u64>();
@@ -78,7 +70,10 @@ fn while_an_owners_disk_is_slow_other_nodes_serve() {
         report.assert_kept(&cluster, &[1, 2, 3]);
         assert!(waited < BY, "a writer through node {through} waited for {waited:?}, as if for the disk");
     }
-    println!("{} requests a second were answered while the disk was slow", answered / WATCHED.as_secs());
+    println!(
+        "{:.0} requests a second were answered while the disk was slow",
+        answered as f64 / ended.duration_since(begun).as_secs_f64()
+    );
     assert!(named <= NAMED_GOAL * TOLERANCE, "it was known after {named:?}");
     cluster.wait_event("disk-slow", "a write of the journal takes", "SMART");
     assert_eq!(cluster.events("disk-keeps-up").len(), 1);
@@ -90,14 +85,12 @@ fn while_an_owners_disk_is_slow_other_nodes_serve() {
 #[test]
 fn a_leader_whose_data_folder_is_on_a_slow_disk_passes_the_lead_on() {
     let powered = Powered::new();
-    let flag = powered.folder().join("slow");
-    let path = flag.to_str().expect("the target folder's name is text").to_owned();
-    let environment = vec![preload::built("hang", powered.folder()), ("HOLDFAST_HANG".to_owned(), path)];
+    let (flushes, environment) = Flushes::new(powered.folder());
     let cluster = Cluster::with(Options { alone: true, environment, ..powered.options() });
     let victim = cluster.leader();
     let asked = victim % 3 + 1;
-    let flag = flag.with_extension(cluster.pid(victim).to_string());
-    std::fs::write(&flag, BY.as_millis().to_string()).expect("the flag can be set");
+    let pid = cluster.pid(victim);
+    flushes.slow_down(pid, BY);
     let change = || {
         let moment = Instant::now();
         // It may come while nobody leads for a moment.
@@ -119,17 +112,13 @@ fn a_leader_whose_data_folder_is_on_a_slow_disk_passes_the_lead_on() {
         moment.elapsed()
     );
     let line = format!("node {victim} takes long to write what control decides");
-    for node in 1..=3 {
-        until("every node names it", LIMIT, || {
-            cluster.json(node, &["status"])["problems"].to_string().contains(&line)
-        });
-    }
+    until("every node names it", LIMIT, || cluster.all_complain(&line));
     let mut times: Vec<Duration> = (0..9).map(|_| change()).filter(|c| c.0).map(|c| c.1).collect();
     times.sort_unstable();
     println!("since then a change takes {:.3?}", times[times.len() / 2]);
     assert!(times.len() > 5 && times[times.len() / 2] < BY, "{times:?}");
     assert_ne!(cluster.leader(), victim);
-    std::fs::remove_file(&flag).expect("the flag is set");
+    flushes.do_well(pid);
     until("nobody complains any more", LIMIT, || {
         cluster.json(asked, &["status"])["problems"] == serde_json::json!([])
     });

@@ -3,7 +3,7 @@
 
 use holdfast_tests::cluster::{Cluster, Options};
 use holdfast_tests::powered::Powered;
-use holdfast_tests::preload;
+use holdfast_tests::preload::Flushes;
 use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Report, Writer};
 use std::fs;
@@ -132,24 +132,21 @@ fn a_full_data_folder_ends_no_daemon_and_no_session_and_is_written_again_when_th
 #[test]
 fn the_machines_of_a_host_whose_only_disk_hangs_go_on_with_the_others_copies() {
     let powered = Powered::new();
-    let flag = powered.folder().join("hang");
-    let path = flag.to_str().expect("the target folder's name is text").to_owned();
-    let environment = vec![preload::built("hang", powered.folder()), ("HOLDFAST_HANG".to_owned(), path)];
+    let (flushes, environment) = Flushes::new(powered.folder());
     let mut cluster = Cluster::with(Options { alone: true, environment, ..powered.options() });
     let victim = cluster.leader();
     cluster.make_owner(victim);
     let writers = writers(&cluster, 0);
     wait_more(&writers, 500);
     let (pid, moment) = (cluster.pid(victim), Instant::now());
-    let flag = flag.with_extension(pid.to_string());
-    fs::write(&flag, "").expect("the flag can be set");
+    flushes.hang(pid);
     let hung = powered.hang(victim);
     wait_more(&writers, 500);
     let asked = victim % 3 + 1;
     until("everybody is told", LIMIT, || is_told(&cluster, asked) && is_told(&cluster, victim));
     cluster.wait_behind(victim);
     assert_ne!(cluster.owner(0), victim);
-    fs::remove_file(&flag).expect("the flag is set");
+    flushes.do_well(pid);
     drop(hung);
     until("it is written again", LIMIT, || !is_told(&cluster, asked) && !is_told(&cluster, victim));
     cluster.wait_healthy();

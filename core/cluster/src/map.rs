@@ -275,6 +275,14 @@ impl ClusterMap {
     pub fn disks_of(&self, node: NodeId) -> impl Iterator<Item = &Disk> {
         self.disks.values().filter(move |d| d.node == node)
     }
+    /// How many segments each node owns.
+    pub fn owned_by_node(&self) -> BTreeMap<NodeId, u64> {
+        let mut owned = BTreeMap::new();
+        for info in self.segments.values() {
+            *owned.entry(info.granted.owner).or_default() += 1;
+        }
+        owned
+    }
     /// What every gateway serves.
     pub fn exports(&self) -> Exports {
         let export = |v: &Volume| Export { volume: v.id, size: v.size, unique_id: v.unique_id };

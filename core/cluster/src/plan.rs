@@ -2,9 +2,9 @@
 //! is holdfast-placement's; this file tells it where each segment stands.
 
 use crate::{ClusterMap, NodeState, Single};
-use alloc::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
+use alloc::{collections::BTreeSet, vec::Vec};
 use holdfast_placement::{Copy, NextGrant, Standing, next_grant};
-use holdfast_types::{NodeId, ReplicaRef, SegmentCommand, SegmentId, SegmentInfo, SegmentKey};
+use holdfast_types::{ReplicaRef, SegmentCommand, SegmentId, SegmentInfo, SegmentKey};
 
 /// The grants to propose, and the segments that nothing can be done for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,10 +29,7 @@ pub struct Waiting {
 /// Plans grants for every segment whose owner, or whose write quorum, is gone. `stuck` names segments whose
 /// grant was not activated for so long that another owner should try.
 pub fn plan_grants(map: &ClusterMap, stuck: &BTreeSet<SegmentId>) -> ControlPlan {
-    let mut owned: BTreeMap<NodeId, u64> = BTreeMap::new();
-    for info in map.segments.values() {
-        *owned.entry(info.granted.owner).or_default() += 1;
-    }
+    let mut owned = map.owned_by_node();
     let mut plan = ControlPlan::default();
     for (id, info) in &map.segments {
         match next_grant(&standing(map, info, stuck.contains(id)), &owned) {

@@ -109,7 +109,8 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the drive takes its time for. Calls take it side by side, as those of a disk's queue do.
+    /// What the drive takes its time for: that is the fault, and nobody waits for anything else here. Calls take it side by
+    /// side, as those of a disk's queue do.
     pub(crate) fn take_time(&self) {
         match self.delay.load(Ordering::Relaxed) {
             0 => {}

@@ -7,11 +7,11 @@ use crate::{
     ClusterMap, CommandError, MAX_COPIES, MAX_POOLS, MAX_VOLUME_BYTES, OVERCOMMIT, Pool, SingleResult,
     Tombstone, UnixSeconds, Volume, candidates::candidates,
 };
-use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use holdfast_placement::{Placement, place_segments};
 use holdfast_types::{
-    ActiveConfig, BLOCK_BYTES, ClusterId, DiskId, Epoch, Grant, LogPosition, NodeId, SEGMENT_BYTES,
-    SegmentId, SegmentIncarnation, SegmentInfo, SegmentKey, VolumeId,
+    ActiveConfig, BLOCK_BYTES, ClusterId, DiskId, Epoch, Grant, LogPosition, SEGMENT_BYTES, SegmentId,
+    SegmentIncarnation, SegmentInfo, SegmentKey, VolumeId,
 };
 
 /// A volume to be created.
@@ -169,10 +169,7 @@ fn plan_segments(
     copies: u8,
     count: u32,
 ) -> Result<Vec<Placement>, CommandError> {
-    let mut owned: BTreeMap<NodeId, u64> = BTreeMap::new();
-    for info in map.segments.values() {
-        *owned.entry(info.granted.owner).or_default() += 1;
-    }
+    let owned = map.owned_by_node();
     let candidates = candidates(map, pool);
     place_segments(&candidates, &owned, usize::from(copies), count).map_err(|e| {
         CommandError::NotEnoughDisks {

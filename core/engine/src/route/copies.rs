@@ -295,20 +295,11 @@ impl Engine {
         self.with_owner(now, segment, out, |owner, o| owner.start_check(now, pace, o));
     }
 
-    /// How many segments each node owns.
-    pub(crate) fn owned_by_node(&self) -> BTreeMap<NodeId, u64> {
-        let mut owned = BTreeMap::new();
-        for info in self.map.segments.values() {
-            *owned.entry(info.granted.owner).or_default() += 1;
-        }
-        owned
-    }
-
     /// Proposes another owner for everything that this node owns: of the live nodes that hold a copy of S, the one
     /// that owns least, if there is one whose disk is not slow.
     pub(crate) fn hand_over(&mut self, now: Time, out: &mut Outputs) {
         let owned: Vec<SegmentKey> = self.copies.owners.keys().copied().collect();
-        let mut load = self.owned_by_node();
+        let mut load = self.map.owned_by_node();
         for segment in owned {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
             let key = |n: &NodeId| (self.has_slow_disk(info, *n), load.get(n).copied().unwrap_or(0), *n);

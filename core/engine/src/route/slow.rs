@@ -16,7 +16,7 @@ impl Engine {
         if owned.is_empty() {
             return;
         }
-        let mut load = self.owned_by_node();
+        let mut load = self.map.owned_by_node();
         for segment in owned {
             let Some(info) = self.map.segments.get(&segment.segment) else { continue };
             let Some(owned) = self.copies.owners.get(&segment) else { continue };
