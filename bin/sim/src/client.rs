@@ -1,75 +1,42 @@
 //! Clients: each speaks NBD or iSCSI to one gateway and keeps a few requests under way: over NBD reads, writes, zeroes
-//! and flushes on the cells, over iSCSI reads, and writes of sectors under the condition that they hold what was read. A client whose connection is lost connects again, to the same node or to another; what was under way
-//! stays open in the history for good.
+//! and flushes on the cells, over iSCSI reads, and writes of sectors under the condition that they hold what was read. A
+//! client whose connection is lost connects again, to the same node or to another; what was under way stays open in the
+//! history for good.
+//!
+//! Where initiators move, each has one port and writes without a condition, too. What it left under way over an earlier
+//! session must not happen any more once something was done over the next one (replication.md R9).
 
 use crate::event::Event;
 use crate::failure::{Checker, Failure};
 use crate::history::{Action, Ticket, Value};
 use crate::iscsi::{Iscsi, MISCOMPARE, NOT_BEGUN};
 use crate::nbd::{Nbd, Said, Verb};
+use crate::operator;
+use crate::options::FaultKind;
 use crate::world::{VOLUME, World};
 use bytes::Bytes;
 use holdfast_engine::FrontEndKind;
 use holdfast_iscsi::IQN_PREFIX;
-use holdfast_types::{
-    BLOCK_BYTES, ConnectionId, Duration, EXTENT_BYTES, NodeId, SECTOR_BYTES, SEGMENT_BYTES, Time,
-};
+use holdfast_types::{ConnectionId, Duration, EXTENT_BYTES, NodeId, SECTOR_BYTES, Time};
 use std::collections::BTreeMap;
 
 /// Requests that a client has under way at most.
 const DEPTH: usize = 3;
 /// After one request in so many somebody compares the copies of a segment, whatever is going on.
 const CHECK_ONE_IN: u64 = 40;
+/// An initiator that waited longer goes on over another session, if initiators do; at most twice as long.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// NBD's "no space left on device".
 pub(crate) const NO_SPACE: u32 = 28;
+/// A client that discards does so with one request in so many.
+const DISCARD_ONE_IN: u64 = 12;
 /// Cells of one request at most.
 const RUN_MOST: u64 = 4;
-
-/// Where the cells are on the volume: runs of neighbours, of one size each.
-#[derive(Clone, Debug)]
-pub struct Layout {
-    cells: Vec<(u64, usize)>,
-}
-
-impl Default for Layout {
-    /// Blocks at the start, over a border of extents, in a far extent and over the border of segments; the sectors of
-    /// one block, and those around a border of blocks, of extents, and of segments.
-    fn default() -> Self {
-        let block = BLOCK_BYTES as u64;
-        let runs = [0, EXTENT_BYTES as u64 - 2 * block, 9 * EXTENT_BYTES as u64, SEGMENT_BYTES - 2 * block];
-        let mut cells: Vec<(u64, usize)> =
-            runs.iter().flat_map(|at| (0..4).map(move |n| (at + n * block, BLOCK_BYTES))).collect();
-        let sector = SECTOR_BYTES as u64;
-        let far = 5 * EXTENT_BYTES as u64;
-        let borders = [far + 4 * block, far + EXTENT_BYTES as u64, SEGMENT_BYTES + 4 * block];
-        let around = borders.iter().flat_map(|at| (0..4).map(move |n| at - 2 * sector + n * sector));
-        cells.extend((0..8).map(|n| far + n * sector).chain(around).map(|at| (at, SECTOR_BYTES)));
-        Self { cells }
-    }
-}
-
-impl Layout {
-    /// How many cells there are.
-    pub fn len(&self) -> usize {
-        self.cells.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
-    }
-
-    /// How many cells from this one on lie one after the other, at most `most`.
-    fn run(&self, first: usize, most: u64) -> usize {
-        let (at, size) = self.cells[first];
-        let follows = |n: &usize| self.cells.get(first + n) == Some(&(at + (*n * size) as u64, size));
-        (0..most as usize).take_while(follows).count()
-    }
-}
 
 #[derive(Debug)]
 struct Request {
     tickets: Vec<Ticket>,
+    sent: Time,
     /// It lies in one extent, so that it takes effect as a whole or not at all.
     whole: bool,
     size: usize,
@@ -92,6 +59,11 @@ pub struct Client {
     protocol: Protocol,
     /// What cells held when they were last looked at, over iSCSI.
     known: BTreeMap<usize, Value>,
+    /// What was under way over earlier sessions of the same port.
+    left: Vec<Ticket>,
+    /// The number of its volume, and whether that is the operator's.
+    volume: u64,
+    follows: bool,
     ready: bool,
     requests: BTreeMap<u64, Request>,
     next_cookie: u64,
@@ -106,10 +78,28 @@ impl Client {
             kind,
             protocol: Protocol::Nbd(Nbd::new(VOLUME)),
             known: BTreeMap::new(),
+            left: Vec::new(),
+            volume: 0,
+            follows: false,
             ready: false,
             requests: BTreeMap::new(),
             next_cookie: 1,
         }
+    }
+
+    /// It uses what the operator has.
+    pub(crate) fn follows_operator(&mut self) {
+        self.follows = true;
+    }
+
+    /// Whether it does.
+    pub(crate) fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// The number of its volume.
+    pub(crate) fn volume(&self) -> u64 {
+        self.volume
     }
 
     /// What it speaks.
@@ -126,6 +116,21 @@ impl Client {
     pub fn is_ready(&self) -> bool {
         self.ready
     }
+
+    /// How long it has waited for an answer.
+    fn waited(&self, now: Time) -> Duration {
+        self.requests.values().map(|r| now.since(r.sent)).max().unwrap_or_default()
+    }
+
+    /// Forgets its connection, if it has one. `comes_again`: under the same name.
+    fn disconnect(&mut self, comes_again: bool) -> Option<ConnectionId> {
+        self.ready = false;
+        let requests = core::mem::take(&mut self.requests).into_values();
+        if comes_again && self.kind == FrontEndKind::Iscsi {
+            self.left.extend(requests.flat_map(|r| r.tickets));
+        }
+        self.connection.take()
+    }
 }
 
 impl World {
@@ -133,20 +138,35 @@ impl World {
     pub(crate) fn think(&mut self, client: usize) -> Result<(), Failure> {
         let again = Duration::from_micros(500 + self.rng.below(self.watch.think_us.max(1)));
         self.queue.after(again, Event::Think { client });
+        if self.moves() {
+            let patience = PATIENCE + Duration(self.rng.below(PATIENCE.0));
+            if self.clients[client].waited(self.queue.now()) > patience {
+                self.client_moves(client);
+            }
+        }
+        if self.is_deleted(client) {
+            self.client_leaves(client);
+        }
+        if self.clients[client].connection.is_none() && !self.picks_volume(client) {
+            return Ok(());
+        }
         let this = &self.clients[client];
         match this.connection {
             None => {
                 let other = NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16);
-                let node = if self.rng.one_in(4) { other } else { this.home };
+                let node = if self.rng.one_in(4) { other } else { self.clients[client].home };
                 if let Some(connection) = self.connect(client, node)? {
+                    let moves = self.moves();
                     let this = &mut self.clients[client];
                     this.connection = Some(connection);
                     this.ready = false;
                     if this.kind == FrontEndKind::Nbd {
-                        this.protocol = Protocol::Nbd(Nbd::new(VOLUME));
+                        this.protocol = Protocol::Nbd(Nbd::new(operator::name(this.volume)));
                     } else {
-                        let target = format!("{IQN_PREFIX}{VOLUME}");
-                        let (iscsi, login) = Iscsi::login(&target, connection.0);
+                        let target = format!("{IQN_PREFIX}{}", operator::name(this.volume));
+                        // Ports that do not move are all different, so that none takes another one's place.
+                        let port = if moves { client as u64 } else { connection.0 };
+                        let (iscsi, login) = Iscsi::login(&target, port);
                         this.protocol = Protocol::Iscsi(iscsi);
                         self.send_to_server(connection, login);
                     }
@@ -164,15 +184,39 @@ impl World {
         Ok(())
     }
 
+    /// A client that follows the operator uses the volume that there is. False: there is none.
+    fn picks_volume(&mut self, client: usize) -> bool {
+        let this = &mut self.clients[client];
+        if this.follows {
+            let Some(volume) = self.operator.volume() else { return false };
+            if this.volume != volume {
+                this.volume = volume;
+                this.known.clear();
+            }
+        }
+        true
+    }
+
+    /// The number under which the history knows a cell of a client's volume.
+    fn name_of(&self, client: usize, cell: usize) -> usize {
+        self.clients[client].volume as usize * self.layout.len() + cell
+    }
+
     fn random_request(&mut self, client: usize) {
         let first = self.rng.below(self.layout.len() as u64) as usize;
         if self.clients[client].kind == FrontEndKind::Iscsi {
+            if self.moves() && self.rng.one_in(2) {
+                return self.request(client, Verb::Write, first, 1, false);
+            }
             return match self.clients[client].known.get(&first).copied() {
-                Some(expect) if self.layout.cells[first].1 == SECTOR_BYTES => {
+                Some(expect) if self.layout.cell(first).1 == SECTOR_BYTES => {
                     self.compare_and_write(client, first, expect)
                 }
                 _ => self.request(client, Verb::Read, first, 1, false),
             };
+        }
+        if self.options.discards && self.rng.one_in(DISCARD_ONE_IN) {
+            return self.discard(client, first);
         }
         let most = 1 + self.rng.below(RUN_MOST);
         let count = self.layout.run(first, most);
@@ -187,7 +231,7 @@ impl World {
 
     /// A client sends a request for `count` cells from `first` on. `last`: everything has healed.
     pub fn request(&mut self, client: usize, verb: Verb, first: usize, count: usize, last: bool) {
-        let (offset, size) = self.layout.cells[first];
+        let (offset, size) = self.layout.cell(first);
         let len = (count * size) as u32;
         let mut data = Vec::new();
         let mut tickets = Vec::new();
@@ -203,8 +247,9 @@ impl World {
                     Action::Write(value)
                 }
             };
-            tickets.push(self.history.sent(client, cell, action, last));
+            tickets.push(self.history.sent(client, self.name_of(client, cell), action, last));
         }
+        let sent = self.queue.now();
         let this = &mut self.clients[client];
         let Some(connection) = this.connection else { return };
         let cookie = this.next_cookie;
@@ -212,10 +257,11 @@ impl World {
         let last = offset + u64::from(len).saturating_sub(1);
         let whole = offset / EXTENT_BYTES as u64 == last / EXTENT_BYTES as u64;
         let cell = (verb == Verb::Read && count == 1).then_some((first, None));
-        this.requests.insert(cookie, Request { tickets, whole, size, cell });
+        this.requests.insert(cookie, Request { tickets, sent, whole, size, cell });
         let (offset, len) = if verb == Verb::Flush { (0, 0) } else { (offset, len) };
         let bytes = match &mut this.protocol {
             Protocol::Nbd(nbd) => nbd.command(verb, cookie, offset, len, &data),
+            Protocol::Iscsi(iscsi) if verb == Verb::Write => iscsi.write(cookie, offset, &data),
             Protocol::Iscsi(iscsi) => iscsi.read(cookie, offset, len),
         };
         let value = self.watch.values;
@@ -225,11 +271,34 @@ impl World {
         self.send_to_server(connection, bytes);
     }
 
+    /// A client zeroes everything from one cell to another.
+    fn discard(&mut self, client: usize, one: usize) {
+        let other = self.rng.below(self.layout.len() as u64) as usize;
+        let (offset, len, cells) = self.layout.between(one, other);
+        let sent = self.queue.now();
+        let named: Vec<usize> = cells.iter().map(|cell| self.name_of(client, *cell)).collect();
+        let this = &mut self.clients[client];
+        let (Some(connection), Protocol::Nbd(nbd)) = (this.connection, &mut this.protocol) else { return };
+        let cookie = this.next_cookie;
+        this.next_cookie += 1;
+        let bytes = nbd.command(Verb::WriteZeroes, cookie, offset, len, &[]);
+        let whole = offset / EXTENT_BYTES as u64 == (offset + u64::from(len) - 1) / EXTENT_BYTES as u64;
+        let ticket = |cell: &usize| self.history.sent(client, *cell, Action::Write(0), false);
+        let tickets = named.iter().map(ticket).collect();
+        this.requests.insert(cookie, Request { tickets, sent, whole, size: SECTOR_BYTES, cell: None });
+        self.note(|| {
+            format!("client {client} sends {cookie}: zeroes {len} bytes from {offset}, cells {cells:?}")
+        });
+        self.send_to_server(connection, bytes);
+    }
+
     /// A client writes a sector if it holds what it expects.
     fn compare_and_write(&mut self, client: usize, cell: usize, expect: Value) {
-        let (offset, size) = self.layout.cells[cell];
+        let (offset, size) = self.layout.cell(cell);
         self.watch.values += 1;
         let write = self.watch.values;
+        let named = self.name_of(client, cell);
+        let sent = self.queue.now();
         let this = &mut self.clients[client];
         let (Some(connection), Protocol::Iscsi(iscsi)) = (this.connection, &mut this.protocol) else {
             return;
@@ -239,8 +308,9 @@ impl World {
         this.next_cookie += 1;
         let bytes = iscsi.compare_and_write(cookie, offset, &content(expect), &content(write));
         let action = Action::CompareAndWrite { expect, write, done: None };
-        let tickets = vec![self.history.sent(client, cell, action, false)];
-        this.requests.insert(cookie, Request { tickets, whole: true, size, cell: Some((cell, Some(write))) });
+        let tickets = vec![self.history.sent(client, named, action, false)];
+        this.requests
+            .insert(cookie, Request { tickets, sent, whole: true, size, cell: Some((cell, Some(write))) });
         self.note(|| format!("client {client} sends {cookie}: cell {cell} from {expect} to {write}"));
         self.send_to_server(connection, bytes);
     }
@@ -305,6 +375,9 @@ impl World {
             request.tickets.into_iter().for_each(|ticket| self.history.refused(ticket));
             return Ok(());
         }
+        if error != 0 && self.is_deleted(client) {
+            return Ok(());
+        }
         if error == NO_SPACE && self.options.small_disks {
             self.note(|| format!("client {client}: no space for {cookie}"));
             self.watch.refused += 1;
@@ -335,6 +408,7 @@ impl World {
         }
         self.note(|| format!("client {client} gets {cookie}: {read:?}"));
         self.watch.answered += 1;
+        self.earlier_sessions_ended(client);
         for (n, ticket) in request.tickets.into_iter().enumerate() {
             self.history.answered(ticket, read.get(n).copied());
         }
@@ -351,6 +425,7 @@ impl World {
     ) -> Result<(), Failure> {
         self.note(|| format!("client {client} compared cell {cell}: {wrote:?}"));
         self.watch.answered += 1;
+        self.earlier_sessions_ended(client);
         let known = &mut self.clients[client].known;
         match wrote {
             Some(value) => {
@@ -363,23 +438,40 @@ impl World {
         Ok(())
     }
 
+    /// Something was done over a client's session: what its earlier ones left under way happens no more.
+    fn earlier_sessions_ended(&mut self, client: usize) {
+        let left = core::mem::take(&mut self.clients[client].left);
+        self.watch.superseded += left.len() as u64;
+        left.into_iter().for_each(|ticket| self.history.superseded(ticket));
+    }
+
+    fn moves(&self) -> bool {
+        self.options.faults.contains(&FaultKind::Move)
+    }
+
+    /// An initiator leaves its session as it is, to go on over another one.
+    pub fn client_moves(&mut self, client: usize) {
+        let moves = self.moves();
+        if self.clients[client].kind == FrontEndKind::Iscsi
+            && let Some(connection) = self.clients[client].disconnect(moves)
+        {
+            self.note(|| format!("client {client} goes on elsewhere than over connection {}", connection.0));
+        }
+    }
+
     /// The connection is gone. What was under way may have happened or not.
     pub(crate) fn client_hangup(&mut self, connection: ConnectionId) {
         let Some((client, _)) = self.connections.remove(&connection) else { return };
-        let this = &mut self.clients[client];
-        if this.connection == Some(connection) {
-            this.connection = None;
-            this.ready = false;
-            this.requests.clear();
+        let moves = self.moves();
+        if self.clients[client].connection == Some(connection) {
+            self.clients[client].disconnect(moves);
         }
     }
 
     /// A client leaves without a word.
     pub(crate) fn client_leaves(&mut self, client: usize) {
-        let this = &mut self.clients[client];
-        let Some(connection) = this.connection.take() else { return };
-        this.ready = false;
-        this.requests.clear();
+        let moves = self.moves();
+        let Some(connection) = self.clients[client].disconnect(moves) else { return };
         self.note(|| format!("client {client} leaves connection {}", connection.0));
         let at = self.byte_time(connection, false);
         self.queue.at(at, Event::ClientGone(connection));

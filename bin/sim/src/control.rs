@@ -55,6 +55,8 @@ pub enum Then {
     Wipe(u64),
     /// Whether a session may write.
     Register(ConnectionId, Registration),
+    /// Control knows that the earlier sessions are fenced.
+    Fenced(ConnectionId, Registration),
     /// Nobody waits.
     Nothing,
 }
@@ -191,10 +193,15 @@ impl World {
                 let (cluster, disk) = (self.control.map.cluster, self.nodes[&node].disk_id);
                 self.format(node, DiskIdentity { cluster, node, disk, incarnation, boot_nonce: nonce })
             }
-            (Then::Register(connection, registration), Ok(_)) => {
+            (Then::Register(connection, registration), Ok(CommandResult::Fence(targets))) => {
+                self.registered(node, connection, registration, &targets)
+            }
+            (Then::Fenced(connection, registration), Ok(_)) => {
                 self.input(node, Input::SessionRegistered { connection, registration })
             }
-            (Then::Register(connection, _), Err(_)) => self.input(node, Input::SessionMoved(connection)),
+            (Then::Register(connection, _) | Then::Fenced(connection, _), Err(_)) => {
+                self.input(node, Input::SessionMoved(connection))
+            }
             (Then::Nothing, _) => Ok(()),
             (then, result) => Err(Failure::new(
                 Checker::NoError,

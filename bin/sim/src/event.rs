@@ -3,6 +3,7 @@
 
 use crate::control::{Answer, Call};
 use crate::faults::Healing;
+use crate::stopping::Stop;
 use bytes::Bytes;
 use holdfast_types::{ConnectionId, Duration, NodeId, Time};
 use std::collections::BTreeMap;
@@ -66,6 +67,15 @@ pub enum Event {
     Call(Call),
     /// Control's answer reaches the caller.
     Answer(Call, Answer),
+    /// A node asks an owner to fence a session, or has waited long enough for the answer.
+    Fence(u64),
+    /// An owner's answer to that.
+    Fenced {
+        /// To which asking.
+        number: u64,
+        /// Whether it is done.
+        done: bool,
+    },
     /// The director looks at the nodes and the map.
     Direct,
     /// A client's bytes reach its gateway.
@@ -90,6 +100,15 @@ pub enum Event {
     Think {
         /// Which.
         client: usize,
+    },
+    /// A planned stop goes on.
+    Stopping(Stop),
+    /// A node's stores write back what they have.
+    Checkpoint {
+        /// Whose.
+        node: NodeId,
+        /// In which run.
+        process: u64,
     },
     /// A random fault.
     Fault,

@@ -134,6 +134,15 @@ impl World {
                 self.client_leaves(client);
             }
             FaultKind::Gone => self.lose_something(),
+            FaultKind::Volumes => self.operate(),
+            FaultKind::Stop => {
+                let node = self.any_node();
+                self.stop(node, lasts);
+            }
+            FaultKind::Move => {
+                let client = self.rng.below(self.clients.len() as u64) as usize;
+                self.client_moves(client);
+            }
         }
     }
 

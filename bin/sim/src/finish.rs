@@ -32,7 +32,8 @@ impl World {
     pub fn finish(&mut self) -> Result<(), Failure> {
         self.watch.requests_left = 0;
         self.heal_all();
-        let idle = |w: &World| w.clients.iter().all(|c| c.is_ready() && c.outstanding() == 0);
+        let idle =
+            |w: &World| w.clients.iter().all(|c| c.is_ready() && c.outstanding() == 0 || !w.has_volume(c));
         self.run_until(ANSWERED_WITHIN, "every request is answered", idle)?;
         // What was discarded last is given back: only then is it known what has no room.
         self.run_for(WRITTEN_BACK_WITHIN)?;

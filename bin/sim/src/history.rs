@@ -4,7 +4,7 @@
 //!
 //! A cell is the unit of atomicity that is checked: a block, or a sector of a block that is written in sectors. A
 //! write that was never answered may have happened at any moment after it was sent, or never; once a read showed it,
-//! it has happened. The check is complete: it follows every order of the open operations that explains what was
+//! it has happened. If its session was superseded, it has happened by then or never will. The check is complete: it follows every order of the open operations that explains what was
 //! returned so far (Wing and Gong 1993, kept small by dropping what was returned).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,8 @@ pub struct Operation {
     pub sent: u64,
     /// When it was answered.
     pub answered: Option<u64>,
+    /// When it was certain, without an answer, that it does not take effect any more if it has not yet.
+    pub superseded: Option<u64>,
     /// It was refused: it never took effect and never will.
     pub refused: bool,
     /// It was made after everything healed.
@@ -97,6 +99,7 @@ impl History {
             action,
             sent: self.moments,
             answered: None,
+            superseded: None,
             refused: false,
             last,
         });
@@ -122,6 +125,13 @@ impl History {
         if let Some(Operation { action: Action::CompareAndWrite { done, .. }, .. }) = operation {
             *done = Some(equal);
         }
+    }
+
+    /// An operation that was not answered does not take effect from here on.
+    pub fn superseded(&mut self, ticket: Ticket) {
+        self.moments += 1;
+        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
+        operation.into_iter().for_each(|o| o.superseded = Some(self.moments));
     }
 
     /// An operation is refused.
@@ -167,40 +177,54 @@ fn check_cell(cell: usize, operations: &[Operation]) -> Result<(), Violation> {
         Action::Read(_) => false,
     };
     let matters = |o: &Operation| !o.refused && (o.answered.is_some() || may_matter(o));
-    let mut moments: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
+    let mut moments: BTreeMap<u64, (usize, Moment)> = BTreeMap::new();
     for (index, operation) in operations.iter().enumerate().filter(|(_, o)| matters(o)) {
-        moments.insert(operation.sent, (index, false));
-        if let Some(answered) = operation.answered {
-            moments.insert(answered, (index, true));
+        moments.insert(operation.sent, (index, Moment::Sent));
+        match (operation.answered, operation.superseded) {
+            (Some(answered), _) => drop(moments.insert(answered, (index, Moment::Answered))),
+            (None, Some(superseded)) => drop(moments.insert(superseded, (index, Moment::Superseded))),
+            (None, None) => {}
         }
     }
     let mut open: BTreeMap<usize, Open> = BTreeMap::new();
     let mut explanations: BTreeSet<Explanation> = BTreeSet::from([(name(0), 0)]);
-    for (moment, (index, answer)) in moments {
-        if !answer {
+    for (moment, (index, kind)) in moments {
+        if kind == Moment::Sent {
             let free = !open.values().fold(0, |used, o| used | o.bit);
             // More open operations than bits would have more explanations than are followed.
             let Some(bit) = Set::checked_shl(1, free.trailing_zeros()) else {
                 return Err(violation(cell, operations, index, moment, true));
             };
-            let Operation { action, answered, .. } = operations[index];
+            let Operation { action, answered, superseded, .. } = operations[index];
             let (action, is_answered) = (named(action), answered.is_some());
-            // Those that are never answered and do the same are one as good as the other: they happen in this order.
+            let until = superseded.unwrap_or(u64::MAX);
+            // Those that are never answered and do the same are one as good as the other, but that one may no longer happen
+            // when the other still may: they happen in this order.
             let same = open.values().filter(|o| !is_answered && !o.is_answered && o.action == action);
-            let after = same.fold(0, |bits, o| bits | o.bit);
-            open.insert(index, Open { action, bit, after, is_answered });
+            let after = same.filter(|o| o.until <= until).fold(0, |bits, o| bits | o.bit);
+            open.insert(index, Open { action, bit, after, until, is_answered });
             continue;
         }
         let Some(all) = close(explanations, &open) else {
             return Err(violation(cell, operations, index, moment, true));
         };
         let bit = open.remove(&index).expect("what is answered was sent before").bit;
-        explanations = all.into_iter().filter(|e| e.1 & bit != 0).map(|e| (e.0, e.1 & !bit)).collect();
+        open.values_mut().for_each(|o| o.after &= !bit);
+        let holds = |e: &Explanation| kind == Moment::Superseded || e.1 & bit != 0;
+        explanations = all.into_iter().filter(holds).map(|e| (e.0, e.1 & !bit)).collect();
         if explanations.is_empty() {
             return Err(violation(cell, operations, index, moment, false));
         }
     }
     Ok(())
+}
+
+/// What happens to an operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Sent,
+    Answered,
+    Superseded,
 }
 
 /// An operation that was sent and is not answered.
@@ -209,6 +233,8 @@ struct Open {
     bit: Set,
     /// Those that happen before it.
     after: Set,
+    /// It does not happen later.
+    until: u64,
     is_answered: bool,
 }
 

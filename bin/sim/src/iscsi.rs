@@ -1,5 +1,5 @@
-//! A tiny iSCSI initiator: bytes in, answers out. It logs in to one target, without digests, and then reads, or compares
-//! and writes one sector. Each connection is an initiator port of its own, so that none takes another one's place.
+//! A tiny iSCSI initiator: bytes in, answers out. It logs in to one target, without digests, and then reads, writes, or
+//! compares and writes one sector.
 //! Source: RFC 7143 11 (PDUs), SBC-4 5.3 (COMPARE AND WRITE), SPC-4 4.5 (sense data).
 
 use crate::client::NO_SPACE;
@@ -32,6 +32,7 @@ const NOP_IN: u8 = 0x20;
 const ASYNC_MESSAGE: u8 = 0x32;
 const READ_16: u8 = 0x88;
 const COMPARE_AND_WRITE: u8 = 0x89;
+const WRITE_16: u8 = 0x8a;
 const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
 const TASK_SET_FULL: u8 = 0x28;
@@ -47,7 +48,7 @@ pub struct Iscsi {
 }
 
 impl Iscsi {
-    /// A connection that was just made, and its login. `port` tells it from every other one.
+    /// A connection that was just made, and its login. It takes the place of an earlier one of the same `port`.
     pub fn login(target: &str, port: u64) -> (Self, Bytes) {
         let mut this = Self { input: BytesMut::new(), command_sn: 1, heard_sn: 0, reads: BTreeMap::new() };
         let text = format!("InitiatorName=iqn.2026-11.sim:a\0TargetName={target}\0SessionType=Normal\0");
@@ -82,12 +83,14 @@ impl Iscsi {
 
     /// READ (16)
     pub fn read(&mut self, tag: u64, offset: u64, len: u32) -> Bytes {
-        let mut cdb = [0; 16];
-        cdb[0] = READ_16;
-        cdb[2..10].copy_from_slice(&(offset / SECTOR_BYTES as u64).to_be_bytes());
-        cdb[10..14].copy_from_slice(&(len / SECTOR_BYTES as u32).to_be_bytes());
         self.reads.insert(tag as u32, BytesMut::new());
-        self.command(tag as u32, READS, &cdb, len, &[])
+        self.command(tag as u32, READS, &cdb_16(READ_16, offset, len), len, &[])
+    }
+
+    /// WRITE (16), its data at once.
+    pub fn write(&mut self, tag: u64, offset: u64, data: &[u8]) -> Bytes {
+        let len = data.len() as u32;
+        self.command(tag as u32, WRITES, &cdb_16(WRITE_16, offset, len), len, data)
     }
 
     /// COMPARE AND WRITE of one sector.
@@ -163,4 +166,12 @@ impl Iscsi {
         };
         Said::Reply { cookie: tag.into(), error, data: if error == 0 { data } else { Bytes::new() } }
     }
+}
+
+fn cdb_16(code: u8, offset: u64, len: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = code;
+    cdb[2..10].copy_from_slice(&(offset / SECTOR_BYTES as u64).to_be_bytes());
+    cdb[10..14].copy_from_slice(&(len / SECTOR_BYTES as u32).to_be_bytes());
+    cdb
 }

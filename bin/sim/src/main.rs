@@ -1,11 +1,12 @@
 //! Runs the simulator.
 //!
 //! ```text
-//! cargo run -p holdfast-sim -- --seed N [--steps M] [--nodes 1|3|5] [--faults crash,partition,pause,hang,slow,bitflip,control,disconnect,gone|none]
+//! cargo run -p holdfast-sim -- --seed N [--steps M] [--nodes 1|3|5] [--faults crash,partition,pause,hang,slow,bitflip,control,disconnect,gone,move,stop,volumes|none]
 //! cargo run -p holdfast-sim -- --seeds A..B ...
 //! ```
 //! `--verbose` prints the trace as it happens; `--disks-lie` makes disks that acknowledge before they flush, which
-//! must fail; `--small-disks` makes disks that are full now and then. The exit status is 1 when a run failed and 2 when the command line is wrong.
+//! must fail; `--small-disks` makes disks that are full now and then; `--discards` has clients zero whole extents and
+//! segments, too. The exit status is 1 when a run failed and 2 when the command line is wrong.
 #![forbid(unsafe_code)]
 
 use holdfast_sim::{Options, options, run_seed};

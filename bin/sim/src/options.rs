@@ -24,11 +24,17 @@ pub enum FaultKind {
     Disconnect,
     /// Once in a run a node, or its disk, is lost for ever. Only where there is a node without a copy to spare.
     Gone,
+    /// An iSCSI initiator logs in anew over any node and leaves its session, with what is under way, as it is.
+    Move,
+    /// A node's daemon is asked to stop, as an operator does; it comes back.
+    Stop,
+    /// Volumes are made, grown and deleted.
+    Volumes,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 9] = [
+    pub const ALL: [FaultKind; 12] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
@@ -38,6 +44,9 @@ impl FaultKind {
         FaultKind::Control,
         FaultKind::Disconnect,
         FaultKind::Gone,
+        FaultKind::Move,
+        FaultKind::Stop,
+        FaultKind::Volumes,
     ];
 
     /// Its word on the command line.
@@ -52,6 +61,9 @@ impl FaultKind {
             FaultKind::Control => "control",
             FaultKind::Disconnect => "disconnect",
             FaultKind::Gone => "gone",
+            FaultKind::Move => "move",
+            FaultKind::Stop => "stop",
+            FaultKind::Volumes => "volumes",
         }
     }
 }
@@ -71,15 +83,26 @@ pub struct Options {
     pub disks_lie: bool,
     /// The disks hold fewer extents than the clients use: writes of new data fail now and then.
     pub small_disks: bool,
+    /// Clients zero long ranges, too: whole extents and segments.
+    pub discards: bool,
     /// Print the trace as it happens.
     pub verbose: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let on_request = [FaultKind::Hang, FaultKind::Slow, FaultKind::BitFlip, FaultKind::Gone];
-        let faults = FaultKind::ALL.into_iter().filter(|f| !on_request.contains(f)).collect();
-        Self { seed: 1, steps: 300, nodes: 3, faults, disks_lie: false, small_disks: false, verbose: false }
+        use FaultKind::{Control, Crash, Disconnect, Partition, Pause};
+        let faults = [Crash, Partition, Pause, Control, Disconnect].into_iter().collect();
+        Self {
+            seed: 1,
+            steps: 300,
+            nodes: 3,
+            faults,
+            disks_lie: false,
+            small_disks: false,
+            discards: false,
+            verbose: false,
+        }
     }
 }
 
@@ -121,6 +144,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<CommandLine,
             "--verbose" => options.verbose = true,
             "--disks-lie" => options.disks_lie = true,
             "--small-disks" => options.small_disks = true,
+            "--discards" => options.discards = true,
             "--seed" | "--steps" | "--nodes" | "--faults" | "--seeds" => {
                 let value = arguments.next().ok_or_else(|| UsageError::NoValue(option.clone()))?;
                 set(&mut options, &mut end, &option, &value).ok_or(UsageError::BadValue { option, value })?;

@@ -27,6 +27,12 @@ pub struct Summary {
     pub swapped: u64,
     /// Comparisons of copies that ended under faults.
     pub checks: u64,
+    /// Volumes that were made under faults.
+    pub volumes: u64,
+    /// Daemons that stopped as they were asked to.
+    pub stopped: u64,
+    /// Requests whose initiator went on over another session before they were answered.
+    pub superseded: u64,
     /// Copies that were placed anew.
     pub replaced: u64,
     /// Of these, copies that had no room where they were.
@@ -39,11 +45,23 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { answered, refused, activations, resyncs, swapped, checks, replaced, .. } = self;
+        let Summary {
+            answered,
+            refused,
+            activations,
+            resyncs,
+            swapped,
+            checks,
+            superseded,
+            stopped,
+            volumes,
+            replaced,
+            ..
+        } = self;
         let Summary { moved_for_room, without_room, simulated_ms, .. } = self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {superseded} superseded, {stopped} stopped, {volumes} volumes, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {simulated_ms} ms"
         )
     }
 }
@@ -83,6 +101,9 @@ impl World {
             resyncs: self.watch.resyncs,
             swapped: self.watch.swapped,
             checks: self.watch.checks,
+            superseded: self.watch.superseded,
+            stopped: self.watch.stopped,
+            volumes: self.watch.volumes,
             replaced: self.watch.replaced,
             moved_for_room: self.watch.moved_for_room,
             without_room: self.without_room() as u64,

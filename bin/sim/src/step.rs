@@ -4,6 +4,7 @@ use crate::control::Then;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::finish::UNDER_WAY;
+use crate::stopping::Stop;
 use crate::world::World;
 use bytes::Bytes;
 use holdfast_cluster::Command;
@@ -55,6 +56,13 @@ impl World {
                 Ok(())
             }
             Event::Answer(call, answer) => self.called_back(call, answer),
+            Event::Stopping(stop) => self.go_on_stopping(stop),
+            Event::Checkpoint { node, process } if self.nodes[&node].run == process => {
+                self.input(node, Input::Checkpoint)
+            }
+            Event::Checkpoint { .. } => Ok(()),
+            Event::Fence(number) => self.fence(number),
+            Event::Fenced { number, done } => self.fenced(number, done),
             Event::Direct => {
                 self.direct();
                 self.watch_engines()
@@ -90,6 +98,7 @@ impl World {
             Event::Frame { to, .. } => *to,
             Event::LinkLost { from, .. } | Event::Dial { from, .. } => *from,
             Event::Disk { node, .. } | Event::Timer { node, .. } | Event::Maps { node, .. } => *node,
+            Event::Stopping(Stop { node, .. }) | Event::Checkpoint { node, .. } => *node,
             Event::Answer(call, _) => call.node,
             Event::ToServer { connection, .. } | Event::ClientGone(connection) => {
                 self.connections.get(connection)?.1
@@ -222,8 +231,7 @@ impl World {
                 let Registration { nexus, volume, gateway, session, .. } = registration;
                 self.call(node, Command::EndSession { nexus, gateway, session, volume }, Then::Nothing);
             }
-            // No initiator port comes again, so that no session is fenced but with its node.
-            Output::SessionFenced { .. } => {}
+            Output::SessionFenced { number, done } => self.fence_answered(node, number, done),
         }
         Ok(())
     }

@@ -39,6 +39,12 @@ pub struct Watch {
     pub replaced: u64,
     /// Of these, copies that had no room where they were.
     pub moved_for_room: u64,
+    /// Volumes that were made while everything went on.
+    pub volumes: u64,
+    /// Daemons that stopped as they were asked to.
+    pub stopped: u64,
+    /// Requests that were not answered before their initiator's next session ended what they could do.
+    pub superseded: u64,
     activated: BTreeMap<(SegmentKey, Epoch), (NodeId, Option<ProcessIncarnation>)>,
     second: u64,
     events: u64,

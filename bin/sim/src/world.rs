@@ -1,15 +1,18 @@
 //! The cluster: nodes, network, control, clients and the clock, and the loop that lets one event happen after the
 //! other.
 
-use crate::client::{Client, Layout};
+use crate::client::Client;
 use crate::control::{Control, Then};
 use crate::disk::Disk;
 use crate::event::{Event, Queue};
 use crate::failure::{Checker, Failure, Trace};
 use crate::faults::{Faults, Gone};
+use crate::fencing::Fencing;
 use crate::history::History;
+use crate::layout::Layout;
 use crate::net::Net;
 use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
+use crate::operator::Operator;
 use crate::options::{FaultKind, Options};
 use crate::room::CLAIMED_EXTENT_BYTES;
 use crate::watch::Watch;
@@ -26,10 +29,10 @@ use std::sync::Arc;
 pub const VOLUME: &str = "vol";
 const CLUSTER: ClusterId = ClusterId(0x51);
 const DISK_BYTES: u64 = 64 << 20;
-const POOL: &str = "default";
+pub(crate) const POOL: &str = "default";
 /// One client in so many speaks iSCSI.
 const ISCSI_ONE_IN: usize = 4;
-const VOLUME_BYTES: u64 = 2 << 30;
+pub(crate) const VOLUME_BYTES: u64 = 2 << 30;
 /// How long the cluster may take to start.
 const SET_UP_WITHIN: Duration = Duration::from_secs(10);
 /// Clients for each node.
@@ -67,6 +70,10 @@ pub struct World {
     pub(crate) seen: BTreeMap<NodeId, u64>,
     /// When the last bytes of a connection arrive, by direction.
     pub(crate) last_bytes: BTreeMap<(ConnectionId, bool), Time>,
+    /// Sessions that are to be fenced before others may write.
+    pub(crate) fencing: Fencing,
+    /// The volumes that come and go.
+    pub(crate) operator: Operator,
     pub(crate) next_connection: u64,
     pub(crate) timers: u64,
 }
@@ -89,6 +96,8 @@ impl World {
             connections: BTreeMap::new(),
             seen: BTreeMap::new(),
             last_bytes: BTreeMap::new(),
+            fencing: Fencing::default(),
+            operator: Operator::default(),
             next_connection: 1,
             timers: 0,
             options: options.clone(),
@@ -201,12 +210,22 @@ impl World {
             Command::CreateVolume { name, size: VOLUME_BYTES, copies, pool, created: UnixSeconds(0) };
         let error = |e| Failure::new(Checker::NoError, format!("the volume cannot be made: {e}"));
         self.control.apply(volume).map_err(error)?;
-        for client in 0..nodes.len() * CLIENTS_PER_NODE {
-            let kind = if client % ISCSI_ONE_IN == 0 { FrontEndKind::Iscsi } else { FrontEndKind::Nbd };
-            self.clients.push(Client::new(nodes[client % nodes.len()], kind));
+        for _ in 0..nodes.len() * CLIENTS_PER_NODE {
+            let client = self.add_client();
             self.queue.after(Duration::from_millis(self.rng.below(50)), Event::Think { client });
         }
+        self.add_operators_clients();
         self.run_until(SET_UP_WITHIN, "every segment is active", World::all_copies_in_set)
+    }
+
+    /// One client more.
+    pub(crate) fn add_client(&mut self) -> usize {
+        let client = self.clients.len();
+        let one_in = if self.options.faults.contains(&FaultKind::Move) { 1 } else { ISCSI_ONE_IN };
+        let kind = if client.is_multiple_of(one_in) { FrontEndKind::Iscsi } else { FrontEndKind::Nbd };
+        let home = NodeId((client % self.nodes.len()) as u16 + 1);
+        self.clients.push(Client::new(home, kind));
+        client
     }
 
     /// Whether every segment is active with all its copies in S, and none of them is lost for ever.

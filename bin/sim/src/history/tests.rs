@@ -1,7 +1,7 @@
 use super::*;
 
 /// Each step is a sending (`w3`, `r`, `c3>4` for 4 if it is 3) or the answer to the n-th sending (`0`, or `1=3` for a
-/// read that read 3, `1=yes` and `1=no` for a comparison).
+/// read that read 3, `1=yes` and `1=no` for a comparison, `1!` for one whose session was superseded).
 fn explained(steps: &[&str]) -> bool {
     let mut history = History::default();
     let mut tickets = Vec::new();
@@ -15,6 +15,8 @@ fn explained(steps: &[&str]) -> bool {
             let (expect, write) = (number(expect), number(write));
             let action = Action::CompareAndWrite { expect, write, done: None };
             tickets.push(history.sent(0, 0, action, false));
+        } else if let Some(which) = step.strip_suffix('!') {
+            history.superseded(tickets[which.parse::<usize>().expect("a number")]);
         } else if let Some((which, answer @ ("yes" | "no"))) = step.split_once('=') {
             history.compared(tickets[which.parse::<usize>().expect("a number")], answer == "yes");
         } else {
@@ -105,4 +107,17 @@ fn who_gives_up_says_so() {
         violation.gave_up && violation.around.iter().any(|line| line.contains("not checked")),
         "{violation:?}"
     );
+}
+
+#[test]
+fn a_write_whose_session_was_superseded_has_happened_by_then_or_never_does() {
+    assert!(explained(&["w1", "0!", "r", "1=0"]));
+    assert!(explained(&["w1", "0!", "r", "1=1"]));
+    assert!(explained(&["w1", "w2", "1", "0!", "r", "2=1"]));
+    assert!(!explained(&["w1", "0!", "w2", "1", "r", "2=1"]));
+    assert!(explained(&["w1", "r", "1=0", "0!", "r", "2=1"]));
+    // Of two that do the same, the one that is left may still happen.
+    assert!(explained(&["w1", "w1", "r", "2=0", "0!", "r", "3=1"]));
+    assert!(explained(&["w1", "w1", "r", "2=0", "1!", "r", "3=1"]));
+    assert!(!explained(&["w1", "w1", "1!", "0!", "r", "2=0", "r", "3=1"]));
 }

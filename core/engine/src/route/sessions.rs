@@ -304,16 +304,14 @@ impl Engine {
 
     /// The gateway has a number. Sessions that waited for one are registered under it. Those that are registered
     /// under an earlier one are renewed: this node was taken for dead, and control knows whether their initiators may
-    /// have gone on elsewhere. One whose registration was still under way ends; its initiator logs in again.
+    /// have gone on elsewhere. One whose registration was still under way ends; its initiator logs in again. These end
+    /// last: the gateway sends what it has when a session ends, and by then all others must be held.
     pub(crate) fn register_all(&mut self, now: Time, out: &mut Outputs) {
         let is_under_way = |s: &Session| s.registration.is_some() && s.registered.is_none();
-        let open: Vec<_> = self.sessions.open.iter().map(|(c, s)| (*c, is_under_way(s))).collect();
-        for (connection, is_under_way) in open {
-            match is_under_way {
-                true => self.session_moved(now, connection, out),
-                false => self.register(connection, out),
-            }
-        }
+        let open = self.sessions.open.iter();
+        let (end, stay): (Vec<_>, Vec<_>) = open.map(|(c, s)| (*c, is_under_way(s))).partition(|(_, u)| *u);
+        stay.into_iter().for_each(|(connection, _)| self.register(connection, out));
+        end.into_iter().for_each(|(connection, _)| self.session_moved(now, connection, out));
     }
 
     /// The session may write, unless the gateway has yet another number by now. One that closed meanwhile sent
