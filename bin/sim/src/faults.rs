@@ -233,6 +233,10 @@ impl World {
             self.resume(node);
             self.disk_answers(node);
             self.node(node).slow = false;
+            if self.nodes[&node].stopping {
+                // It would end later, and be missed.
+                self.crash(node, Cut::KeepAll);
+            }
             self.start(node);
         }
     }

@@ -94,6 +94,8 @@ pub struct Node {
     pub process: Option<Process>,
     /// Counts the runs.
     pub run: u64,
+    /// The daemon was asked to stop and is about to.
+    pub stopping: bool,
     /// The daemon is stopped; what comes for it waits here.
     pub paused: Option<Vec<Event>>,
     /// The disk hangs; what it is to do waits here.

@@ -51,7 +51,7 @@ pub struct Stop {
 impl World {
     /// A node's daemon is asked to stop; it starts again after a while.
     pub fn stop(&mut self, node: NodeId, away: Duration) {
-        if !self.nodes[&node].is_running() {
+        if !self.nodes[&node].is_running() || self.nodes[&node].stopping {
             return;
         }
         self.note(|| format!("fault: node {node} is asked to stop"));
@@ -61,6 +61,7 @@ impl World {
         let announced = others && self.tell(node, stopping);
         let stage = if announced { Stage::HandsOver { left: 0 } } else { Stage::WritesBack };
         let (process, since) = (self.nodes[&node].run, self.queue.now());
+        self.node(node).stopping = true;
         self.enter(Stop { node, process, stage, since, away });
     }
 

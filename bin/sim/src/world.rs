@@ -155,6 +155,7 @@ impl World {
                     }),
                     process: None,
                     run: 0,
+                    stopping: false,
                     paused: None,
                     hung: None,
                     slow: false,
@@ -292,6 +293,7 @@ impl World {
     pub fn crash(&mut self, node: NodeId, cut: Cut) {
         let this = self.node(node);
         this.paused = None;
+        this.stopping = false;
         let Some(process) = this.process.take() else { return };
         this.disk.power_cut(cut);
         self.note(|| format!("fault: node {node} dies ({cut:?})"));

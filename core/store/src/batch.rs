@@ -507,13 +507,13 @@ impl Disk {
             }
             Completion::Dropped { key, hold, extents, shadows } => {
                 self.journal.release(hold);
-                for entry in extents {
-                    self.pages.release(entry.page);
-                    if let Some(location) = entry.location {
-                        self.extents.release(location);
-                    }
+                extents.iter().for_each(|entry| self.pages.release(entry.page));
+                let places: Vec<u32> =
+                    extents.into_iter().filter_map(|entry| entry.location).chain(shadows).collect();
+                match self.round.as_mut().filter(|round| round.may_write_to(key)) {
+                    Some(round) => round.dropped.extend(places),
+                    None => places.into_iter().for_each(|location| self.extents.release(location)),
                 }
-                shadows.into_iter().for_each(|location| self.extents.release(location));
                 out.push(StoreOutput::Dropped { segment: key });
             }
         }

@@ -138,7 +138,7 @@ impl Disk {
     }
 
     /// Whether extents become free soon: data that is discarded and still in place or promised one, a copy whose end is being
-    /// journaled, or an extent with two places.
+    /// journaled or that a round still writes, or an extent with two places.
     fn is_giving_back(&self) -> bool {
         let holds = |s: &Segment, e: u32| s.has_place(e) || s.pending.contains_key(&e);
         let moves = |s: &Segment| s.shadows.keys().any(|e| s.has_place(*e));
@@ -151,6 +151,7 @@ impl Disk {
         };
         self.has_unbacked_promises()
             || !self.leaving.is_empty()
+            || self.round.as_ref().is_some_and(|r| !r.dropped.is_empty())
             || self.journal.dropping().next().is_some()
             || self.segments.values().any(frees)
     }

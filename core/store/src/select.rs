@@ -63,6 +63,7 @@ impl Disk {
         self.round = Some(Round {
             states: erased.keys().map(|key| (*key, next)).collect(),
             erased: erased.into_values().flatten().collect(),
+            dropped: Vec::new(),
             stage: Stage::LoadingPages,
             extents,
             queued: VecDeque::new(),

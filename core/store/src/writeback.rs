@@ -105,6 +105,9 @@ pub(crate) struct Round {
     pub erased: Vec<u32>,
     /// The jobs that wait for an extent of the round.
     pub waiters: BTreeMap<(SegmentKey, u32), Vec<u64>>,
+    /// Places of copies that were given up since: what the round writes there may still be with the disk, and must not land
+    /// on what somebody else puts there.
+    pub dropped: Vec<u32>,
     /// Extents taken for promises that still count.
     pub allocated: u64,
     pub wrote_data: bool,
@@ -123,6 +126,11 @@ impl Round {
             part.unpromised = true;
             self.allocated -= 1;
         }
+    }
+    /// Whether some of its writes are to places of that segment's.
+    pub(crate) fn may_write_to(&self, key: SegmentKey) -> bool {
+        let is_written = !matches!(self.stage, Stage::LoadingPages | Stage::LoadingContent);
+        is_written && self.extents.iter().any(|e| e.key == key && e.page.is_some())
     }
     /// A segment is dropped: its commit position is not waited for.
     pub(crate) fn forget_segment(&mut self, key: SegmentKey) {
@@ -335,7 +343,7 @@ impl Disk {
         for e in &mut round.extents {
             let Some(page) = &mut e.page else { continue };
             let has_data = e.blocks.iter().any(|(_, b)| !matches!(b.content, Content::Absent));
-            // None: the copy was given up meanwhile.
+            // None: the copy was given up meanwhile, and its places may be somebody else's by now.
             let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
             let claimed = segment.map(|s| s.claims(e.extent.0));
             // It stays in memory and in the journal until tombstones have given a page back.
@@ -345,7 +353,7 @@ impl Disk {
             let unpromised = has_data && page.location.is_none() && claimed != Some(true);
             let shadow_is_gone =
                 e.shadow.is_some() && segment.and_then(|s| s.shadow_of(e.extent)) != e.shadow;
-            if no_page || unpromised || shadow_is_gone {
+            if segment.is_none() || no_page || unpromised || shadow_is_gone {
                 e.postpone();
                 continue;
             }
@@ -424,6 +432,7 @@ impl Disk {
         let Some(round) = self.round.take() else { return };
         self.pages_durable = self.page_sequence;
         round.erased.into_iter().for_each(|page| self.pages.release(page));
+        round.dropped.into_iter().for_each(|location| self.extents.release(location));
         let (mut keys, mut waiters) = (BTreeSet::new(), round.waiters);
         let mut progress = BTreeSet::new();
         for e in round.extents {
