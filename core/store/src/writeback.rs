@@ -13,7 +13,7 @@ use crate::api::{DiskActivity, StoreEvent, StoreOutput};
 use crate::disk::{Disk, Purpose};
 use crate::format::page::Page;
 use crate::overlay::{Content, OverlayBlock};
-use crate::segment::ExtentEntry;
+use crate::segment::{ExtentEntry, Segment};
 use crate::shadow::{Choice, Target};
 use crate::slot::ZEROS;
 use alloc::{boxed::Box, collections::BTreeMap, collections::BTreeSet, collections::VecDeque, vec, vec::Vec};
@@ -233,7 +233,9 @@ impl Disk {
             RoundOrder::Journal { index, first, count } => {
                 let fits = data.len() == count * BLOCK_BYTES;
                 if fits {
-                    take_content(&mut round.extents[index], first..first + count, &data, out);
+                    let e = &mut round.extents[index];
+                    let segment = self.segments.get(&e.key).filter(|s| s.life == e.life);
+                    take_content(e, segment, first..first + count, &data, out);
                 }
                 fits
             }
@@ -523,11 +525,18 @@ fn cost(kind: &DiskOrderKind) -> usize {
 }
 
 /// Takes what was only in the journal. Damage is of a block, not of the disk: put in place under the checksum that it
-/// does not pass, it is like any other damaged block.
-fn take_content(e: &mut RoundExtent, which: Range<usize>, data: &Bytes, out: &mut Vec<StoreOutput>) {
+/// does not pass, it is like any other damaged block. A record that has left the log meanwhile, or its copy the disk, left
+/// its place to others: that is no damage.
+fn take_content(
+    e: &mut RoundExtent,
+    segment: Option<&Segment>,
+    which: Range<usize>,
+    data: &Bytes,
+    out: &mut Vec<StoreOutput>,
+) {
     for (n, (i, b)) in e.blocks[which].iter_mut().enumerate() {
         let content = data.slice(n * BLOCK_BYTES..(n + 1) * BLOCK_BYTES);
-        if crc32c(&content) != b.crc {
+        if crc32c(&content) != b.crc && segment.is_some_and(|s| s.entry(b.lsn).is_some()) {
             let block = BlockIndex(e.extent.first_block().0 + *i);
             out.push(StoreOutput::Event(StoreEvent::DamagedContent { segment: e.key, block }));
         }
