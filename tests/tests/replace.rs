@@ -1,6 +1,7 @@
 //! A host is gone for good; a disk died. Redundancy returns by itself under writes, and what was left behind is freed.
 
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
+use holdfast_tests::process::Signal;
 use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
 use serde_json::Value;
@@ -331,6 +332,43 @@ fn two_of_three_disks_that_died_at_once_are_given_up_and_the_third_one_is_served
     writer.wait_more(500, LIMIT);
     writer.stop().assert_kept(&cluster, &[1, 2, 3]);
     report.assert_kept(&cluster, &[1, 2, 3]);
+    cluster.assert_copies_equal();
+}
+
+/// The operator is wrong: the host stood still, and goes on with its disk open. What was said of it stands until its daemon
+/// starts anew; then its disk begins anew.
+#[test]
+fn a_host_that_was_taken_for_lost_and_goes_on_is_not_counted_on() {
+    let mut cluster = Cluster::start(3);
+    let owner = cluster.owner(0);
+    let (lost, asked) = (owner % 3 + 1, (owner + 1) % 3 + 1);
+    let writer = Writer::start(Plan::through(&cluster, asked));
+    writer.wait_more(1000, LIMIT);
+    let first = writer.stop();
+    cluster.signal(lost, Signal::Stop);
+    let number = lost.to_string();
+    until("it is taken for lost", LIMIT, || cluster.try_cli(asked, &["node", "lost", &number]).is_ok());
+    // Nobody writes, so that no owner misses it.
+    let segment = |c: &Cluster| c.json(asked, &["volume", "show", VOLUME])["segments"][0].clone();
+    let epoch = |c: &Cluster| segment(c)["granted_epoch"].as_u64().expect("an epoch");
+    until("its copy leaves the set", LIMIT, || epoch(&cluster) > 1);
+    cluster.signal(lost, Signal::Cont);
+    until("it is up", LIMIT, || node(&cluster, lost).is_some_and(|n| n["state"] == "up"));
+    let before = epoch(&cluster);
+    // Blocks that the first writer left alone.
+    let writer = Writer::start(Plan { first: 1 << 16, ..Plan::through(&cluster, asked) });
+    writer.wait_more(5000, LIMIT);
+    let epochs = epoch(&cluster) - before;
+    assert!(epochs <= 2, "{epochs} epochs: its copy enters the set and leaves it again");
+    assert_eq!(disks(&cluster, lost)[0]["state"], "failed");
+    let report = writer.stop();
+    cluster.kill(lost);
+    cluster.start_node(lost);
+    cluster.wait_healthy();
+    assert_eq!(disks(&cluster, lost)[0]["incarnation"], 2);
+    for report in [first, report] {
+        report.assert_kept(&cluster, &[1, 2, 3]);
+    }
     cluster.assert_copies_equal();
 }
 

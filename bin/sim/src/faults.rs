@@ -10,6 +10,7 @@
 use crate::event::Event;
 use crate::options::FaultKind;
 use crate::world::World;
+use holdfast_cluster::DiskState;
 use holdfast_store::testing::{Cut, Rng};
 use holdfast_types::{Duration, NodeId};
 
@@ -50,6 +51,8 @@ pub struct Faults {
     pub late: bool,
     /// What is lost for ever.
     pub gone: Option<Gone>,
+    /// The disk that an operator took for lost is this node's.
+    pub said_lost: Option<NodeId>,
 }
 
 /// What is lost for ever.
@@ -61,14 +64,15 @@ pub enum Gone {
     Disk(NodeId),
 }
 
-impl Faults {
-    /// Whether the copies on that node are lost for ever.
-    pub fn lost_copies(&self, node: NodeId) -> bool {
-        matches!(self.gone, Some(Gone::Node(n) | Gone::Disk(n)) if n == node)
-    }
-}
-
 impl World {
+    /// Whether the copies on that node are lost for ever, or until its disk begins anew.
+    pub fn lost_copies(&self, node: NodeId) -> bool {
+        let disk = self.control.map.disks.get(&self.nodes[&node].disk_id);
+        let is_failed = disk.is_some_and(|d| d.state == DiskState::Failed);
+        matches!(self.faults.gone, Some(Gone::Node(n) | Gone::Disk(n)) if n == node)
+            || self.faults.said_lost == Some(node) && is_failed
+    }
+
     /// Begins to inject faults at random.
     pub fn inject_faults(&mut self) {
         if self.options.faults.contains(&FaultKind::BitFlip) {
@@ -135,6 +139,7 @@ impl World {
             }
             FaultKind::Gone => self.lose_something(),
             FaultKind::Volumes => self.operate(),
+            FaultKind::Lost => self.say_lost(),
             FaultKind::Stop => {
                 let node = self.any_node();
                 self.stop(node, lasts);
@@ -173,7 +178,8 @@ impl World {
     fn lose_something(&mut self) {
         let copies = self.map().volumes.values().map(|v| usize::from(v.copies)).max().unwrap_or_default();
         let spare = copies > 1 && self.nodes.len() > copies;
-        let free = self.faults.gone.is_none() && self.faults.victim.is_none();
+        let free =
+            self.faults.gone.is_none() && self.faults.said_lost.is_none() && self.faults.victim.is_none();
         if !spare || !free || !self.all_copies_in_set() {
             return;
         }

@@ -133,7 +133,7 @@ impl World {
     fn all_replaced_freed(&self) -> bool {
         let map = self.map();
         let mut unfreed = map.tombstones.values().flat_map(|t| &t.copies);
-        unfreed.all(|c| self.faults.lost_copies(c.node))
+        unfreed.all(|c| self.lost_copies(c.node))
     }
 
     /// The node that a segment is granted to.

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::options::FaultKind;
 use crate::world::{POOL, VOLUME, VOLUME_BYTES, World};
 use holdfast_cluster::{Command, CommandResult, UnixSeconds};
-use holdfast_types::{Duration, VolumeId};
+use holdfast_types::{Duration, NodeId, VolumeId};
 
 /// What it grows by.
 const MORE_BYTES: u64 = 1 << 30;
@@ -56,10 +56,32 @@ impl World {
         self.note(|| format!("operator: {command:?} -> {result:?}"));
     }
 
+    /// The operator takes a node, or a slow disk, for lost. Control refuses that where it would cost anything.
+    pub(crate) fn say_lost(&mut self) {
+        if self.control.away || self.faults.gone.is_some() || self.faults.said_lost.is_some() {
+            return;
+        }
+        let map = self.map();
+        let nodes = map.nodes.values().filter(|n| !n.state.answers());
+        let nodes = nodes.map(|n| (n.id, Command::NodeLost { node: n.id, accept_loss: false }));
+        let disks = map.disks.values().filter(|d| d.slow);
+        let disks = disks.map(|d| (d.node, Command::DiskLost { disk: d.id, accept_loss: false }));
+        let lost: Vec<(NodeId, Command)> = nodes.chain(disks).collect();
+        let which = self.rng.below(lost.len().max(1) as u64) as usize;
+        let Some((node, command)) = lost.into_iter().nth(which) else { return };
+        let result = self.control.apply(command.clone());
+        self.note(|| format!("operator: {command:?} -> {result:?}"));
+        if result.is_ok() {
+            self.faults.said_lost = Some(node);
+        }
+    }
+
     /// A volume is made, if there is room for it.
     fn make_volume(&mut self) {
         // A lost disk, or a damaged block, is the end of what has one copy.
-        let fragile = [FaultKind::Gone, FaultKind::BitFlip].iter().any(|f| self.options.faults.contains(f));
+        let fragile = [FaultKind::Gone, FaultKind::Lost, FaultKind::BitFlip]
+            .iter()
+            .any(|f| self.options.faults.contains(f));
         let most = self.options.nodes.min(3) as u8;
         let copies = if fragile { most } else { 1 + self.rng.below(most.into()) as u8 };
         let number = self.operator.made + 1;

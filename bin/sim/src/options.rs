@@ -30,11 +30,14 @@ pub enum FaultKind {
     Stop,
     /// Volumes are made, grown and deleted.
     Volumes,
+    /// Once in a run an operator says of a node that does not answer, or of a disk that is slow, that it is lost, and is wrong:
+    /// it comes back, or was never away.
+    Lost,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 12] = [
+    pub const ALL: [FaultKind; 13] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
@@ -47,6 +50,7 @@ impl FaultKind {
         FaultKind::Move,
         FaultKind::Stop,
         FaultKind::Volumes,
+        FaultKind::Lost,
     ];
 
     /// Its word on the command line.
@@ -64,6 +68,7 @@ impl FaultKind {
             FaultKind::Move => "move",
             FaultKind::Stop => "stop",
             FaultKind::Volumes => "volumes",
+            FaultKind::Lost => "lost",
         }
     }
 }

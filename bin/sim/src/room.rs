@@ -78,7 +78,7 @@ impl World {
     pub fn all_that_can_be_in_set(&self) -> bool {
         let settled = |s: &SegmentInfo| {
             let is_settled = |m: &ReplicaRef| match s.active.set.contains(m) {
-                true => !self.faults.lost_copies(m.node),
+                true => !self.lost_copies(m.node),
                 false => self.has_no_room_anywhere(s, m),
             };
             s.active.epoch == s.granted.epoch && s.members.iter().all(is_settled)
@@ -98,7 +98,7 @@ impl World {
     /// room for a whole segment.
     fn has_no_room_anywhere(&self, info: &SegmentInfo, copy: &ReplicaRef) -> bool {
         let spare = |node: NodeId| self.usage(node).map(|(_, usage)| usage.extents_for_new_data);
-        let is_lost = self.faults.lost_copies(copy.node);
+        let is_lost = self.lost_copies(copy.node);
         let own_spare = match spare(copy.node) {
             Some(spare) => spare,
             None if is_lost => 0,
@@ -108,7 +108,7 @@ impl World {
         let fits = !is_lost && held <= self.extents_of(info.key, copy) + own_spare;
         let takes_whole = |node: &&NodeId| {
             info.members.iter().all(|m| m.node != **node)
-                && !self.faults.lost_copies(**node)
+                && !self.lost_copies(**node)
                 && spare(**node).is_none_or(|spare| spare >= u64::from(SMALL_DISK_EXTENTS))
         };
         !fits && !self.nodes.keys().any(|node| takes_whole(&node))

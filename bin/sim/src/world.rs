@@ -203,7 +203,7 @@ impl World {
         self.queue.after(Duration::from_millis(100), Event::Direct);
         let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
         self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
-        let spare = self.options.faults.contains(&FaultKind::Gone);
+        let spare = [FaultKind::Gone, FaultKind::Lost].iter().any(|f| self.options.faults.contains(f));
         let five = self.options.nodes == 5 && !spare && self.rng.one_in(2);
         let copies = if five { 5 } else { self.options.nodes.min(3) as u8 };
         let (name, pool) = (VOLUME.to_owned(), POOL.to_owned());
@@ -232,7 +232,7 @@ impl World {
     /// Whether every segment is active with all its copies in S, and none of them is lost for ever.
     pub fn all_copies_in_set(&self) -> bool {
         let settled = |s: &holdfast_types::SegmentInfo| {
-            let lost = s.members.iter().any(|m| self.faults.lost_copies(m.node));
+            let lost = s.members.iter().any(|m| self.lost_copies(m.node));
             s.active.epoch == s.granted.epoch && s.active.set.len() == s.members.len() && !lost
         };
         let mut segments = self.control.map.segments.values();

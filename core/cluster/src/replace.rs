@@ -1,14 +1,15 @@
 //! What control's leader proposes for copies that are lost: the map in, commands out. A copy is lost when its node
 //! runs without its disk, or when its node stays away, or its disk silent, for longer than the caller waits. It first
-//! has to leave S: a node that is away is dropped by the segment's owner; a disk that is lost under a node that answers
-//! is dropped by a grant from here, since an owner without writes does not notice. Then another disk takes its place
-//! among the members, and the owner resyncs it as any learner.
+//! has to leave S: a node that is away is dropped by the segment's owner; a disk that is lost, or began anew, is dropped by a
+//! grant from here, since an owner without writes does not notice: also where no other disk can take its place, as S without it
+//! outlives the loss of one more. Then another disk takes its place among the members, and the owner resyncs it as any
+//! learner.
 //!
 //! A copy that is in no S and cannot be built because its disk stays full is as good as lost. It goes only where a
 //! whole segment has room, so that it does not fill one disk after the other; one at a time leaves a disk, for what
 //! it gives back may be enough for the next. A copy of S is never moved for room.
 //!
-//! Bounded, so that a rebuild is never an avalanche: few copies at a time in the whole cluster, and none of a node
+//! Bounded, so that a rebuild is never an avalanche: some drops at a time, few copies at a time in the whole cluster, and none of a node
 //! that is away while more than a third of the nodes are: then what is broken is something else than a host.
 
 use crate::{ClusterMap, DiskState, GivenUp, NodeState, Single, candidates::candidates};
@@ -21,6 +22,8 @@ use holdfast_types::{
 
 /// The most copies that are being brought up to date before another one is placed anew.
 const IN_FLIGHT_MOST: usize = 4;
+/// The most grants of one plan: each lets a segment's I/O wait for a moment.
+const DROPS_MOST: usize = 32;
 
 /// What to propose, and what there is no place for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,10 @@ pub fn plan_replacements(map: &ClusterMap, given_up: &GivenUp) -> ReplacementPla
     let mut pools: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
     let mut building = building(map);
     for info in map.segments.values().filter(|info| is_served(map, info)) {
+        let drop = drop_of_lost(map, info, given_up).filter(|_| plan.drops.len() < DROPS_MOST);
+        // What else is lost of this segment follows when that is active.
+        let drops = drop.is_some();
+        plan.drops.extend(drop);
         for from in &info.members {
             let Some(reason) = reason(map, info.key, from, given_up) else { continue };
             if reason == Reason::Away && waits {
@@ -96,16 +103,12 @@ pub fn plan_replacements(map: &ClusterMap, given_up: &GivenUp) -> ReplacementPla
                 plan.unplaced.push(Unplaced { segment, copy, pool, reason });
                 continue;
             };
-            if room == 0 || reason == Reason::NoRoom && is_giving_back(map, &plan, from.disk) {
-                continue;
-            }
-            if info.active.set.iter().any(|r| r.disk == from.disk) {
-                // One grant to an epoch: what else is lost follows.
-                if let Some(drop) = drop_from_set(map, info, from).filter(|_| reason != Reason::Away) {
-                    plan.drops.push(drop);
-                    room -= 1;
-                    break;
-                }
+            let is_in_set = info.active.set.iter().any(|r| r.disk == from.disk);
+            if drops
+                || is_in_set
+                || room == 0
+                || reason == Reason::NoRoom && is_giving_back(map, &plan, from.disk)
+            {
                 continue;
             }
             room -= 1;
@@ -197,6 +200,16 @@ fn place(
     let roomy: Vec<Candidate> = any.iter().filter(|d| takes_whole(d.replica.disk)).copied().collect();
     let fallback = || replacement(&any, from, &others).filter(|_| reason != Reason::NoRoom);
     replacement(&roomy, from, &others).or_else(fallback)
+}
+
+/// Drops a copy of S whose disk is lost, or has begun anew.
+fn drop_of_lost(map: &ClusterMap, info: &SegmentInfo, given_up: &GivenUp) -> Option<Single> {
+    let is_lost = |copy: &&ReplicaRef| {
+        let began_anew = map.disks.get(&copy.disk).is_none_or(|d| d.incarnation != copy.incarnation);
+        let reason = reason(map, info.key, copy, given_up);
+        began_anew || matches!(reason, Some(Reason::Failed | Reason::Missing | Reason::Silent))
+    };
+    info.active.set.iter().filter(is_lost).find_map(|copy| drop_from_set(map, info, copy))
 }
 
 /// A grant of S without the copy to the same owner, if the rest can seal S and be written to.

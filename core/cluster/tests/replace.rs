@@ -89,6 +89,43 @@ fn a_failed_disk_is_dropped_and_replaced_at_once_by_its_nodes_other_disk() {
     assert_eq!(propose(&mut map, r.command), DONE);
 }
 
+/// S without it outlives the loss of one more, which S with it does not.
+#[test]
+fn a_failed_disk_leaves_the_set_although_no_other_one_can_take_its_place() {
+    let mut map = cluster(3, 3, 40);
+    let failed = Command::DiskFailed { disk: disk_of(3, 0), incarnation: DiskIncarnation(1) };
+    apply(&mut map, failed).expect("it fails");
+    let mut plans = 0;
+    while map.segments.values().any(|s| s.active.set.iter().any(|r| r.node == NodeId(3))) {
+        owners_take_over(&mut map);
+        let plan = plan_replacements(&map, &none());
+        assert!(plan.replacements.is_empty() && plan.unplaced.len() == 40, "{plan:?}");
+        assert!(plan.drops.len() <= 32, "not all at once: {}", plan.drops.len());
+        for drop in plan.drops {
+            assert_eq!(propose(&mut map, drop), DONE);
+        }
+        activate(&mut map);
+        plans += 1;
+        assert!(plans < 5, "the copies do not leave");
+    }
+}
+
+#[test]
+fn a_copy_of_a_disk_that_began_anew_leaves_the_set() {
+    let mut map = cluster(3, 3, 1);
+    let owner = info(&map, 0).granted.owner;
+    let anew = info(&map, 0).members.iter().find(|m| m.node != owner).expect("another copy").node.0;
+    let begin =
+        Command::NewDiskIncarnation { disk: disk_of(anew, 0), expect: DiskIncarnation(1), boot_nonce: 77 };
+    apply(&mut map, begin).expect("it begins anew");
+    let plan = plan_replacements(&map, &none());
+    assert_eq!((plan.drops.len(), plan.replacements.len()), (1, 0), "{plan:?}");
+    assert_eq!(propose(&mut map, plan.drops[0].clone()), DONE);
+    activate(&mut map);
+    assert!(info(&map, 0).active.set.iter().all(|r| r.node != NodeId(anew)));
+    assert_eq!(plan_replacements(&map, &none()), ReplacementPlan::default());
+}
+
 #[test]
 fn nothing_is_planned_for_nodes_when_more_than_a_third_is_away_but_for_disks_it_is() {
     let mut map = cluster(5, 3, 8);
@@ -111,11 +148,15 @@ fn nothing_is_planned_for_nodes_when_more_than_a_third_is_away_but_for_disks_it_
 }
 
 fn owners_drop_and_take_over(map: &mut ClusterMap) {
+    owners_take_over(map);
+    owners_drop(map);
+}
+
+fn owners_take_over(map: &mut ClusterMap) {
     for grant in plan_grants(map, &BTreeSet::new()).grants {
         assert_eq!(propose(map, grant), DONE);
     }
     activate(map);
-    owners_drop(map);
 }
 
 #[test]

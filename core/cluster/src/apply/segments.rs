@@ -54,7 +54,7 @@ fn decide(map: &ClusterMap, command: &SegmentCommand) -> Decision {
                 return Decision::Stale(info.granted.epoch);
             }
             let owner_runs = map.nodes.get(owner).is_some_and(|n| n.incarnation == *owner_incarnation);
-            match owner_runs && set_allowed(info, *owner, set, *reason) {
+            match owner_runs && set_allowed(map, info, *owner, set, *reason) {
                 true => Decision::Accept,
                 false => Decision::Refuse,
             }
@@ -73,9 +73,15 @@ fn decide(map: &ClusterMap, command: &SegmentCommand) -> Decision {
     }
 }
 
-/// Whether S' may follow active.S: it never adds, except by the active owner, a member that was resynced; it
-/// holds a copy of the owner's; it names nobody twice.
-fn set_allowed(info: &SegmentInfo, owner: NodeId, set: &[ReplicaRef], reason: GrantReason) -> bool {
+/// Whether S' may follow active.S: it never adds, except by the active owner, a member that was resynced and whose
+/// disk nobody takes for lost; it holds a copy of the owner's; it names nobody twice.
+fn set_allowed(
+    map: &ClusterMap,
+    info: &SegmentInfo,
+    owner: NodeId,
+    set: &[ReplicaRef],
+    reason: GrantReason,
+) -> bool {
     let distinct = |r: &ReplicaRef| set.iter().filter(|o| o.node == r.node || o.disk == r.disk).count() == 1;
     if set.is_empty() || !set.iter().all(distinct) || !set.iter().any(|r| r.node == owner) {
         return false;
@@ -87,7 +93,7 @@ fn set_allowed(info: &SegmentInfo, owner: NodeId, set: &[ReplicaRef], reason: Gr
             info.granted.epoch == info.active.epoch
                 && owner == info.granted.owner
                 && !added.is_empty()
-                && added.iter().all(|r| info.members.contains(r))
+                && added.iter().all(|r| info.members.contains(r) && map.intact(r))
                 && info.active.set.iter().all(|r| set.contains(r))
         }
         GrantReason::FollowIo | GrantReason::Handover | GrantReason::SlowDisk => {

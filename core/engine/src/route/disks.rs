@@ -6,6 +6,7 @@ use crate::io::{DiskOpen, EngineEvent, Output, Outputs};
 use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use holdfast_cluster::DiskState;
 use holdfast_store::{DiskExpected, Store, StoreEvent, StoreOutput, Usage};
 use holdfast_types::{DiskDone, DiskId, DiskIncarnation, SegmentKey, Time};
 
@@ -154,13 +155,16 @@ impl Engine {
         self.disks.slots.values().all(|s| s.phase == Phase::Refused || s.store.is_checkpointed())
     }
 
-    /// Whether the copies on this disk count: it is open, and control has accepted this opening of it.
+    /// Whether the copies on this disk count: it is open, and control has accepted this opening of it and does not take it for
+    /// lost.
     pub(crate) fn disk_in_use(&self, disk: DiskId) -> Option<DiskIncarnation> {
         let Phase::Opened { incarnation, boot_nonce } = self.disks.slots.get(&disk)?.phase else {
             return None;
         };
         let entry = self.map.disks.get(&disk)?;
-        (entry.boot_nonce == boot_nonce && entry.incarnation == incarnation).then_some(incarnation)
+        let is_it = entry.boot_nonce == boot_nonce && entry.incarnation == incarnation;
+        // An operator may have said that it is lost while it serves: nobody counts on what it has any more.
+        (is_it && entry.state != DiskState::Failed).then_some(incarnation)
     }
 
     /// Each disk with how far it is and what it holds.
