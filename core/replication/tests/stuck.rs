@@ -347,6 +347,42 @@ fn of_three_copies_no_two_are_left_out() {
     assert!(rig.proposals.is_empty() && rig.passed_on.is_empty(), "{:?}", rig.proposals);
 }
 
+/// The owner died before it could drop a copy that its disk had held up. The one that is left has everything, and nobody can
+/// bring the other up to date before a set is active.
+#[test]
+fn of_three_copies_one_that_no_record_brings_up_to_date_is_not_waited_for() {
+    let mut rig = Rig::new(3, &[]);
+    rig.activate();
+    rig.hung = BTreeSet::from([NodeId(3)]);
+    (1..=3).for_each(|seq| rig.write(seq));
+    rig.pass(ms(500));
+    assert_eq!(rig.replies.len(), 3, "two of three have it");
+    // Node 1 owned, and is gone. Node 2's log begins behind what node 3 has.
+    let mut copies = BTreeMap::new();
+    for (node, (_, mut store)) in rig.copies {
+        if node == NodeId(2) {
+            store.trim();
+        }
+        let replica = Replica::new(rig.now, key(), copy(node.0), store.state(), ReplicaConfig::default());
+        copies.insert(node, (replica, store));
+    }
+    let (owner, owner_incarnation) = (NodeId(2), ProcessIncarnation(1));
+    rig.info.granted = Grant { epoch: Epoch(2), owner, owner_incarnation, set: rig.info.granted.set.clone() };
+    let mut rig = Rig::with(rig.now, rig.info, copies, BTreeSet::from([NodeId(1)]));
+    rig.pass(ms(900));
+    assert_eq!(rig.sets(), [(NodeId(2), vec![2])]);
+    let left = |node: u16, why: DropReason| {
+        let is_it = |e: &ReplicationEvent| matches!(e, ReplicationEvent::Dropping { replica, why: w, .. } if *replica == copy(node) && *w == why);
+        rig.events.iter().any(is_it)
+    };
+    assert!(left(1, DropReason::Stuck) && left(3, DropReason::TooFarBehind), "{:?}", rig.events);
+    let mut rig = rig.granted();
+    rig.pass(ms(1500));
+    rig.activate();
+    rig.read(9);
+    assert!(matches!(rig.replies[..], [SegmentResult::Ok(_)]), "{:?}", rig.replies);
+}
+
 #[test]
 fn one_silent_copy_of_three_keeps_nobody_waiting() {
     let mut rig = Rig::new(3, &[3]);

@@ -41,8 +41,11 @@ impl Owner {
                 if silent(&self.own) {
                     return self.pass_on(out);
                 }
-                let stay: Vec<ReplicaRef> = self.allowed().into_iter().filter(|r| !silent(r)).collect();
-                self.leave_out(now, stay, out);
+                // What no record brings up to date would be dropped by any owner that serves: it is not waited for.
+                let useless = |r: &ReplicaRef| self.copies.get(r).is_some_and(|c| c.too_far || c.lost);
+                let useful = self.set.iter().filter(|r| !useless(r)).count();
+                let stay = self.allowed().into_iter().filter(|r| !silent(r) && !useless(r)).collect();
+                self.leave_out(now, stay, useful, out);
             }
             Phase::Active => {
                 let nodes = self.nodes_that_follow();
@@ -123,12 +126,17 @@ impl Owner {
         }
     }
 
-    fn leave_out(&mut self, now: Time, stay: Vec<ReplicaRef>, out: &mut Vec<OwnerOutput>) {
-        // So many that what stays could not seal S are never left out: with three copies two are waited for.
-        if stay.len() < seal_quorum(self.set.len()) || stay.len() == self.set.len() {
+    fn leave_out(&mut self, now: Time, stay: Vec<ReplicaRef>, useful: usize, out: &mut Vec<OwnerOutput>) {
+        // So many that what stays could not seal the useful ones are never left out: with three of them two are waited for.
+        if stay.len() < seal_quorum(useful) || stay.len() == self.set.len() {
             return;
         }
-        let leave = self.set.iter().filter(|r| !stay.contains(r)).map(|r| (*r, DropReason::Stuck)).collect();
+        let why = |r: &ReplicaRef| match self.copies.get(r) {
+            Some(c) if c.lost => DropReason::Incomplete,
+            Some(c) if c.too_far => DropReason::TooFarBehind,
+            _ => DropReason::Stuck,
+        };
+        let leave = self.set.iter().filter(|r| !stay.contains(r)).map(|r| (*r, why(r))).collect();
         self.propose_drop(now, leave, stay, out);
     }
 }
