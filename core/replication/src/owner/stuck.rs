@@ -1,6 +1,6 @@
 //! An activation that does not go on. A copy whose host answers and whose disk does not is no news to the failure
 //! detector; whoever owns notices first, and has control grant what can be activated: S' without the copy that is
-//! silent, or another owner when it is the own copy. Until such a grant is activated `active.S` decides, as ever
+//! silent, or another owner when it is the own copy. A copy that says that it cannot follow is not waited for. Until such a grant is activated `active.S` decides, as ever
 //! (replication.md §1), and a grant that was never activated acknowledged nothing.
 //!
 //! An owner that serves can be stuck, too: S commits without its own copy, which cannot follow because its disk has no
@@ -12,7 +12,15 @@ use super::activation::Phase;
 use super::{Owner, OwnerOutput};
 use crate::event::DropReason;
 use alloc::vec::Vec;
-use holdfast_types::{GrantReason, NodeId, ProcessIncarnation, ReplicaRef, Time, seal_quorum};
+use holdfast_types::{GrantReason, NodeId, ProcessIncarnation, ReplicaRef, StoreRefusal, Time, seal_quorum};
+
+/// Whether a copy that lacks the tail says that it cannot take it: no record brings it up to date, or its disk takes none. An
+/// owner that serves would drop it; one that activates does not wait for it.
+fn cannot_follow(copy: &super::Copy) -> bool {
+    let takes_none =
+        matches!(copy.refused, Some(StoreRefusal::Full | StoreRefusal::Failed | StoreRefusal::Later));
+    copy.too_far || copy.lost || copy.full || takes_none
+}
 
 impl Owner {
     /// Looks at an activation whose phase has lasted for too long.
@@ -41,10 +49,12 @@ impl Owner {
                 if silent(&self.own) {
                     return self.pass_on(out);
                 }
-                // What no record brings up to date would be dropped by any owner that serves: it is not waited for.
-                let useless = |r: &ReplicaRef| self.copies.get(r).is_some_and(|c| c.too_far || c.lost);
-                let useful = self.set.iter().filter(|r| !useless(r)).count();
-                let stay = self.allowed().into_iter().filter(|r| !silent(r) && !useless(r)).collect();
+                let useful = self
+                    .set
+                    .iter()
+                    .filter(|r| !(silent(r) && self.copies.get(r).is_some_and(cannot_follow)))
+                    .count();
+                let stay = self.allowed().into_iter().filter(|r| !silent(r)).collect();
                 self.leave_out(now, stay, useful, out);
             }
             Phase::Active => {
@@ -134,6 +144,7 @@ impl Owner {
         let why = |r: &ReplicaRef| match self.copies.get(r) {
             Some(c) if c.lost => DropReason::Incomplete,
             Some(c) if c.too_far => DropReason::TooFarBehind,
+            Some(c) if c.full => DropReason::Full,
             _ => DropReason::Stuck,
         };
         let leave = self.set.iter().filter(|r| !stay.contains(r)).map(|r| (*r, why(r))).collect();
