@@ -4,6 +4,8 @@
 //!   be lost by it. A disk that loses power keeps what it said was on stable storage.
 //! - A bit flips on one disk of a run only, and then only that disk's node has other faults: else the only good copy
 //!   could be the one that left S, and losing it would be right.
+//! - What a client left under way over a session of a port may happen until something was done over the next one.
+//! - An operator may take one disk of a run for lost, and control refuses it where that would cost anything.
 //! - One node of a run, or one disk, is lost for ever, and only while every copy is in S: else it could be the only one
 //!   that is, and the data would be lost by right.
 

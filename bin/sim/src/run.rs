@@ -27,6 +27,8 @@ pub struct Summary {
     pub swapped: u64,
     /// Comparisons of copies that ended under faults.
     pub checks: u64,
+    /// Nodes, or disks, that an operator took for lost.
+    pub said_lost: u64,
     /// Volumes that were made under faults.
     pub volumes: u64,
     /// Daemons that stopped as they were asked to.
@@ -45,23 +47,14 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary {
-            answered,
-            refused,
-            activations,
-            resyncs,
-            swapped,
-            checks,
-            superseded,
-            stopped,
-            volumes,
-            replaced,
-            ..
-        } = self;
-        let Summary { moved_for_room, without_room, simulated_ms, .. } = self;
+        let Summary { answered, refused, activations, resyncs, swapped, checks, superseded, .. } = self;
+        let Summary { stopped, volumes, said_lost, replaced, moved_for_room, without_room, .. } = self;
         write!(
             f,
-            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and written, {checks} checks, {superseded} superseded, {stopped} stopped, {volumes} volumes, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {simulated_ms} ms"
+            "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and \
+             written, {checks} checks, {superseded} superseded, {stopped} stopped, {volumes} volumes, {said_lost} taken for \
+             lost, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {} ms",
+            self.simulated_ms
         )
     }
 }
@@ -102,6 +95,7 @@ impl World {
             swapped: self.watch.swapped,
             checks: self.watch.checks,
             superseded: self.watch.superseded,
+            said_lost: self.faults.said_lost.is_some().into(),
             stopped: self.watch.stopped,
             volumes: self.watch.volumes,
             replaced: self.watch.replaced,

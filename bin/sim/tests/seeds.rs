@@ -100,6 +100,31 @@ fn planned_stops_and_changes_of_volumes_lose_nothing() {
     assert!(volumes > 50, "hardly any volume was made: {volumes}");
 }
 
+/// An operator takes a node for lost that comes back, or that only its disk slows down.
+#[test]
+fn what_is_taken_for_lost_and_comes_back_does_no_harm() {
+    let of_five: &[FaultKind] = &[FaultKind::Lost, FaultKind::Crash, FaultKind::Pause, FaultKind::Partition];
+    let of_three: &[FaultKind] = &[FaultKind::Lost, FaultKind::Crash, FaultKind::Slow];
+    let mut taken = 0;
+    for (range, nodes, faults) in [(9600..9620, 5, of_five), (9630..9640, 3, of_three)] {
+        for seed in range {
+            let faults = faults.iter().copied().collect();
+            let options = Options { seed, nodes, steps: 800, faults, ..Options::default() };
+            match run_seed(&options) {
+                Ok(summary) => taken += summary.said_lost,
+                Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
+            }
+        }
+    }
+    assert!(taken > 12, "hardly anything was taken for lost: {taken}");
+}
+
+/// What a disk does late for a volume that was deleted must not land on what another one has there since.
+#[test]
+fn volumes_come_and_go_beside_disks_that_are_late() {
+    seeds(9650..9680, 3, &[FaultKind::Volumes, FaultKind::Slow, FaultKind::Hang, FaultKind::Stop]);
+}
+
 #[test]
 fn a_disk_that_flips_bits_serves_no_wrong_data() {
     seeds(4000..4015, 3, &[FaultKind::BitFlip, FaultKind::Crash, FaultKind::Pause]);
