@@ -1,16 +1,16 @@
 //! What control's leader proposes for copies that are lost: the map in, commands out. A copy is lost when its node
 //! runs without its disk, or when its node stays away, or its disk silent, for longer than the caller waits. It first
-//! has to leave S: a node that is away is dropped by the segment's owner; a disk that is lost, or began anew, is dropped by a
-//! grant from here, since an owner without writes does not notice: also where no other disk can take its place, as S without it
-//! outlives the loss of one more. Then another disk takes its place among the members, and the owner resyncs it as any
-//! learner.
+//! has to leave S: a node that is away is dropped by the segment's owner; a disk that is lost, or began anew, is dropped
+//! by a grant from here, since an owner without writes does not notice: also where no other disk can take its place, as
+//! S without it outlives the loss of one more. Then another disk takes its place among the members, and the owner
+//! resyncs it as any learner.
 //!
 //! A copy that is in no S and cannot be built because its disk stays full is as good as lost. It goes only where a
 //! whole segment has room, so that it does not fill one disk after the other; one at a time leaves a disk, for what
 //! it gives back may be enough for the next. A copy of S is never moved for room.
 //!
-//! Bounded, so that a rebuild is never an avalanche: some drops at a time, few copies at a time in the whole cluster, and none of a node
-//! that is away while more than a third of the nodes are: then what is broken is something else than a host.
+//! Bounded, so that a rebuild is never an avalanche: some drops and few copies at a time in the whole cluster, and none of
+//! a node that is away while more than a third of the nodes are: then what is broken is something else than a host.
 
 use crate::{ClusterMap, DiskState, GivenUp, NodeState, Single, candidates::candidates};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};

@@ -1,7 +1,8 @@
 //! An activation that does not go on. A copy whose host answers and whose disk does not is no news to the failure
 //! detector; whoever owns notices first, and has control grant what can be activated: S' without the copy that is
-//! silent, or another owner when it is the own copy. A copy that says that it cannot follow is not waited for. Until such a grant is activated `active.S` decides, as ever
-//! (replication.md §1), and a grant that was never activated acknowledged nothing.
+//! silent, or another owner when it is the own copy. A copy that says that it cannot follow is not waited for (decision
+//! 0027). Until such a grant is activated `active.S` decides, as ever (replication.md §1), and a grant that was never
+//! activated acknowledged nothing.
 //!
 //! An owner that serves can be stuck, too: S commits without its own copy, which cannot follow because its disk has no
 //! room for a record of the past, does not answer or has failed, or because it lost a part. Its reads would wait for good, so
