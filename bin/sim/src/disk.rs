@@ -54,6 +54,11 @@ impl Disk {
         self.disk.power_cut(cut);
     }
 
+    /// From now on it fails writes, or flushes only, or neither.
+    pub fn fail(&mut self, writes: bool, flushes: bool) {
+        (self.disk.faults.writes, self.disk.faults.flushes) = (writes, flushes);
+    }
+
     /// From now on it says "on stable storage" of what is only in its cache.
     pub fn begin_to_lie(&mut self) {
         self.lies = true;

@@ -6,6 +6,7 @@
 //!   could be the one that left S, and losing it would be right.
 //! - What a client left under way over a session of a port may happen until something was done over the next one.
 //! - An operator may take one disk of a run for lost, and control refuses it where that would cost anything.
+//! - One disk of a run fails, and only while every copy is in S.
 //! - One node of a run, or one disk, is lost for ever, and only while every copy is in S: else it could be the only one
 //!   that is, and the data would be lost by right.
 
@@ -53,7 +54,7 @@ pub struct Faults {
     pub late: bool,
     /// What is lost for ever.
     pub gone: Option<Gone>,
-    /// The disk that an operator took for lost is this node's.
+    /// The disk that failed, or that an operator took for lost, is this node's.
     pub said_lost: Option<NodeId>,
 }
 
@@ -142,6 +143,7 @@ impl World {
             FaultKind::Gone => self.lose_something(),
             FaultKind::Volumes => self.operate(),
             FaultKind::Lost => self.say_lost(),
+            FaultKind::Fail => self.fail_some_disk(),
             FaultKind::Stop => {
                 let node = self.any_node();
                 self.stop(node, lasts);
@@ -193,6 +195,21 @@ impl World {
         self.lose(gone);
     }
 
+    /// A node's disk fails, once in a run.
+    fn fail_some_disk(&mut self) {
+        let taken =
+            self.faults.gone.is_some() || self.faults.said_lost.is_some() || self.faults.victim.is_some();
+        if taken || self.nodes.len() == 1 || !self.all_copies_in_set() {
+            return;
+        }
+        let (node, writes) = (self.any_node(), self.rng.one_in(2));
+        self.note(|| {
+            format!("fault: the disk of node {node} fails {}", if writes { "writes" } else { "flushes" })
+        });
+        self.faults.said_lost = Some(node);
+        self.node(node).disk.fail(writes, true);
+    }
+
     /// Loses a node or its disk for ever.
     pub fn lose(&mut self, gone: Gone) {
         self.note(|| format!("fault: {gone:?} is lost for ever"));
@@ -241,6 +258,7 @@ impl World {
             self.resume(node);
             self.disk_answers(node);
             self.node(node).slow = false;
+            self.node(node).disk.fail(false, false);
             if self.nodes[&node].stopping {
                 // It would end later, and be missed.
                 self.crash(node, Cut::KeepAll);

@@ -79,7 +79,7 @@ impl World {
     /// A volume is made, if there is room for it.
     fn make_volume(&mut self) {
         // A lost disk, or a damaged block, is the end of what has one copy.
-        let fragile = [FaultKind::Gone, FaultKind::Lost, FaultKind::BitFlip]
+        let fragile = [FaultKind::Gone, FaultKind::Lost, FaultKind::Fail, FaultKind::BitFlip]
             .iter()
             .any(|f| self.options.faults.contains(f));
         let most = self.options.nodes.min(3) as u8;

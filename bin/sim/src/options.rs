@@ -33,11 +33,14 @@ pub enum FaultKind {
     /// Once in a run an operator says of a node that does not answer, or of a disk that is slow, that it is lost, and is wrong:
     /// it comes back, or was never away.
     Lost,
+    /// Once in a run a disk fails what is written to it, and control hears of it; what is on it begins anew with its node's next
+    /// run.
+    Fail,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 13] = [
+    pub const ALL: [FaultKind; 14] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
@@ -51,6 +54,7 @@ impl FaultKind {
         FaultKind::Stop,
         FaultKind::Volumes,
         FaultKind::Lost,
+        FaultKind::Fail,
     ];
 
     /// Its word on the command line.
@@ -69,6 +73,7 @@ impl FaultKind {
             FaultKind::Stop => "stop",
             FaultKind::Volumes => "volumes",
             FaultKind::Lost => "lost",
+            FaultKind::Fail => "fail",
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Summary {
     pub swapped: u64,
     /// Comparisons of copies that ended under faults.
     pub checks: u64,
-    /// Nodes, or disks, that an operator took for lost.
+    /// Disks that failed, or that an operator took for lost.
     pub said_lost: u64,
     /// Volumes that were made under faults.
     pub volumes: u64,

@@ -1,16 +1,23 @@
 //! What is judged as it happens: events that no fault explains, one owner to an epoch, memory, and that events come
 //! to an end.
 
+use crate::control::Then;
+use crate::event::Event;
 use crate::failure::{Checker, Failure};
+use crate::faults::Healing;
 use crate::world::World;
+use holdfast_cluster::Command;
 use holdfast_engine::EngineEvent;
 use holdfast_replication::ReplicationEvent;
+use holdfast_store::testing::Cut;
 use holdfast_store::{OpenError, StoreEvent};
-use holdfast_types::{Epoch, NodeId, ProcessIncarnation, SegmentKey, Time};
+use holdfast_types::{Duration, Epoch, NodeId, ProcessIncarnation, SegmentKey, Time};
 use std::collections::BTreeMap;
 
 /// Events in one simulated second; more means that something turns in circles.
 const EVENTS_PER_SECOND_MOST: u64 = 400_000;
+/// How long it takes to look after a disk that cannot be opened.
+const AWAY_FOR_REPAIR: Duration = Duration::from_secs(1);
 /// What an owner may hold beyond its limits, for the records of one burst.
 const SLACK_BYTES: usize = 4 << 20;
 
@@ -89,11 +96,20 @@ impl World {
                         return fail(Checker::NoError, event.to_string());
                     }
                     ReplicationEvent::Unreadable { .. } => return fail(Checker::NoError, event.to_string()),
+                    ReplicationEvent::StoreRefused { .. } if self.faults.said_lost.is_some() => {}
                     ReplicationEvent::BadBlock { .. } | ReplicationEvent::StoreRefused { .. } if !flipped => {
                         return fail(Checker::NoError, event.to_string());
                     }
                     _ => {}
                 }
+            }
+            EngineEvent::Store { disk, event: StoreEvent::DiskFailed { .. } }
+                if self.faults.said_lost == Some(node) =>
+            {
+                self.note(|| format!("node {node}: {event:?}"));
+                let known = self.control.map.disks.get(disk).map(|d| d.incarnation);
+                let failed = known.map(|incarnation| Command::DiskFailed { disk: *disk, incarnation });
+                failed.into_iter().for_each(|command| self.call(node, command, Then::Nothing));
             }
             EngineEvent::Store { event, .. } => {
                 self.note(|| format!("node {node}: {event:?}"));
@@ -116,11 +132,18 @@ impl World {
         Ok(())
     }
 
-    /// A disk cannot be used: right only if a bit flipped on it.
+    /// A disk cannot be used: right only if a bit flipped on it, or if it fails.
     pub(crate) fn disk_refused(&mut self, node: NodeId, error: OpenError) -> Result<(), Failure> {
         if self.faults.victim == Some(node) && self.faults.flipped > 0 {
             self.note(|| format!("node {node} refuses its disk: {error}"));
             self.wipe(node);
+            return Ok(());
+        }
+        if self.faults.said_lost == Some(node) && matches!(error, OpenError::Io(_)) {
+            self.note(|| format!("node {node} cannot open its disk: {error}"));
+            // Its operator changes the cable and starts it again.
+            self.crash(node, Cut::KeepAll);
+            self.queue.after(AWAY_FOR_REPAIR, Event::Heal(Healing::Start(node)));
             return Ok(());
         }
         Err(Failure::new(Checker::NoError, format!("node {node} refuses its disk: {error}")))

@@ -203,7 +203,9 @@ impl World {
         self.queue.after(Duration::from_millis(100), Event::Direct);
         let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
         self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
-        let spare = [FaultKind::Gone, FaultKind::Lost].iter().any(|f| self.options.faults.contains(f));
+        let spare = [FaultKind::Gone, FaultKind::Lost, FaultKind::Fail]
+            .iter()
+            .any(|f| self.options.faults.contains(f));
         let five = self.options.nodes == 5 && !spare && self.rng.one_in(2);
         let copies = if five { 5 } else { self.options.nodes.min(3) as u8 };
         let (name, pool) = (VOLUME.to_owned(), POOL.to_owned());
@@ -263,6 +265,8 @@ impl World {
             return;
         }
         this.run += 1;
+        // It was changed for another one.
+        this.disk.fail(false, false);
         let process = this.run;
         this.process = Some(Process {
             engine: Engine::new(this.config.clone()),

@@ -2,7 +2,7 @@
 //! `cargo run -p holdfast-sim -- --seed N` and the options of its test.
 
 use holdfast_sim::faults::{Gone, Healing};
-use holdfast_sim::run::drive;
+use holdfast_sim::run::{Summary, drive};
 use holdfast_sim::{Checker, Failure, FaultKind, Options, World, run_seed};
 use holdfast_store::testing::Cut;
 use holdfast_types::{Duration, NodeId, SegmentKey};
@@ -14,10 +14,15 @@ const THINK_US: u64 = 4000;
 fn seeds(range: std::ops::Range<u64>, nodes: u16, faults: &[FaultKind]) {
     for seed in range {
         let faults: BTreeSet<FaultKind> = faults.iter().copied().collect();
-        let options = Options { seed, nodes, faults, ..Options::default() };
-        if let Err(report) = run_seed(&options) {
-            panic!("{}\n{report}\n{options:?}", report.trace.join("\n"));
-        }
+        run(&Options { seed, nodes, faults, ..Options::default() });
+    }
+}
+
+/// Nothing may fail.
+fn run(options: &Options) -> Summary {
+    match run_seed(options) {
+        Ok(summary) => summary,
+        Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
     }
 }
 
@@ -41,10 +46,7 @@ fn a_node_or_a_disk_that_is_lost_for_ever_is_replaced_under_random_faults() {
         let faults = FAIR.into_iter().chain([FaultKind::Gone]).collect();
         // Long enough that what is lost is missed, dropped and placed anew while faults go on.
         let options = Options { seed, nodes: 5, steps: 1200, faults, ..Options::default() };
-        match run_seed(&options) {
-            Ok(summary) => replaced += summary.replaced,
-            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-        }
+        replaced += run(&options).replaced;
     }
     assert!(replaced > 30, "hardly any copy was placed anew: {replaced}");
 }
@@ -72,10 +74,7 @@ fn what_a_session_left_under_way_does_not_land_after_its_initiator_went_on() {
         for seed in range {
             let faults = faults.iter().copied().collect();
             let options = Options { seed, faults, ..Options::default() };
-            match run_seed(&options) {
-                Ok(summary) => superseded += summary.superseded,
-                Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-            }
+            superseded += run(&options).superseded;
         }
     }
     assert!(superseded > 2000, "hardly any session was left with something under way: {superseded}");
@@ -88,13 +87,9 @@ fn planned_stops_and_changes_of_volumes_lose_nothing() {
     for seed in 9500..9540 {
         let faults = FAIR.into_iter().chain([FaultKind::Stop, FaultKind::Volumes]).collect();
         let options = Options { seed, faults, steps: 600, discards: true, ..Options::default() };
-        match run_seed(&options) {
-            Ok(summary) => {
-                stopped += summary.stopped;
-                volumes += summary.volumes;
-            }
-            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-        }
+        let summary = run(&options);
+        stopped += summary.stopped;
+        volumes += summary.volumes;
     }
     assert!(stopped > 50, "hardly any daemon stopped as it was asked to: {stopped}");
     assert!(volumes > 50, "hardly any volume was made: {volumes}");
@@ -110,13 +105,24 @@ fn what_is_taken_for_lost_and_comes_back_does_no_harm() {
         for seed in range {
             let faults = faults.iter().copied().collect();
             let options = Options { seed, nodes, steps: 800, faults, ..Options::default() };
-            match run_seed(&options) {
-                Ok(summary) => taken += summary.said_lost,
-                Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-            }
+            taken += run(&options).said_lost;
         }
     }
     assert!(taken > 12, "hardly anything was taken for lost: {taken}");
+}
+
+/// A failed flush is the end of what is on that disk, for every copy on it.
+#[test]
+fn a_disk_that_fails_is_done_without() {
+    let mut failed = 0;
+    for (range, nodes) in [(9700..9715, 3), (9715..9730, 5)] {
+        for seed in range {
+            let faults = [FaultKind::Fail, FaultKind::Crash, FaultKind::Pause, FaultKind::Partition].into();
+            let options = Options { seed, nodes, faults, ..Options::default() };
+            failed += run(&options).said_lost;
+        }
+    }
+    assert!(failed > 20, "hardly any disk failed: {failed}");
 }
 
 /// What a disk does late for a volume that was deleted must not land on what another one has there since.
@@ -135,14 +141,10 @@ fn full_disks_refuse_new_data_and_lose_nothing() {
     let (mut refused, mut swapped, mut checks) = (0, 0, 0);
     for seed in 7000..7250 {
         let options = Options { seed, small_disks: true, ..Options::default() };
-        match run_seed(&options) {
-            Ok(summary) => {
-                refused += summary.refused;
-                swapped += summary.swapped;
-                checks += summary.checks;
-            }
-            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-        }
+        let summary = run(&options);
+        refused += summary.refused;
+        swapped += summary.swapped;
+        checks += summary.checks;
     }
     assert!(refused > 300, "the disks were hardly ever full: {refused}");
     assert!(swapped > 300, "hardly anything was compared and written: {swapped}");
@@ -156,13 +158,9 @@ fn a_copy_that_its_full_disk_cannot_hold_goes_where_there_is_room_or_there_is_no
     let (mut moved, mut left) = (0, 0);
     for seed in 0..3000 {
         let options = Options { seed, nodes: 5, small_disks: true, ..Options::default() };
-        match run_seed(&options) {
-            Ok(summary) => {
-                moved += summary.moved_for_room;
-                left += summary.without_room;
-            }
-            Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-        }
+        let summary = run(&options);
+        moved += summary.moved_for_room;
+        left += summary.without_room;
         if moved > 0 && left >= 4 {
             return;
         }

@@ -13,14 +13,17 @@ use super::activation::Phase;
 use super::{Owner, OwnerOutput};
 use crate::event::DropReason;
 use alloc::vec::Vec;
-use holdfast_types::{GrantReason, NodeId, ProcessIncarnation, ReplicaRef, StoreRefusal, Time, seal_quorum};
+use holdfast_types::{
+    Duration, GrantReason, NodeId, ProcessIncarnation, ReplicaRef, StoreRefusal, Time, seal_quorum,
+};
 
-/// Whether a copy that lacks the tail says that it cannot take it: no record brings it up to date, or its disk takes none. An
-/// owner that serves would drop it; one that activates does not wait for it.
-fn cannot_follow(copy: &super::Copy) -> bool {
-    let takes_none =
-        matches!(copy.refused, Some(StoreRefusal::Full | StoreRefusal::Failed | StoreRefusal::Later));
-    copy.too_far || copy.lost || copy.full || takes_none
+/// Whether a copy that lacks the tail says that it cannot take it: no record brings it up to date, or its disk has taken none
+/// for so long. An owner that serves would drop it; one that activates does not wait for it.
+fn cannot_follow(copy: &super::Copy, now: Time, patience: Duration) -> bool {
+    let refuses = copy.full
+        || matches!(copy.refused, Some(StoreRefusal::Full | StoreRefusal::Failed | StoreRefusal::Later));
+    let long = copy.waiting_since.is_some_and(|since| now.since(since) >= patience);
+    copy.too_far || copy.lost || refuses && long
 }
 
 impl Owner {
@@ -50,11 +53,9 @@ impl Owner {
                 if silent(&self.own) {
                     return self.pass_on(out);
                 }
-                let useful = self
-                    .set
-                    .iter()
-                    .filter(|r| !(silent(r) && self.copies.get(r).is_some_and(cannot_follow)))
-                    .count();
+                let cannot = |c: &super::Copy| cannot_follow(c, now, self.config.activation_patience);
+                let hopeless = |r: &&ReplicaRef| silent(r) && self.copies.get(*r).is_some_and(cannot);
+                let useful = self.set.len() - self.set.iter().filter(hopeless).count();
                 let stay = self.allowed().into_iter().filter(|r| !silent(r)).collect();
                 self.leave_out(now, stay, useful, out);
             }
