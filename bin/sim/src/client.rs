@@ -12,7 +12,6 @@ use crate::history::{Action, Ticket, Value};
 use crate::iscsi::{Iscsi, MISCOMPARE, NOT_BEGUN};
 use crate::nbd::{Nbd, Said, Verb};
 use crate::operator;
-use crate::options::FaultKind;
 use crate::world::{VOLUME, World};
 use bytes::Bytes;
 use holdfast_engine::FrontEndKind;
@@ -54,12 +53,14 @@ enum Protocol {
 #[derive(Debug)]
 pub struct Client {
     home: NodeId,
+    /// The initiator port that it always has, where initiators move.
+    port: Option<u64>,
     connection: Option<ConnectionId>,
     kind: FrontEndKind,
     protocol: Protocol,
     /// What cells held when they were last looked at, over iSCSI.
     known: BTreeMap<usize, Value>,
-    /// What was under way over earlier sessions of the same port.
+    /// What was under way over earlier sessions of its port.
     left: Vec<Ticket>,
     /// The number of its volume, and whether that is the operator's.
     volume: u64,
@@ -70,10 +71,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that uses this node's gateway as a rule.
-    pub fn new(home: NodeId, kind: FrontEndKind) -> Self {
+    /// A client that uses this node's gateway as a rule, and over iSCSI this port each time, or another one each time.
+    pub fn new(home: NodeId, kind: FrontEndKind, port: Option<u64>) -> Self {
         Self {
             home,
+            port,
             connection: None,
             kind,
             protocol: Protocol::Nbd(Nbd::new(VOLUME)),
@@ -122,11 +124,11 @@ impl Client {
         self.requests.values().map(|r| now.since(r.sent)).max().unwrap_or_default()
     }
 
-    /// Forgets its connection, if it has one. `comes_again`: under the same name.
-    fn disconnect(&mut self, comes_again: bool) -> Option<ConnectionId> {
+    /// Forgets its connection, if it has one.
+    fn disconnect(&mut self) -> Option<ConnectionId> {
         self.ready = false;
         let requests = core::mem::take(&mut self.requests).into_values();
-        if comes_again && self.kind == FrontEndKind::Iscsi {
+        if self.port.is_some() {
             self.left.extend(requests.flat_map(|r| r.tickets));
         }
         self.connection.take()
@@ -138,7 +140,7 @@ impl World {
     pub(crate) fn think(&mut self, client: usize) -> Result<(), Failure> {
         let again = Duration::from_micros(500 + self.rng.below(self.watch.think_us.max(1)));
         self.queue.after(again, Event::Think { client });
-        if self.moves() {
+        if self.clients[client].port.is_some() {
             let patience = PATIENCE + Duration(self.rng.below(PATIENCE.0));
             if self.clients[client].waited(self.queue.now()) > patience {
                 self.client_moves(client);
@@ -156,7 +158,6 @@ impl World {
                 let other = NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16);
                 let node = if self.rng.one_in(4) { other } else { self.clients[client].home };
                 if let Some(connection) = self.connect(client, node)? {
-                    let moves = self.moves();
                     let this = &mut self.clients[client];
                     this.connection = Some(connection);
                     this.ready = false;
@@ -165,7 +166,7 @@ impl World {
                     } else {
                         let target = format!("{IQN_PREFIX}{}", operator::name(this.volume));
                         // Ports that do not move are all different, so that none takes another one's place.
-                        let port = if moves { client as u64 } else { connection.0 };
+                        let port = this.port.unwrap_or(connection.0);
                         let (iscsi, login) = Iscsi::login(&target, port);
                         this.protocol = Protocol::Iscsi(iscsi);
                         self.send_to_server(connection, login);
@@ -205,7 +206,7 @@ impl World {
     fn random_request(&mut self, client: usize) {
         let first = self.rng.below(self.layout.len() as u64) as usize;
         if self.clients[client].kind == FrontEndKind::Iscsi {
-            if self.moves() && self.rng.one_in(2) {
+            if self.clients[client].port.is_some() && self.rng.one_in(2) {
                 return self.request(client, Verb::Write, first, 1, false);
             }
             return match self.clients[client].known.get(&first).copied() {
@@ -254,8 +255,7 @@ impl World {
         let Some(connection) = this.connection else { return };
         let cookie = this.next_cookie;
         this.next_cookie += 1;
-        let last = offset + u64::from(len).saturating_sub(1);
-        let whole = offset / EXTENT_BYTES as u64 == last / EXTENT_BYTES as u64;
+        let whole = is_in_one_extent(offset, len);
         let cell = (verb == Verb::Read && count == 1).then_some((first, None));
         this.requests.insert(cookie, Request { tickets, sent, whole, size, cell });
         let (offset, len) = if verb == Verb::Flush { (0, 0) } else { (offset, len) };
@@ -282,7 +282,7 @@ impl World {
         let cookie = this.next_cookie;
         this.next_cookie += 1;
         let bytes = nbd.command(Verb::WriteZeroes, cookie, offset, len, &[]);
-        let whole = offset / EXTENT_BYTES as u64 == (offset + u64::from(len) - 1) / EXTENT_BYTES as u64;
+        let whole = is_in_one_extent(offset, len);
         let ticket = |cell: &usize| self.history.sent(client, *cell, Action::Write(0), false);
         let tickets = named.iter().map(ticket).collect();
         this.requests.insert(cookie, Request { tickets, sent, whole, size: SECTOR_BYTES, cell: None });
@@ -445,16 +445,9 @@ impl World {
         left.into_iter().for_each(|ticket| self.history.superseded(ticket));
     }
 
-    fn moves(&self) -> bool {
-        self.options.faults.contains(&FaultKind::Move)
-    }
-
     /// An initiator leaves its session as it is, to go on over another one.
     pub fn client_moves(&mut self, client: usize) {
-        let moves = self.moves();
-        if self.clients[client].kind == FrontEndKind::Iscsi
-            && let Some(connection) = self.clients[client].disconnect(moves)
-        {
+        if let Some(connection) = self.clients[client].disconnect() {
             self.note(|| format!("client {client} goes on elsewhere than over connection {}", connection.0));
         }
     }
@@ -462,18 +455,21 @@ impl World {
     /// The connection is gone. What was under way may have happened or not.
     pub(crate) fn client_hangup(&mut self, connection: ConnectionId) {
         let Some((client, _)) = self.connections.remove(&connection) else { return };
-        let moves = self.moves();
         if self.clients[client].connection == Some(connection) {
-            self.clients[client].disconnect(moves);
+            self.clients[client].disconnect();
         }
     }
 
     /// A client leaves without a word.
     pub(crate) fn client_leaves(&mut self, client: usize) {
-        let moves = self.moves();
-        let Some(connection) = self.clients[client].disconnect(moves) else { return };
+        let Some(connection) = self.clients[client].disconnect() else { return };
         self.note(|| format!("client {client} leaves connection {}", connection.0));
         let at = self.byte_time(connection, false);
         self.queue.at(at, Event::ClientGone(connection));
     }
+}
+
+fn is_in_one_extent(offset: u64, len: u32) -> bool {
+    let last = offset + u64::from(len).saturating_sub(1);
+    offset / EXTENT_BYTES as u64 == last / EXTENT_BYTES as u64
 }

@@ -67,6 +67,13 @@ pub enum Gone {
     Disk(NodeId),
 }
 
+impl Faults {
+    /// Whether something is lost, or said to be, already: one thing is in a run.
+    pub fn has_lost_one(&self) -> bool {
+        self.gone.is_some() || self.said_lost.is_some()
+    }
+}
+
 impl World {
     /// Whether the copies on that node are lost for ever, or until its disk begins anew.
     pub fn lost_copies(&self, node: NodeId) -> bool {
@@ -182,8 +189,7 @@ impl World {
     fn lose_something(&mut self) {
         let copies = self.map().volumes.values().map(|v| usize::from(v.copies)).max().unwrap_or_default();
         let spare = copies > 1 && self.nodes.len() > copies;
-        let free =
-            self.faults.gone.is_none() && self.faults.said_lost.is_none() && self.faults.victim.is_none();
+        let free = !self.faults.has_lost_one() && self.faults.victim.is_none();
         if !spare || !free || !self.all_copies_in_set() {
             return;
         }
@@ -197,9 +203,8 @@ impl World {
 
     /// A node's disk fails, once in a run.
     fn fail_some_disk(&mut self) {
-        let taken =
-            self.faults.gone.is_some() || self.faults.said_lost.is_some() || self.faults.victim.is_some();
-        if taken || self.nodes.len() == 1 || !self.all_copies_in_set() {
+        let free = !self.faults.has_lost_one() && self.faults.victim.is_none();
+        if !free || self.nodes.len() == 1 || !self.all_copies_in_set() {
             return;
         }
         let (node, writes) = (self.any_node(), self.rng.one_in(2));

@@ -92,12 +92,12 @@ type Explanation = (Value, Set);
 impl History {
     /// A client sends an operation.
     pub fn sent(&mut self, client: usize, cell: usize, action: Action, last: bool) -> Ticket {
-        self.moments += 1;
+        let sent = self.moment();
         let operations = self.cells.entry(cell).or_default();
         operations.push(Operation {
             client,
             action,
-            sent: self.moments,
+            sent,
             answered: None,
             superseded: None,
             refused: false,
@@ -106,12 +106,21 @@ impl History {
         Ticket { cell, index: operations.len() - 1 }
     }
 
+    /// The next moment, in the order of all that happens.
+    fn moment(&mut self) -> u64 {
+        self.moments += 1;
+        self.moments
+    }
+
+    fn operation(&mut self, ticket: Ticket) -> Option<&mut Operation> {
+        self.cells.get_mut(&ticket.cell)?.get_mut(ticket.index)
+    }
+
     /// An operation is answered; a read with what it read.
     pub fn answered(&mut self, ticket: Ticket, read: Option<Value>) {
-        self.moments += 1;
-        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
-        if let Some(operation) = operation {
-            operation.answered = Some(self.moments);
+        let now = self.moment();
+        if let Some(operation) = self.operation(ticket) {
+            operation.answered = Some(now);
             if let Action::Read(value) = &mut operation.action {
                 *value = read;
             }
@@ -121,23 +130,20 @@ impl History {
     /// A compare and write is answered.
     pub fn compared(&mut self, ticket: Ticket, equal: bool) {
         self.answered(ticket, None);
-        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
-        if let Some(Operation { action: Action::CompareAndWrite { done, .. }, .. }) = operation {
+        if let Some(Operation { action: Action::CompareAndWrite { done, .. }, .. }) = self.operation(ticket) {
             *done = Some(equal);
         }
     }
 
     /// An operation that was not answered does not take effect from here on.
     pub fn superseded(&mut self, ticket: Ticket) {
-        self.moments += 1;
-        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
-        operation.into_iter().for_each(|o| o.superseded = Some(self.moments));
+        let now = self.moment();
+        self.operation(ticket).into_iter().for_each(|o| o.superseded = Some(now));
     }
 
     /// An operation is refused.
     pub fn refused(&mut self, ticket: Ticket) {
-        let operation = self.cells.get_mut(&ticket.cell).and_then(|c| c.get_mut(ticket.index));
-        operation.into_iter().for_each(|o| o.refused = true);
+        self.operation(ticket).into_iter().for_each(|o| o.refused = true);
     }
 
     /// Whether every cell behaved as a register that held zero at first.

@@ -58,7 +58,7 @@ impl World {
 
     /// The operator takes a node, or a slow disk, for lost. Control refuses that where it would cost anything.
     pub(crate) fn say_lost(&mut self) {
-        if self.control.away || self.faults.gone.is_some() || self.faults.said_lost.is_some() {
+        if self.control.away || self.faults.has_lost_one() {
             return;
         }
         let map = self.map();
@@ -79,9 +79,8 @@ impl World {
     /// A volume is made, if there is room for it.
     fn make_volume(&mut self) {
         // A lost disk, or a damaged block, is the end of what has one copy.
-        let fragile = [FaultKind::Gone, FaultKind::Lost, FaultKind::Fail, FaultKind::BitFlip]
-            .iter()
-            .any(|f| self.options.faults.contains(f));
+        let fragile =
+            self.options.has_any(&[FaultKind::Gone, FaultKind::Lost, FaultKind::Fail, FaultKind::BitFlip]);
         let most = self.options.nodes.min(3) as u8;
         let copies = if fragile { most } else { 1 + self.rng.below(most.into()) as u8 };
         let number = self.operator.made + 1;

@@ -99,6 +99,13 @@ pub struct Options {
     pub verbose: bool,
 }
 
+impl Options {
+    /// Whether one of these is injected.
+    pub fn has_any(&self, kinds: &[FaultKind]) -> bool {
+        kinds.iter().any(|kind| self.faults.contains(kind))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         use FaultKind::{Control, Crash, Disconnect, Partition, Pause};

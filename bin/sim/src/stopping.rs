@@ -6,10 +6,10 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::faults::Healing;
 use crate::world::World;
-use holdfast_cluster::Command;
+use holdfast_cluster::{Command, NodeState};
 use holdfast_engine::Input;
 use holdfast_store::testing::Cut;
-use holdfast_types::{Duration, NodeId, Time, write_quorum};
+use holdfast_types::{Duration, NodeId, ProcessIncarnation, Time};
 
 /// How long ownership is handed over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(3);
@@ -55,8 +55,7 @@ impl World {
             return;
         }
         self.note(|| format!("fault: node {node} is asked to stop"));
-        let answers = |n: &holdfast_cluster::Node| n.id != node && n.state == holdfast_cluster::NodeState::Up;
-        let others = self.map().nodes.values().any(answers);
+        let others = self.map().nodes.values().any(|n| n.id != node && n.state == NodeState::Up);
         let stopping = |node, incarnation| Command::NodeStopping { node, incarnation };
         let announced = others && self.tell(node, stopping);
         let stage = if announced { Stage::HandsOver { left: 0 } } else { Stage::WritesBack };
@@ -66,11 +65,7 @@ impl World {
     }
 
     /// Tells control something of this run, if it reaches control and has a number.
-    fn tell(
-        &mut self,
-        node: NodeId,
-        command: impl Fn(NodeId, holdfast_types::ProcessIncarnation) -> Command,
-    ) -> bool {
+    fn tell(&mut self, node: NodeId, command: impl Fn(NodeId, ProcessIncarnation) -> Command) -> bool {
         let run = self.nodes[&node].process.as_ref().and_then(|p| p.incarnation);
         let Some(incarnation) = run.filter(|_| self.reaches_control(node)) else { return false };
         let result = self.control.apply(command(node, incarnation));
@@ -106,7 +101,7 @@ impl World {
                 };
                 self.enter(Stop { stage, since: now, ..stop });
             }
-            Stage::LetsGo if self.is_needed(node) && waited < LET_GO_WITHIN => self.enter(stop),
+            Stage::LetsGo if self.map().is_needed(node) && waited < LET_GO_WITHIN => self.enter(stop),
             Stage::LetsGo => self.enter(Stop { stage: Stage::WritesBack, since: now, ..stop }),
             Stage::WritesBack if !running.engine.is_checkpointed() && waited < WRITTEN_BACK_WITHIN => {
                 self.queue.after(LOOK_AGAIN, Event::Stopping(stop));
@@ -118,16 +113,5 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Whether some segment's write quorum cannot do without the node although it could have another set.
-    fn is_needed(&self, node: NodeId) -> bool {
-        let map = self.map();
-        map.segments.values().any(|segment| {
-            let set = &segment.active.set;
-            let mine = set.iter().any(|r| r.node == node);
-            let others = set.iter().filter(|r| r.node != node && map.reachable(r)).count();
-            mine && others > 0 && others < write_quorum(set.len())
-        })
     }
 }

@@ -203,9 +203,7 @@ impl World {
         self.queue.after(Duration::from_millis(100), Event::Direct);
         let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
         self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
-        let spare = [FaultKind::Gone, FaultKind::Lost, FaultKind::Fail]
-            .iter()
-            .any(|f| self.options.faults.contains(f));
+        let spare = self.options.has_any(&[FaultKind::Gone, FaultKind::Lost, FaultKind::Fail]);
         let five = self.options.nodes == 5 && !spare && self.rng.one_in(2);
         let copies = if five { 5 } else { self.options.nodes.min(3) as u8 };
         let (name, pool) = (VOLUME.to_owned(), POOL.to_owned());
@@ -224,10 +222,11 @@ impl World {
     /// One client more.
     pub(crate) fn add_client(&mut self) -> usize {
         let client = self.clients.len();
-        let one_in = if self.options.faults.contains(&FaultKind::Move) { 1 } else { ISCSI_ONE_IN };
-        let kind = if client.is_multiple_of(one_in) { FrontEndKind::Iscsi } else { FrontEndKind::Nbd };
+        let moves = self.options.faults.contains(&FaultKind::Move);
+        let is_iscsi = moves || client.is_multiple_of(ISCSI_ONE_IN);
+        let kind = if is_iscsi { FrontEndKind::Iscsi } else { FrontEndKind::Nbd };
         let home = NodeId((client % self.nodes.len()) as u16 + 1);
-        self.clients.push(Client::new(home, kind));
+        self.clients.push(Client::new(home, kind, moves.then_some(client as u64)));
         client
     }
 

@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 use holdfast_types::{
     ChapSecret, ClusterId, DiskId, DiskIncarnation, Export, Exports, GatewayId, KeyHash, NodeId,
-    ProcessIncarnation, ReplicaRef, SegmentId, SegmentInfo, SegmentKey, SessionId, VolumeId,
+    ProcessIncarnation, ReplicaRef, SegmentId, SegmentInfo, SegmentKey, SessionId, VolumeId, write_quorum,
 };
 use serde::{Deserialize, Serialize};
 
@@ -298,6 +298,15 @@ impl ClusterMap {
         let node_up = self.nodes.get(&copy.node).is_some_and(|n| n.state.answers());
         let answers = self.disks.get(&copy.disk).is_some_and(|d| d.state != DiskState::Silent);
         node_up && answers && self.intact(copy)
+    }
+    /// Whether some segment's write quorum cannot do without this node although it could have another set.
+    pub fn is_needed(&self, node: NodeId) -> bool {
+        self.segments.values().any(|segment| {
+            let set = &segment.active.set;
+            let mine = set.iter().any(|r| r.node == node);
+            let others = set.iter().filter(|r| r.node != node && self.reachable(r)).count();
+            mine && others > 0 && others < write_quorum(set.len())
+        })
     }
     /// Whether the disk serves and is slow where others are not, so that it is better owned elsewhere what it holds. Where
     /// most of a pool are slow, too much is asked of them, or they lie on the same device: there is no better place.

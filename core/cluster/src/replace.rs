@@ -87,7 +87,8 @@ pub fn plan_replacements(map: &ClusterMap, given_up: &GivenUp) -> ReplacementPla
     let mut pools: BTreeMap<&str, Vec<Candidate>> = BTreeMap::new();
     let mut building = building(map);
     for info in map.segments.values().filter(|info| is_served(map, info)) {
-        let drop = drop_of_lost(map, info, given_up).filter(|_| plan.drops.len() < DROPS_MOST);
+        let may_drop = plan.drops.len() < DROPS_MOST;
+        let drop = if may_drop { drop_of_lost(map, info, given_up) } else { None };
         // What else is lost of this segment follows when that is active.
         let drops = drop.is_some();
         plan.drops.extend(drop);
@@ -206,8 +207,8 @@ fn place(
 fn drop_of_lost(map: &ClusterMap, info: &SegmentInfo, given_up: &GivenUp) -> Option<Single> {
     let is_lost = |copy: &&ReplicaRef| {
         let began_anew = map.disks.get(&copy.disk).is_none_or(|d| d.incarnation != copy.incarnation);
-        let reason = reason(map, info.key, copy, given_up);
-        began_anew || matches!(reason, Some(Reason::Failed | Reason::Missing | Reason::Silent))
+        let reason = || reason(map, info.key, copy, given_up);
+        began_anew || matches!(reason(), Some(Reason::Failed | Reason::Missing | Reason::Silent))
     };
     info.active.set.iter().filter(is_lost).find_map(|copy| drop_from_set(map, info, copy))
 }

@@ -6,11 +6,9 @@
 //! What does not come about in time is left to failure detection, which loses nothing either.
 
 use super::Shared;
-use holdfast_cluster::{ClusterMap, Command, NodeState};
+use holdfast_cluster::{Command, NodeState};
 use holdfast_engine::Input;
-use holdfast_types::write_quorum;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -83,17 +81,7 @@ async fn let_go(shared: &Shared) {
         return;
     }
     let mut maps = shared.control.map();
-    let gone = maps.wait_for(|map| !is_needed(map, shared));
+    let gone = maps.wait_for(|map| !map.is_needed(shared.node));
     // Where it stays needed, as with one copy, nobody can do anything.
     let _ = timeout(LET_GO_WITHIN, gone).await;
-}
-
-/// Whether some segment's write quorum cannot do without this node although it could have another set.
-fn is_needed(map: &Arc<ClusterMap>, shared: &Shared) -> bool {
-    map.segments.values().any(|segment| {
-        let set = &segment.active.set;
-        let mine = set.iter().any(|r| r.node == shared.node);
-        let others = set.iter().filter(|r| r.node != shared.node && map.reachable(r)).count();
-        mine && others > 0 && others < write_quorum(set.len())
-    })
 }
