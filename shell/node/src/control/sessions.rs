@@ -5,7 +5,7 @@
 use super::{Shared, TRY_AGAIN, backend};
 use holdfast_cluster::{Command, CommandResult, FenceTarget};
 use holdfast_engine::{Input, Registration};
-use holdfast_types::ConnectionId;
+use holdfast_types::{ConnectionId, SegmentKey};
 use std::sync::Arc;
 
 /// Registers a session, or renews its registration, then tells the engine that it may write, or that its initiator went elsewhere.
@@ -17,10 +17,11 @@ pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registratio
         Some(was) => Command::RenewSession { nexus: nexus.clone(), gateway, session, volume, was },
     };
     let Ok(CommandResult::Fence(targets)) = shared.propose_until_done(command).await else { return moved() };
-    for target in &targets {
-        fence_everywhere(&shared, &registration, *target).await;
-    }
     if !targets.is_empty() {
+        let segments = segments_now(&shared, &registration).await;
+        for target in &targets {
+            fence_everywhere(&shared, &segments, *target).await;
+        }
         let done = Command::SessionFenced { nexus, gateway, session, volume };
         if shared.propose_until_done(done).await.is_err() {
             return moved();
@@ -29,9 +30,19 @@ pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registratio
     shared.data.input(Input::SessionRegistered { connection, registration });
 }
 
-async fn fence_everywhere(shared: &Arc<Shared>, registration: &Registration, target: FenceTarget) {
-    let segments: Vec<_> = shared.map().segments_of(registration.volume).map(|s| s.key).collect();
-    for segment in segments {
+/// The volume's segments as control knows them now. What an earlier session left under way may be for any that there was when
+/// this one was registered, and this node's map may be older than that.
+async fn segments_now(shared: &Arc<Shared>, registration: &Registration) -> Vec<SegmentKey> {
+    loop {
+        if let Some(map) = shared.control.linearizable_map().await {
+            return map.segments_of(registration.volume).map(|s| s.key).collect();
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+async fn fence_everywhere(shared: &Arc<Shared>, segments: &[SegmentKey], target: FenceTarget) {
+    for segment in segments.iter().copied() {
         loop {
             let map = shared.map();
             let Some(info) = map.segments.get(&segment.segment).filter(|s| s.key == segment) else { break };
