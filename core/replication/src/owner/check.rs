@@ -19,6 +19,8 @@ const ROUNDS_MOST: u32 = 50;
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
 /// A copy that does not answer for so long is left out.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// It is asked again so often until then: the question or the answer was lost with a link, or its disk is not open yet.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// The pause between extents while clients are active, in the time that the last extent took.
 const GIVE_WAY: u64 = 4;
 /// The longest such pause.
@@ -85,6 +87,8 @@ pub(crate) struct Check {
     /// When its first round began.
     began: Time,
     until: Time,
+    /// Who has not answered is asked again then.
+    again: Time,
     /// The next round, or extent, begins then.
     pause: Option<Time>,
     /// The least time between extents.
@@ -123,6 +127,7 @@ impl Owner {
             rounds: 0,
             began: now,
             until: now,
+            again: now,
             pause: None,
             pace,
             repairing: 0,
@@ -144,12 +149,21 @@ impl Owner {
         check.rounds += 1;
         check.until = now + ANSWER_WITHIN;
         check.pause = None;
-        let (extent, copies) = (check.extent, check.copies.clone());
-        for copy in copies {
+        for copy in check.copies.clone() {
             let number = self.number();
             if let Some(check) = &mut self.check {
                 check.asked.insert(number, copy);
             }
+        }
+        self.ask_who_is_left(now, out);
+    }
+
+    /// Asks those of whom an answer is waited for. A second answer is ignored.
+    fn ask_who_is_left(&mut self, now: Time, out: &mut Vec<OwnerOutput>) {
+        let Some(check) = &mut self.check else { return };
+        check.again = now + ASK_AGAIN;
+        let (extent, asked) = (check.extent, check.asked.clone());
+        for (number, copy) in asked {
             self.send(copy, Body::Digest { number, extent }, out);
         }
     }
@@ -269,17 +283,6 @@ impl Owner {
         self.next_extent(now, out);
     }
 
-    /// A copy is heard of for the first time on its link: what it was asked before may be lost. A second answer is
-    /// ignored.
-    pub(super) fn check_heard(&mut self, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
-        let Some(check) = &self.check else { return };
-        let extent = check.extent;
-        let asked = check.asked.iter().find(|(_, asked)| **asked == copy).map(|(number, _)| *number);
-        if let Some(number) = asked {
-            self.send(copy, Body::Digest { number, extent }, out);
-        }
-    }
-
     /// The link to a copy is gone, and with it the answer that may be waited for.
     pub(super) fn check_without(&mut self, now: Time, copy: ReplicaRef, out: &mut Vec<OwnerOutput>) {
         let Some(check) = &mut self.check else { return };
@@ -300,7 +303,10 @@ impl Owner {
         if check.until <= now && !check.asked.is_empty() {
             let silent: Vec<ReplicaRef> = check.asked.values().copied().collect();
             silent.into_iter().for_each(|copy| check.leave_out(copy));
-            self.compare(now, out);
+            return self.compare(now, out);
+        }
+        if check.again <= now {
+            self.ask_who_is_left(now, out);
         }
     }
 
@@ -309,6 +315,6 @@ impl Owner {
         if check.repairing > 0 {
             return None;
         }
-        check.pause.or_else(|| (!check.asked.is_empty()).then_some(check.until))
+        check.pause.or_else(|| (!check.asked.is_empty()).then_some(check.until.min(check.again)))
     }
 }

@@ -266,9 +266,8 @@ impl Owner {
             // Messages to copies; `is_for_owner` keeps them away.
             _ => {}
         }
-        if let Some(c) = self.copies.get_mut(&copy).filter(|c| !c.heard) {
+        if let Some(c) = self.copies.get_mut(&copy) {
             c.heard = true;
-            self.check_heard(copy, out);
         }
     }
 

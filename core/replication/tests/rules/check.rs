@@ -95,24 +95,37 @@ fn a_copy_whose_link_is_lost_is_not_waited_for() {
     assert_eq!(script.checks.iter().map(|c| c.skipped.clone()).collect::<Vec<_>>(), [vec![copy(3)]]);
 }
 
+/// The question is lost with a disk that is not open yet, the answer with a link of the copy's own.
 #[test]
-fn a_copy_that_was_asked_before_its_disk_was_open_is_asked_again() {
+fn a_copy_that_does_not_answer_is_asked_again_and_left_out_in_the_end() {
     let mut script = Setting::new(&[1, 2, 3], &[1, 2, 3]).active();
-    script.fakes.get_mut(&3).expect("it is a copy").silent = true;
-    for up in [false, true] {
-        script.call(|o: &mut Owner, now, out: &mut Vec<OwnerOutput>| o.link(now, NodeId(3), up, out));
-    }
     start(&mut script, Duration::ZERO);
-    let lost = asked(&script, 3, 0);
-    assert!(lost.is_some(), "its link is up");
-    script.fakes.get_mut(&3).expect("it is a copy").told.clear();
-    // It answers what is asked again and again anyway.
-    script.speak(3);
-    assert_eq!(asked(&script, 3, 0), lost);
-    // Once heard of, nothing is asked twice.
-    script.fakes.get_mut(&3).expect("it is a copy").told.clear();
-    script.request(write(1, 7));
-    script.pass(milliseconds(1500));
-    assert!(!script.fakes[&3].told.is_empty());
-    assert_eq!(asked(&script, 3, 0), None);
+    for node in [1, 2] {
+        let number = asked(&script, node, 0).expect("every copy is asked");
+        script.say(node, Body::DigestReply { number, at: Lsn(9), blocks: Vec::new() });
+    }
+    let lost = asked(&script, 3, 0).expect("every copy is asked");
+    let forget = |script: &mut Script| {
+        script.fakes.values_mut().for_each(|fake| fake.told.clear());
+    };
+    forget(&mut script);
+    script.pass(milliseconds(1999));
+    assert_eq!(asked(&script, 3, 0), None, "too early");
+    script.pass(milliseconds(1));
+    assert_eq!(asked(&script, 3, 0), Some(lost));
+    assert_eq!(asked(&script, 1, 0), None, "the first copy answered");
+    script.say(3, Body::DigestReply { number: lost, at: Lsn(9), blocks: Vec::new() });
+    // Nor does it answer for the next extent, however often it is asked.
+    for node in [1, 2] {
+        let number = asked(&script, node, 1).expect("every copy is asked");
+        script.say(node, Body::DigestReply { number, at: Lsn(9), blocks: Vec::new() });
+    }
+    for _ in 0..14 {
+        forget(&mut script);
+        script.pass(milliseconds(2000));
+        assert!(asked(&script, 3, 1).is_some());
+    }
+    script.pass(milliseconds(2000));
+    assert!(asked(&script, 1, 2).is_some(), "the others go on");
+    assert_eq!(asked(&script, 3, 2), None);
 }
