@@ -98,6 +98,8 @@ pub(crate) struct Disk {
     pub uncommitted: u64,
     /// Copies that had an append refused in this burst of inputs, and why.
     pub refusing: BTreeMap<SegmentKey, StoreRefusal>,
+    /// Blocks of the journal that could not be read when their content was to be put in place.
+    pub unreadable: u32,
     pub failed: bool,
 }
 

@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+mod apart;
 pub mod api;
 mod batch;
 mod disk;

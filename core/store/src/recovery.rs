@@ -9,10 +9,13 @@
 //! says which pages were durable. A torn page is erased, so that its sequence is not taken for a durable one's later; one that
 //! is damaged makes its copy incomplete, which the owner mends like any other copy that lacks something.
 //!
+//! A block of the superblocks or of the journal that cannot be read is a damaged one (`apart.rs`).
+//!
 //! Before the disk counts as open, an empty batch overwrites what a torn one left, and a superblock takes the
 //! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
 //! that records are missing (replication.md H20).
 
+use crate::apart::{Read, Reads};
 use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
 use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch, is_whole};
@@ -89,7 +92,8 @@ pub(crate) struct Recovery {
     stage: Stage,
     /// Of the one order that is under way, and whether that is a read.
     token: u64,
-    reads: bool,
+    is_read: bool,
+    reads: Reads,
     pub(crate) silence: Silence,
     superblock: Option<Superblock>,
     previous_boot_nonce: u64,
@@ -160,7 +164,8 @@ impl Recovery {
             config,
             stage: Stage::Superblocks,
             token: 0,
-            reads: false,
+            is_read: false,
+            reads: Reads::default(),
             silence: Silence::default(),
             superblock: None,
             previous_boot_nonce: 0,
@@ -187,13 +192,24 @@ impl Recovery {
 
     fn order(&mut self, kind: DiskOrderKind, out: &mut Vec<StoreOutput>) {
         self.token += 1;
-        self.reads = matches!(kind, DiskOrderKind::Read { .. });
-        self.silence.ordered(self.reads);
+        self.is_read = matches!(kind, DiskOrderKind::Read { .. });
+        self.silence.ordered(self.is_read);
         out.push(StoreOutput::Disk(DiskOrder { token: DiskToken(self.token), kind }));
     }
     fn read(&mut self, offset: u64, len: u64, out: &mut Vec<StoreOutput>) {
         self.buffer_at = offset;
+        self.reads.begin(offset, len);
         self.order(DiskOrderKind::Read { offset, len: len as usize }, out);
+    }
+
+    /// Whether a block that cannot be read is taken for a damaged one. Of a page it would have to be known what it was.
+    fn may_lack_a_block(&self) -> bool {
+        match self.stage {
+            Stage::Superblocks | Stage::Walk { .. } | Stage::Verify { .. } | Stage::Prove { .. } => true,
+            Stage::Pages { .. } | Stage::Erase | Stage::Batch | Stage::Superblock { .. } | Stage::Over => {
+                false
+            }
+        }
     }
 
     /// Takes what came of the order.
@@ -201,9 +217,15 @@ impl Recovery {
         if done.token != DiskToken(self.token) {
             return Progress::Going;
         }
-        self.silence.answered(now, self.reads, out);
-        let data = match done.result {
-            Ok(data) => data,
+        self.silence.answered(now, self.is_read, out);
+        let read =
+            if self.may_lack_a_block() { self.reads.done(done.result) } else { done.result.map(Read::Whole) };
+        let data = match read {
+            Ok(Read::Whole(data)) => data,
+            Ok(Read::Next(offset, len)) => {
+                self.order(DiskOrderKind::Read { offset, len: len as usize }, out);
+                return Progress::Going;
+            }
             Err(fault) => return Progress::Failed(OpenError::Io(fault)),
         };
         let step = match self.stage {
@@ -251,6 +273,9 @@ impl Recovery {
         }
         let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
         let Some(mut superblock) = best else {
+            if let Some((_, fault)) = self.reads.unreadable() {
+                return Err(OpenError::Io(fault));
+            }
             let damaged = both.iter().any(|s| *s != Err(SuperblockError::Blank));
             return Err(OpenError::NotHoldfast { damaged });
         };
@@ -544,6 +569,7 @@ impl Recovery {
             torn_tail_cut: self.torn,
             segments: disk.segments.keys().copied().collect(),
             grown_from: self.grown_from,
+            unreadable: self.reads.unreadable().map(|(at, _)| at),
         };
         Progress::Open(alloc::boxed::Box::new(disk), report)
     }

@@ -216,6 +216,7 @@ impl Disk {
             log_memory: 0,
             uncommitted: 0,
             refusing: BTreeMap::new(),
+            unreadable: 0,
             failed: false,
             superblock,
         };

@@ -216,6 +216,9 @@ impl Disk {
             (Ok(data), _) => data,
             // No page either.
             (Err(_), RoundOrder::Page { .. }) => Bytes::new(),
+            (Err(fault), RoundOrder::Journal { index, first, count }) if self.is_of_a_block(fault) => {
+                return self.read_apart(*index, *first, *count, cost, out);
+            }
             (Err(fault), _) => return self.fail(activity, Some(fault), out),
         };
         let nonce = self.superblock.format_nonce;

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use holdfast_store::testing::{Cut, Rig};
-use holdfast_store::{OpenError, StoreEvent};
+use holdfast_store::{DiskActivity, OpenError, StoreEvent};
 use holdfast_types::*;
 
 /// The place of the only extent's block `n`.
@@ -44,33 +44,63 @@ fn a_flipped_bit_is_found_told_and_healed() {
 
 #[test]
 fn damage_in_the_journal_is_of_a_block_and_not_of_the_disk() {
-    let mut rig = rig();
-    put(&mut rig, write(1, 1, 0, 4));
-    put(&mut rig, write(1, 2, 300, 1));
-    // After a restart the journal alone has what was not in place.
-    rig.restart(Cut::LoseAll);
-    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
-    let places = places_of(&rig, &content(2, 1, 1));
-    let [in_journal] = places[..] else { panic!("in the journal and nowhere else: {places:?}") };
-    rig.disk.flip_bit(in_journal * BLOCK_BYTES as u64 + 9, 3);
-    rig.idle();
-    assert_eq!(rig.events, [StoreEvent::DamagedContent { segment: key(0), block: BlockIndex(2) }]);
-    let data = content(2, 1, 1);
-    for restarted in [false, true] {
-        assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(2)] });
-        assert_eq!(joined(rig.run(key(0), read(300, 1))), content(300, 1, 2));
-        if !restarted {
-            rig.restart(Cut::LoseAll);
+    for unreadable in [false, true] {
+        let mut rig = rig();
+        put(&mut rig, write(1, 1, 0, 4));
+        put(&mut rig, write(1, 2, 300, 1));
+        // After a restart the journal alone has what was not in place.
+        rig.restart(Cut::LoseAll);
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(2) });
+        let places = places_of(&rig, &content(2, 1, 1));
+        let [in_journal] = places[..] else { panic!("in the journal and nowhere else: {places:?}") };
+        if unreadable {
+            rig.disk.faults.reads.insert(in_journal);
+        } else {
+            rig.disk.flip_bit(in_journal * BLOCK_BYTES as u64 + 9, 3);
         }
+        rig.idle();
+        assert_eq!(rig.events, [StoreEvent::DamagedContent { segment: key(0), block: BlockIndex(2) }]);
+        let data = content(2, 1, 1);
+        for restarted in [false, true] {
+            assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(2)] });
+            assert_eq!(joined(rig.run(key(0), read(300, 1))), content(300, 1, 2));
+            if !restarted {
+                rig.restart(Cut::LoseAll);
+                rig.idle();
+            }
+        }
+        let block = ImageBlock {
+            block: BlockIndex(2),
+            lsn: Lsn(1),
+            crc: holdfast_checksum::crc32c(&data),
+            data: Some(data),
+        };
+        assert_eq!(rig.run(key(0), StoreOrder::Heal { block }), StoreOutcome::Healed { replaced: true });
+        assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
     }
-    let block = ImageBlock {
-        block: BlockIndex(2),
-        lsn: Lsn(1),
-        crc: holdfast_checksum::crc32c(&data),
-        data: Some(data),
-    };
-    assert_eq!(rig.run(key(0), StoreOrder::Heal { block }), StoreOutcome::Healed { replaced: true });
-    assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
+}
+
+/// It may be the device and not the medium: what the journal has is worth more than what would be put in place.
+#[test]
+fn a_journal_of_which_much_cannot_be_read_is_the_end_of_its_disk() {
+    let mut rig = rig();
+    (1..=20).for_each(|lsn| put(&mut rig, write(1, lsn, lsn as u32, 1)));
+    rig.restart(Cut::LoseAll);
+    let places: Vec<u64> = (1..=20).flat_map(|n| places_of(&rig, &content(n as u32, 1, n))).collect();
+    assert_eq!(places.len(), 20);
+    rig.disk.faults.reads.extend(&places);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(20) });
+    rig.idle();
+    let failed =
+        |e: &StoreEvent| matches!(e, StoreEvent::DiskFailed { activity: DiskActivity::ReadBack, .. });
+    assert!(rig.events.iter().any(failed), "{:?}", rig.events);
+    // Nothing of it is lost.
+    rig.disk.faults.reads.clear();
+    rig.restart(Cut::LoseAll);
+    rig.order(key(0), StoreOrder::Commit { lsn: Lsn(20) });
+    for n in 1..=20 {
+        assert_eq!(joined(rig.run(key(0), read(n as u32, 1))), content(n as u32, 1, n));
+    }
 }
 
 /// Where the newest page is that was written of the only page number in use, as a block of the disk.
@@ -271,5 +301,61 @@ fn damage_to_the_data_of_a_record_is_refused_unless_it_is_known_to_be_committed(
         assert_eq!(rig.run(key(0), read(0, 1)), StoreOutcome::BadBlocks { blocks: vec![BlockIndex(0)] });
         rig.order(key(0), StoreOrder::Commit { lsn: Lsn(4) });
         assert_eq!(joined(rig.run(key(0), read(0, 1))), content(0, 1, 4));
+    }
+}
+
+/// What the power tore may be unreadable afterwards, and so may what the medium lost: a disk is not refused for less than a bit
+/// that flipped there would cost.
+#[test]
+fn a_block_that_cannot_be_read_while_a_disk_is_opened_is_a_damaged_block() {
+    let block = BLOCK_BYTES as u64;
+    let start = holdfast_store::layout(48 * MIB, &small()).expect("it was formatted").journal.start / block;
+    // Batches of the format, the segment's state with the first record, then three of two blocks.
+    let (third, last) = (start + 1 + 4, start + 1 + 6);
+    let lost = OpenError::Io(DiskFault::Io(61));
+    let corrupt = OpenError::JournalCorrupt { sequence: 4, offset: third * block };
+    let cases: [(&str, &[u64], Result<u64, OpenError>); 10] = [
+        ("a superblock", &[0], Ok(4)),
+        ("the other one", &[1], Ok(4)),
+        ("both superblocks", &[0, 1], Err(lost)),
+        ("the header of the last batch", &[last], Ok(3)),
+        ("its data", &[last + 1], Ok(3)),
+        ("what a next batch was torn to", &[last + 2], Ok(4)),
+        ("what two next batches may be in", &[last + 2, last + 3], Err(lost)),
+        ("a place behind the log's end", &[last + 500], Ok(4)),
+        ("the header of a batch before the last", &[third], Err(corrupt)),
+        ("the data of a record that is committed", &[third + 1], Ok(4)),
+    ];
+    for (what, unreadable, expected) in cases {
+        let mut rig = rig();
+        for lsn in 1..=4 {
+            assert!(matches!(
+                rig.run(key(0), append(vec![write(1, lsn, lsn as u32, 1)])),
+                StoreOutcome::Appended { .. }
+            ));
+            rig.order(key(0), StoreOrder::Commit { lsn: Lsn(lsn) });
+        }
+        rig.disk.faults.reads.extend(unreadable);
+        rig.restart(Cut::LoseAll);
+        let expected = match (rig.opened.clone().expect("it came to an end"), expected) {
+            (opened, Err(error)) => {
+                assert_eq!(opened, Err(error), "{what}");
+                continue;
+            }
+            (opened, Ok(last)) => {
+                let found = opened.map(|report| report.unreadable);
+                assert_eq!(found, Ok(Some(unreadable[0] * block)), "{what}");
+                last
+            }
+        };
+        assert_eq!(rig.store.replica_state(key(0)).map(|s| s.last.lsn), Some(Lsn(expected)), "{what}");
+        rig.order(key(0), StoreOrder::Commit { lsn: Lsn(expected) });
+        for lsn in 1..=expected {
+            let holds = match lsn {
+                3 if unreadable == [third + 1] => StoreOutcome::BadBlocks { blocks: vec![BlockIndex(3)] },
+                _ => StoreOutcome::Read { data: vec![content(lsn as u32, 1, lsn)] },
+            };
+            assert!(rig.run(key(0), read(lsn as u32, 1)) == holds, "{what}: block {lsn}");
+        }
     }
 }

@@ -581,7 +581,7 @@ fn a_device_that_hangs_while_it_is_opened_is_silent_until_it_answers() {
     assert_eq!(out, [StoreOutput::Event(StoreEvent::DiskSilent { since: Time(0) })]);
     assert!(store.usage().is_silent && !store.is_open());
     out.clear();
-    store.disk_done(late, DiskDone { token, result: Err(DiskFault::Io(5)) }, &mut out);
+    store.disk_done(late, DiskDone { token, result: Err(DiskFault::Short) }, &mut out);
     let answers = StoreOutput::Event(StoreEvent::DiskAnswers { after: SILENT_AFTER });
     assert!(matches!(&out[..], [first, StoreOutput::OpenFailed(_)] if *first == answers), "{out:?}");
     assert_eq!((store.next_timer(), store.usage().is_silent), (None, false));

@@ -94,6 +94,9 @@ impl Events {
         if let Some(before) = report.grown_from {
             what += &format!(", its device has grown: {} MiB of it were used before", before >> 20);
         }
+        if let Some(at) = report.unreadable {
+            what += &format!(", its block at byte {at} could not be read (see the kernel log)");
+        }
         if regressed {
             let why = "it is an older copy of itself; its copies are rebuilt from the others".into();
             return self.append(EventLevel::Error, "disk", "disk-regressed", what, why);
