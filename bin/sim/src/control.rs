@@ -3,10 +3,10 @@
 //! all. Beside it the director, as the leader's node runs it: nodes that do not answer for a while are down, and
 //! `plan_grants` says which grants follow, and `plan_replacements` which copies are placed anew.
 
+use crate::disk::Openings;
 use crate::event::Event;
 use crate::failure::{Checker, Failure};
 use crate::faults::Gone;
-use crate::node::Openings;
 use crate::world::World;
 use holdfast_cluster::{
     ClusterMap, Command, CommandOf, CommandResult, NodeState, Patience, Reason, Single, apply, plan_grants,
@@ -14,7 +14,7 @@ use holdfast_cluster::{
 };
 use holdfast_engine::{DiskOpen, Input, Registration};
 use holdfast_store::{DiskIdentity, OpenReport};
-use holdfast_types::{ConnectionId, Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
+use holdfast_types::{ConnectionId, DiskId, Duration, Epoch, NodeId, SegmentCommandResult, SegmentId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -49,10 +49,10 @@ pub enum Then {
     Proposed(u64),
     /// The gateway's new number.
     Renew,
-    /// Whether the disk is the one that it was.
+    /// Whether a disk is the one that it was.
     Open(DiskIdentity),
-    /// The disk is wiped and starts anew.
-    Wipe(u64),
+    /// A disk is wiped and starts anew.
+    Wipe(DiskId, u64),
     /// Whether a session may write.
     Register(ConnectionId, Registration),
     /// Control knows that the earlier sessions are fenced.
@@ -183,14 +183,14 @@ impl World {
             }
             (Then::Open(identity), Ok(CommandResult::DiskIncarnation(incarnation))) => {
                 if incarnation == identity.incarnation {
-                    self.openings(node, identity.boot_nonce);
+                    self.opened_as(identity.disk, identity.boot_nonce);
                     return Ok(());
                 }
-                self.note(|| format!("node {node}: its disk is an older copy"));
+                self.note(|| format!("node {node}: disk {} is an older copy", identity.disk));
                 self.format(node, DiskIdentity { incarnation, ..identity })
             }
-            (Then::Wipe(nonce), Ok(CommandResult::DiskIncarnation(incarnation))) => {
-                let (cluster, disk) = (self.control.map.cluster, self.nodes[&node].disk_id);
+            (Then::Wipe(disk, nonce), Ok(CommandResult::DiskIncarnation(incarnation))) => {
+                let cluster = self.control.map.cluster;
                 self.format(node, DiskIdentity { cluster, node, disk, incarnation, boot_nonce: nonce })
             }
             (Then::Register(connection, registration), Ok(CommandResult::Fence(targets))) => {
@@ -210,13 +210,11 @@ impl World {
         }
     }
 
-    fn openings(&mut self, node: NodeId, accepted: u64) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.openings = Openings { accepted, tried: Vec::new() };
-        }
+    fn opened_as(&mut self, disk: DiskId, accepted: u64) {
+        self.disk(disk).openings = Openings { accepted, tried: Vec::new() };
     }
 
-    /// The run has a number: as the daemon does, the map first, then the number, then the disk.
+    /// The run has a number: as the daemon does, the map first, then the number, then the disks.
     fn start_up(&mut self, node: NodeId, run: holdfast_types::ProcessIncarnation) -> Result<(), Failure> {
         self.note(|| format!("node {node} started as run {}", run.0));
         let map = self.control.map.clone();
@@ -225,28 +223,33 @@ impl World {
             process.incarnation = Some(run);
         }
         self.input(node, Input::Started(run))?;
-        if self.faults.gone == Some(Gone::Disk(node)) {
-            let disk = self.nodes[&node].disk_id;
+        let disks: Vec<DiskId> = self.nodes[&node].disks.keys().copied().collect();
+        disks.into_iter().try_for_each(|disk| self.attach(node, disk))
+    }
+
+    pub(crate) fn attach(&mut self, node: NodeId, disk: DiskId) -> Result<(), Failure> {
+        if self.faults.gone == Some(Gone::Disk(disk)) {
             let incarnation = self.control.map.disks.get(&disk).map(|d| d.incarnation).unwrap_or_default();
             self.call(node, Command::DiskMissing { disk, incarnation }, Then::Nothing);
             return Ok(());
         }
-        if let Some(identity) = self.nodes[&node].format {
+        if let Some(identity) = self.disk(disk).format {
             return self.format(node, identity);
         }
         let nonce = self.rng.draw().max(1);
-        let this = self.node(node);
+        let this = self.disk(disk);
         this.openings.tried.push(nonce);
-        let (disk, size) = (this.disk_id, this.disk.size());
+        let size = this.size();
         self.input(node, Input::DiskAttached { disk, size, open: DiskOpen::Existing { boot_nonce: nonce } })
     }
 
     /// Formats a node's disk.
     fn format(&mut self, node: NodeId, identity: DiskIdentity) -> Result<(), Failure> {
-        self.openings(node, identity.boot_nonce);
-        let this = self.node(node);
+        let disk = identity.disk;
+        self.opened_as(disk, identity.boot_nonce);
+        let this = self.disk(disk);
         this.format = Some(identity);
-        let (disk, size) = (this.disk_id, this.disk.size());
+        let size = this.size();
         self.input(node, Input::DiskAttached { disk, size, open: DiskOpen::Format(identity) })
     }
 
@@ -254,7 +257,7 @@ impl World {
     pub(crate) fn disk_opened(&mut self, node: NodeId, report: &OpenReport) {
         let identity = report.identity;
         let known = self.control.map.disks.get(&identity.disk).map(|d| d.boot_nonce).unwrap_or_default();
-        let this = self.node(node);
+        let this = self.disk(identity.disk);
         this.format = None;
         if identity.boot_nonce == this.openings.accepted {
             return;
@@ -266,11 +269,14 @@ impl World {
     }
 
     /// A store refused its disk: an operator wipes it, after the copies of others.
-    pub(crate) fn wipe(&mut self, node: NodeId) {
+    pub(crate) fn wipe(&mut self, node: NodeId, disk: DiskId) {
         let nonce = self.rng.draw().max(1);
-        let disk = self.nodes[&node].disk_id;
         let Some(expect) = self.control.map.disks.get(&disk).map(|d| d.incarnation) else { return };
-        self.call(node, Command::NewDiskIncarnation { disk, expect, boot_nonce: nonce }, Then::Wipe(nonce));
+        self.call(
+            node,
+            Command::NewDiskIncarnation { disk, expect, boot_nonce: nonce },
+            Then::Wipe(disk, nonce),
+        );
     }
 
     /// What the leader's node does ten times a second.

@@ -5,7 +5,7 @@ use crate::control::{Answer, Call};
 use crate::faults::Healing;
 use crate::stopping::Stop;
 use bytes::Bytes;
-use holdfast_types::{ConnectionId, Duration, NodeId, Time};
+use holdfast_types::{ConnectionId, DiskId, Duration, NodeId, Time};
 use std::collections::BTreeMap;
 
 /// Something that is going to happen.
@@ -44,8 +44,8 @@ pub enum Event {
     },
     /// A disk does one of its orders.
     Disk {
-        /// Whose.
-        node: NodeId,
+        /// Which.
+        disk: DiskId,
         /// Ordered by which run.
         process: u64,
     },

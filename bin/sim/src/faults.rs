@@ -2,7 +2,7 @@
 //!
 //! - Any number of nodes may lose power, be stopped or be cut off, at once and in any order: nothing acknowledged may
 //!   be lost by it. A disk that loses power keeps what it said was on stable storage.
-//! - A bit flips on one disk of a run only, and then only that disk's node has other faults: else the only good copy
+//! - The disks of one node of a run only are damaged, and then only that node has other faults: else the only good copy
 //!   could be the one that left S, and losing it would be right.
 //! - What a client left under way over a session of a port may happen until something was done over the next one.
 //! - An operator may take one disk of a run for lost, and control refuses it where that would cost anything.
@@ -10,12 +10,15 @@
 //! - One node of a run, or one disk, is lost for ever, and only while every copy is in S: else it could be the only one
 //!   that is, and the data would be lost by right.
 
+use crate::disk::{Disk, disk_id, node_of};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::options::FaultKind;
 use crate::world::World;
 use holdfast_cluster::DiskState;
 use holdfast_store::testing::{Cut, Rng};
-use holdfast_types::{Duration, NodeId};
+use holdfast_types::{DiskId, Duration, NodeId, ReplicaRef};
+use std::collections::BTreeSet;
 
 /// Between two faults at most.
 const PAUSE_MOST_MS: u64 = 1500;
@@ -32,9 +35,9 @@ pub enum Healing {
     /// The daemon goes on.
     Resume(NodeId),
     /// The disk answers.
-    Answer(NodeId),
+    Answer(DiskId),
     /// The disk keeps up.
-    KeepUp(NodeId),
+    KeepUp(DiskId),
     /// The way is open.
     Mend(NodeId, NodeId),
     /// Control has a majority and is sure of itself.
@@ -46,16 +49,16 @@ pub enum Healing {
 pub struct Faults {
     /// Whether they are.
     pub active: bool,
-    /// The one node whose disk flips bits; the only one with faults then.
+    /// The one node whose disks are damaged; the only one with faults then.
     pub victim: Option<NodeId>,
-    /// Bits that flipped.
-    pub flipped: u64,
+    /// Blocks that were damaged.
+    pub damaged: u64,
     /// A disk hung or was slow, or a daemon was stopped, to which its disk is like one that hung.
     pub late: bool,
     /// What is lost for ever.
     pub gone: Option<Gone>,
-    /// The disk that failed, or that an operator took for lost, is this node's.
-    pub said_lost: Option<NodeId>,
+    /// The disk that failed, or those that an operator took for lost.
+    pub said_lost: BTreeSet<DiskId>,
 }
 
 /// What is lost for ever.
@@ -63,29 +66,32 @@ pub struct Faults {
 pub enum Gone {
     /// The node with everything on it.
     Node(NodeId),
-    /// The node's disk; its daemon runs without it.
-    Disk(NodeId),
+    /// The disk; its node's daemon runs without it.
+    Disk(DiskId),
 }
 
 impl Faults {
     /// Whether something is lost, or said to be, already: one thing is in a run.
     pub fn has_lost_one(&self) -> bool {
-        self.gone.is_some() || self.said_lost.is_some()
+        self.gone.is_some() || !self.said_lost.is_empty()
     }
 }
 
 impl World {
-    /// Whether the copies on that node are lost for ever, or until its disk begins anew.
-    pub fn lost_copies(&self, node: NodeId) -> bool {
-        let disk = self.control.map.disks.get(&self.nodes[&node].disk_id);
-        let is_failed = disk.is_some_and(|d| d.state == DiskState::Failed);
-        matches!(self.faults.gone, Some(Gone::Node(n) | Gone::Disk(n)) if n == node)
-            || self.faults.said_lost == Some(node) && is_failed
+    /// Whether the copies on that disk are lost for ever, or until it begins anew.
+    pub fn lost_copies(&self, disk: DiskId) -> bool {
+        let is_failed = self.control.map.disks.get(&disk).is_some_and(|d| d.state == DiskState::Failed);
+        let is_gone = match self.faults.gone {
+            Some(Gone::Node(node)) => node == node_of(disk),
+            Some(Gone::Disk(gone)) => gone == disk,
+            None => false,
+        };
+        is_gone || self.faults.said_lost.contains(&disk) && is_failed
     }
 
     /// Begins to inject faults at random.
     pub fn inject_faults(&mut self) {
-        if self.options.faults.contains(&FaultKind::BitFlip) {
+        if self.options.has_any(&[FaultKind::BitFlip, FaultKind::Unreadable]) {
             self.faults.victim = Some(NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16));
         }
         self.faults.active = !self.options.faults.is_empty();
@@ -93,15 +99,25 @@ impl World {
         self.queue.after(pause, Event::Fault);
     }
 
-    fn any_node(&mut self) -> NodeId {
+    pub(crate) fn any_node(&mut self) -> NodeId {
         let any = NodeId(1 + self.rng.below(self.nodes.len() as u64) as u16);
         self.faults.victim.unwrap_or(any)
     }
 
+    fn any_disk(&mut self) -> DiskId {
+        let node = self.any_node();
+        self.any_disk_of(node)
+    }
+
+    fn any_disk_of(&mut self, node: NodeId) -> DiskId {
+        let count = self.nodes[&node].disks.len() as u64;
+        disk_id(node, if count > 1 { self.rng.below(count) as u16 } else { 0 })
+    }
+
     /// Injects one fault and plans the next.
-    pub(crate) fn inject(&mut self) {
+    pub(crate) fn inject(&mut self) -> Result<(), Failure> {
         if !self.faults.active {
-            return;
+            return Ok(());
         }
         let pause = Duration::from_millis(self.rng.below(PAUSE_MOST_MS));
         self.queue.after(pause, Event::Fault);
@@ -124,18 +140,19 @@ impl World {
                 self.queue.after(lasts, Event::Heal(Healing::Resume(node)));
             }
             FaultKind::Hang => {
-                let node = self.any_node();
-                self.hang(node);
-                self.queue.after(lasts, Event::Heal(Healing::Answer(node)));
+                let disk = self.any_disk();
+                self.hang(disk);
+                self.queue.after(lasts, Event::Heal(Healing::Answer(disk)));
             }
             FaultKind::Slow => {
-                let node = self.any_node();
-                self.slow_down(node);
+                let disk = self.any_disk();
+                self.slow_down(disk);
                 let lasts = Duration(lasts.0 * SLOW_LASTS);
-                self.queue.after(lasts, Event::Heal(Healing::KeepUp(node)));
+                self.queue.after(lasts, Event::Heal(Healing::KeepUp(disk)));
             }
             FaultKind::Partition => self.partition(lasts),
-            FaultKind::BitFlip => self.flip(),
+            FaultKind::BitFlip => self.damage(Disk::flip_bit, "has a bit that flips"),
+            FaultKind::Unreadable => self.damage(Disk::lose_block, "cannot be read"),
             FaultKind::Control => {
                 let away = self.rng.one_in(2);
                 self.note(|| format!("fault: control is {}", if away { "away" } else { "unsure" }));
@@ -151,6 +168,7 @@ impl World {
             FaultKind::Volumes => self.operate(),
             FaultKind::Lost => self.say_lost(),
             FaultKind::Fail => self.fail_some_disk(),
+            FaultKind::Add => self.add_disk()?,
             FaultKind::Stop => {
                 let node = self.any_node();
                 self.stop(node, lasts);
@@ -160,6 +178,7 @@ impl World {
                 self.client_moves(client);
             }
         }
+        Ok(())
     }
 
     /// Cuts one node off from all, or from one other.
@@ -185,56 +204,59 @@ impl World {
         self.net.mend(&mut self.queue, a, b);
     }
 
-    /// Loses a node or its disk for ever, once in a run.
+    /// Loses a node or a disk for ever, once in a run.
     fn lose_something(&mut self) {
         let copies = self.map().volumes.values().map(|v| usize::from(v.copies)).max().unwrap_or_default();
-        let spare = copies > 1 && self.nodes.len() > copies;
+        let spare_node = self.nodes.len() > copies;
+        let spare = copies > 1 && (spare_node || self.options.disks > 1);
         let free = !self.faults.has_lost_one() && self.faults.victim.is_none();
         if !spare || !free || !self.all_copies_in_set() {
             return;
         }
         // One that matters.
-        let carries: Vec<NodeId> =
-            self.map().segments.values().flat_map(|s| s.members.iter().map(|m| m.node)).collect();
-        let node = carries[self.rng.below(carries.len() as u64) as usize];
-        let gone = if self.rng.one_in(2) { Gone::Node(node) } else { Gone::Disk(node) };
+        let carries: Vec<ReplicaRef> = self.map().segments.values().flat_map(|s| s.members.clone()).collect();
+        let copy = carries[self.rng.below(carries.len() as u64) as usize];
+        let gone =
+            if spare_node && self.rng.one_in(2) { Gone::Node(copy.node) } else { Gone::Disk(copy.disk) };
         self.lose(gone);
     }
 
-    /// A node's disk fails, once in a run.
+    /// A disk fails, once in a run.
     fn fail_some_disk(&mut self) {
         let free = !self.faults.has_lost_one() && self.faults.victim.is_none();
         if !free || self.nodes.len() == 1 || !self.all_copies_in_set() {
             return;
         }
-        let (node, writes) = (self.any_node(), self.rng.one_in(2));
-        self.note(|| {
-            format!("fault: the disk of node {node} fails {}", if writes { "writes" } else { "flushes" })
-        });
-        self.faults.said_lost = Some(node);
-        self.node(node).disk.fail(writes, true);
+        let (disk, writes) = (self.any_disk(), self.rng.one_in(2));
+        self.note(|| format!("fault: disk {disk} fails {}", if writes { "writes" } else { "flushes" }));
+        self.faults.said_lost.insert(disk);
+        self.disk(disk).fail(writes, true);
     }
 
-    /// Loses a node or its disk for ever.
+    /// Loses a node or a disk for ever.
     pub fn lose(&mut self, gone: Gone) {
         self.note(|| format!("fault: {gone:?} is lost for ever"));
         self.faults.gone = Some(gone);
-        let (Gone::Node(node) | Gone::Disk(node)) = gone;
+        let node = match gone {
+            Gone::Node(node) => node,
+            Gone::Disk(disk) => node_of(disk),
+        };
         self.crash(node, Cut::LoseAll);
         // A node that is gone does not start.
         self.start(node);
     }
 
-    fn flip(&mut self) {
+    fn damage(&mut self, how: fn(&mut Disk, &mut Rng) -> Option<u64>, what: &str) {
         // A copy that no other one can replace must not be damaged.
         let Some(victim) = self.faults.victim.filter(|_| self.nodes.len() > 1 && self.all_copies_in_set())
         else {
             return;
         };
+        let disk = self.any_disk_of(victim);
         let mut rng = Rng(self.rng.draw());
-        let block = self.node(victim).disk.flip_bit(&mut rng);
-        self.faults.flipped += u64::from(block.is_some());
-        self.note(|| format!("fault: a bit of block {block:?} of node {victim}'s disk flips"));
+        let block = how(self.disk(disk), &mut rng);
+        self.faults.damaged += u64::from(block.is_some());
+        self.note(|| format!("fault: block {block:?} of disk {disk} {what}"));
     }
 
     /// Something ends.
@@ -242,8 +264,8 @@ impl World {
         match healing {
             Healing::Start(node) => self.start(node),
             Healing::Resume(node) => self.resume(node),
-            Healing::Answer(node) => self.disk_answers(node),
-            Healing::KeepUp(node) => self.node(node).slow = false,
+            Healing::Answer(disk) => self.disk_answers(disk),
+            Healing::KeepUp(disk) => self.disk(disk).slow = false,
             Healing::Mend(a, b) => self.mend(a, b),
             Healing::Control => {
                 self.control.away = false;
@@ -261,9 +283,12 @@ impl World {
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         for node in nodes {
             self.resume(node);
-            self.disk_answers(node);
-            self.node(node).slow = false;
-            self.node(node).disk.fail(false, false);
+            let disks: Vec<DiskId> = self.nodes[&node].disks.keys().copied().collect();
+            for disk in disks {
+                self.disk_answers(disk);
+                self.disk(disk).slow = false;
+                self.disk(disk).fail(false, false);
+            }
             if self.nodes[&node].stopping {
                 // It would end later, and be missed.
                 self.crash(node, Cut::KeepAll);

@@ -78,6 +78,7 @@ impl World {
                 if attempt == ATTEMPTS {
                     return Err(failure);
                 }
+                self.note(|| format!("attempt {attempt}: {failure}"));
                 attempt += 1;
                 self.run_for(BETWEEN_ATTEMPTS)?;
                 self.run_until(COMPLETE_WITHIN, COMPLETE, World::all_that_can_be_in_set)?;
@@ -122,7 +123,7 @@ impl World {
 
     /// Whether what a comparison found is explained: copies that pass their checksums never differ.
     pub(crate) fn judge_check(&self, report: &CheckReport) -> Result<(), Failure> {
-        let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.flipped > 0;
+        let right = |kind| kind == DifferenceKind::WrongChecksum && self.faults.damaged > 0;
         match report.differences.iter().find(|d| !right(d.kind)) {
             Some(bad) => Err(Failure::new(Checker::EqualCopies, format!("{bad:?}"))),
             None => Ok(()),
@@ -133,7 +134,7 @@ impl World {
     fn all_replaced_freed(&self) -> bool {
         let map = self.map();
         let mut unfreed = map.tombstones.values().flat_map(|t| &t.copies);
-        unfreed.all(|c| self.lost_copies(c.node))
+        unfreed.all(|c| self.lost_copies(c.disk))
     }
 
     /// The node that a segment is granted to.

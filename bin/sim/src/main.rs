@@ -1,7 +1,7 @@
 //! Runs the simulator.
 //!
 //! ```text
-//! cargo run -p holdfast-sim -- --seed N [--steps M] [--nodes 1|3|5] [--faults crash,partition,pause,hang,slow,bitflip,control,disconnect,gone,move,stop,volumes,lost,fail|none]
+//! cargo run -p holdfast-sim -- --seed N [--steps M] [--nodes 1|3|5] [--disks 1..4] [--faults crash,partition,pause,hang,slow,bitflip,control,disconnect,gone,move,stop,volumes,lost,fail,unreadable,add|none]
 //! cargo run -p holdfast-sim -- --seeds A..B ...
 //! ```
 //! `--verbose` prints the trace as it happens; `--disks-lie` makes disks that acknowledge before they flush, which

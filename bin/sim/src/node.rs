@@ -1,11 +1,10 @@
-//! A node: a run of its daemon (engine, clock, what the shell remembers), its disk, and what is held back while the
+//! A node: a run of its daemon (engine, clock, what the shell remembers), its disks, and what is held back while the
 //! daemon is stopped.
 
 use crate::disk::Disk;
 use crate::event::Event;
 use holdfast_engine::{Engine, EngineConfig};
 use holdfast_replication::CheckReport;
-use holdfast_store::DiskIdentity;
 use holdfast_types::{ConnectionId, DiskId, NodeId, ProcessIncarnation, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,37 +58,14 @@ pub struct Process {
     pub checks: BTreeMap<u64, Option<CheckReport>>,
 }
 
-/// What the data folder says of the disk's openings, as the daemon keeps it.
-#[derive(Clone, Debug, Default)]
-pub struct Openings {
-    /// The last nonce that control is known to have taken.
-    pub accepted: u64,
-    /// Those since that a store may have written.
-    pub tried: Vec<u64>,
-}
-
-impl Openings {
-    /// The nonce that control is asked to swap for the new one.
-    pub fn expected(&self, on_disk: u64, at_control: u64) -> u64 {
-        let ours = |nonce| nonce == self.accepted || self.tried.contains(&nonce);
-        if self.tried.contains(&on_disk) && ours(at_control) { at_control } else { on_disk }
-    }
-}
-
 /// See the module's text.
 pub struct Node {
     /// Its number.
     pub id: NodeId,
     /// Its engine's configuration.
     pub config: EngineConfig,
-    /// Its disk.
-    pub disk: Disk,
-    /// The disk's id.
-    pub disk_id: DiskId,
-    /// The disk's openings.
-    pub openings: Openings,
-    /// Set while the disk is to be formatted: a crash before that is done starts it over.
-    pub format: Option<DiskIdentity>,
+    /// Its disks.
+    pub disks: BTreeMap<DiskId, Disk>,
     /// The daemon; None while it does not run.
     pub process: Option<Process>,
     /// Counts the runs.
@@ -98,10 +74,6 @@ pub struct Node {
     pub stopping: bool,
     /// The daemon is stopped; what comes for it waits here.
     pub paused: Option<Vec<Event>>,
-    /// The disk hangs; what it is to do waits here.
-    pub hung: Option<Vec<Event>>,
-    /// The disk takes long for everything.
-    pub slow: bool,
 }
 
 impl Node {

@@ -3,11 +3,14 @@
 //! on the disks.
 
 use crate::client::Client;
+use crate::disk::{Disk, disk_id};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::options::FaultKind;
 use crate::world::{POOL, VOLUME, VOLUME_BYTES, World};
 use holdfast_cluster::{Command, CommandResult, UnixSeconds};
-use holdfast_types::{Duration, NodeId, VolumeId};
+use holdfast_types::{DiskId, Duration, NodeId, VolumeId};
+use std::collections::BTreeSet;
 
 /// What it grows by.
 const MORE_BYTES: u64 = 1 << 30;
@@ -19,6 +22,8 @@ pub(crate) const CLIENTS: usize = 2;
 pub(crate) struct Operator {
     /// How many were made so far; zero is the volume of the other clients.
     made: u64,
+    /// A disk was added.
+    added: bool,
     /// The one that there is.
     has: Option<(u64, VolumeId)>,
 }
@@ -63,24 +68,56 @@ impl World {
         }
         let map = self.map();
         let nodes = map.nodes.values().filter(|n| !n.state.answers());
-        let nodes = nodes.map(|n| (n.id, Command::NodeLost { node: n.id, accept_loss: false }));
+        let disks_of = |node: NodeId| self.nodes[&node].disks.keys().copied().collect();
+        let nodes = nodes.map(|n| (disks_of(n.id), Command::NodeLost { node: n.id, accept_loss: false }));
         let disks = map.disks.values().filter(|d| d.slow);
-        let disks = disks.map(|d| (d.node, Command::DiskLost { disk: d.id, accept_loss: false }));
-        let lost: Vec<(NodeId, Command)> = nodes.chain(disks).collect();
+        let disks =
+            disks.map(|d| (BTreeSet::from([d.id]), Command::DiskLost { disk: d.id, accept_loss: false }));
+        let lost: Vec<(BTreeSet<DiskId>, Command)> = nodes.chain(disks).collect();
         let which = self.rng.below(lost.len().max(1) as u64) as usize;
-        let Some((node, command)) = lost.into_iter().nth(which) else { return };
+        let Some((disks, command)) = lost.into_iter().nth(which) else { return };
         let result = self.control.apply(command.clone());
         self.note(|| format!("operator: {command:?} -> {result:?}"));
         if result.is_ok() {
-            self.faults.said_lost = Some(node);
+            self.faults.said_lost = disks;
+        }
+    }
+
+    /// How many disks were added.
+    pub(crate) fn disks_added(&self) -> u64 {
+        self.operator.added.into()
+    }
+
+    /// A node gets one disk more, of the size of its first, which is formatted at once if its daemon runs.
+    pub(crate) fn add_disk(&mut self) -> Result<(), Failure> {
+        let node = self.any_node();
+        if !self.reaches_control(node) || self.operator.added {
+            return Ok(());
+        }
+        self.operator.added = true;
+        let first = self.map().disks.get(&disk_id(node, 0)).map_or(0, |d| d.size);
+        let (identity, command) = self.blank_disk(disk_id(node, self.options.disks), first);
+        let result = self.control.apply(command.clone());
+        self.note(|| format!("operator: {command:?} -> {result:?}"));
+        let (bytes, seed) = (self.disk(disk_id(node, 0)).size(), self.rng.draw());
+        let this = self.node(node);
+        this.disks.insert(identity.disk, Disk::new(bytes, seed, identity));
+        match this.process.as_ref().and_then(|p| p.incarnation) {
+            Some(_) => self.attach(node, identity.disk),
+            None => Ok(()),
         }
     }
 
     /// A volume is made, if there is room for it.
     fn make_volume(&mut self) {
         // A lost disk, or a damaged block, is the end of what has one copy.
-        let fragile =
-            self.options.has_any(&[FaultKind::Gone, FaultKind::Lost, FaultKind::Fail, FaultKind::BitFlip]);
+        let fragile = self.options.has_any(&[
+            FaultKind::Gone,
+            FaultKind::Lost,
+            FaultKind::Fail,
+            FaultKind::BitFlip,
+            FaultKind::Unreadable,
+        ]);
         let most = self.options.nodes.min(3) as u8;
         let copies = if fragile { most } else { 1 + self.rng.below(most.into()) as u8 };
         let number = self.operator.made + 1;
@@ -91,7 +128,8 @@ impl World {
         self.note(|| format!("operator: {command:?} -> {result:?}"));
         if let Ok(CommandResult::Volume(volume)) = result {
             self.watch.volumes += 1;
-            self.operator = Operator { made: number, has: Some((number, volume)) };
+            self.operator.made = number;
+            self.operator.has = Some((number, volume));
         }
     }
 

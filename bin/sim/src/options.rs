@@ -22,7 +22,7 @@ pub enum FaultKind {
     Control,
     /// A client goes away with requests under way.
     Disconnect,
-    /// Once in a run a node, or its disk, is lost for ever. Only where there is a node without a copy to spare.
+    /// Once in a run a node, or a disk, is lost for ever. Only where there is a node without a copy, or another disk, to spare.
     Gone,
     /// An iSCSI initiator logs in anew over any node and leaves its session, with what is under way, as it is.
     Move,
@@ -36,11 +36,15 @@ pub enum FaultKind {
     /// Once in a run a disk fails what is written to it, and control hears of it; what is on it begins anew with its node's next
     /// run.
     Fail,
+    /// A block of a disk cannot be read until it is written anew.
+    Unreadable,
+    /// An operator puts one disk more into a node, once in a run.
+    Add,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 14] = [
+    pub const ALL: [FaultKind; 16] = [
         FaultKind::Crash,
         FaultKind::Partition,
         FaultKind::Pause,
@@ -55,6 +59,8 @@ impl FaultKind {
         FaultKind::Volumes,
         FaultKind::Lost,
         FaultKind::Fail,
+        FaultKind::Unreadable,
+        FaultKind::Add,
     ];
 
     /// Its word on the command line.
@@ -74,6 +80,8 @@ impl FaultKind {
             FaultKind::Volumes => "volumes",
             FaultKind::Lost => "lost",
             FaultKind::Fail => "fail",
+            FaultKind::Unreadable => "unreadable",
+            FaultKind::Add => "add",
         }
     }
 }
@@ -85,8 +93,10 @@ pub struct Options {
     pub seed: u64,
     /// Client requests before everything heals.
     pub steps: u64,
-    /// Nodes, each with one disk: 1, 3 or 5.
+    /// Nodes: 1, 3 or 5.
     pub nodes: u16,
+    /// Disks of each node: 1 to 4.
+    pub disks: u16,
     /// What is injected at random.
     pub faults: BTreeSet<FaultKind>,
     /// The disks say "on stable storage" of what is not: the checkers must find out.
@@ -114,6 +124,7 @@ impl Default for Options {
             seed: 1,
             steps: 300,
             nodes: 3,
+            disks: 1,
             faults,
             disks_lie: false,
             small_disks: false,
@@ -162,7 +173,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<CommandLine,
             "--disks-lie" => options.disks_lie = true,
             "--small-disks" => options.small_disks = true,
             "--discards" => options.discards = true,
-            "--seed" | "--steps" | "--nodes" | "--faults" | "--seeds" => {
+            "--seed" | "--steps" | "--nodes" | "--disks" | "--faults" | "--seeds" => {
                 let value = arguments.next().ok_or_else(|| UsageError::NoValue(option.clone()))?;
                 set(&mut options, &mut end, &option, &value).ok_or(UsageError::BadValue { option, value })?;
             }
@@ -178,6 +189,7 @@ fn set(options: &mut Options, end: &mut Option<u64>, option: &str, value: &str) 
         "--seed" => options.seed = value.parse().ok()?,
         "--steps" => options.steps = value.parse().ok()?,
         "--nodes" => options.nodes = value.parse().ok().filter(|n| [1, 3, 5].contains(n))?,
+        "--disks" => options.disks = value.parse().ok().filter(|n| (1..=4).contains(n))?,
         "--seeds" => {
             let (first, last) = value.split_once("..")?;
             options.seed = first.parse().ok()?;
@@ -201,8 +213,10 @@ mod tests {
 
     #[test]
     fn a_line_says_which_seeds_run_under_which_faults() {
-        let line = read("--seeds 5..9 --nodes 5 --faults crash,bitflip --steps 7").expect("it is valid");
+        let line =
+            read("--seeds 5..9 --nodes 5 --disks 2 --faults crash,bitflip --steps 7").expect("it is valid");
         assert_eq!((line.options.seed, line.end, line.options.nodes, line.options.steps), (5, 9, 5, 7));
+        assert_eq!(line.options.disks, 2);
         assert_eq!(line.options.faults, BTreeSet::from([FaultKind::Crash, FaultKind::BitFlip]));
         assert_eq!(read("--seed 3").expect("it is valid").end, 4);
         assert!(read("--faults none").expect("it is valid").options.faults.is_empty());
@@ -212,7 +226,7 @@ mod tests {
     fn a_bad_line_is_refused() {
         assert_eq!(read("--what"), Err(UsageError::Unknown("--what".into())));
         assert_eq!(read("--seed"), Err(UsageError::NoValue("--seed".into())));
-        for bad in ["--nodes 2", "--seeds 4..4", "--faults storm", "--steps x"] {
+        for bad in ["--nodes 2", "--disks 0", "--seeds 4..4", "--faults storm", "--steps x"] {
             assert!(matches!(read(bad), Err(UsageError::BadValue { .. })), "{bad}");
         }
     }

@@ -1,11 +1,12 @@
-//! What control hears of the disks, as the daemon tells it: whether they answer, and how much room they have. And which copies can have none at the end of a run.
-//! That is judged by the disks themselves and not by what control believes of them.
+//! What control hears of the disks, as the daemon tells it: whether they answer, and how much room they have. And which
+//! copies can have none at the end of a run. That is judged by the disks themselves and not by what control believes of them.
 
+use crate::disk::node_of;
 use crate::world::World;
 use holdfast_cluster::{Command, DiskState};
 use holdfast_engine::route::disks::Phase;
 use holdfast_store::Usage;
-use holdfast_types::{Duration, NodeId, ReplicaRef, SEGMENT_BYTES, SegmentInfo, SegmentKey};
+use holdfast_types::{DiskId, Duration, NodeId, ReplicaRef, SEGMENT_BYTES, SegmentInfo, SegmentKey};
 use std::sync::Arc;
 
 /// Extents of a small disk. The cells lie in more; a segment never holds more, since each copy of S has room for all.
@@ -32,43 +33,35 @@ impl World {
             return;
         }
         self.control.room_told = now;
-        for node in answers {
-            let disk = self.nodes[node].disk_id;
-            let Some((incarnation, usage)) = self.usage(*node) else { continue };
+        let disks: Vec<DiskId> = answers.iter().flat_map(|n| self.nodes[n].disks.keys()).copied().collect();
+        for disk in disks {
+            let Some((incarnation, usage)) = self.usage(disk) else { continue };
+            let known =
+                |w: &World| w.map().disks.get(&disk).filter(|d| d.incarnation == incarnation).cloned();
             let silent = usage.is_silent;
-            if self
-                .control
-                .map
-                .disks
-                .get(&disk)
-                .is_some_and(|d| d.incarnation == incarnation && silent != (d.state == DiskState::Silent))
-            {
+            if known(self).is_some_and(|d| silent != (d.state == DiskState::Silent)) {
                 let result = self.control.apply(Command::DiskSilent { disk, incarnation, silent });
-                self.note(|| format!("control: disk of node {node} is silent: {silent} -> {result:?}"));
+                self.note(|| format!("control: disk {disk} is silent: {silent} -> {result:?}"));
             }
             let slow = usage.is_slow;
-            let known = self.control.map.disks.get(&disk);
-            if known.is_some_and(|d| d.incarnation == incarnation && slow != d.slow) {
+            if known(self).is_some_and(|d| slow != d.slow) {
                 let result = self.control.apply(Command::DiskSlow { disk, incarnation, slow });
-                self.note(|| format!("control: disk of node {node} is slow: {slow} -> {result:?}"));
+                self.note(|| format!("control: disk {disk} is slow: {slow} -> {result:?}"));
             }
             let free = usage.extents_for_new_data * CLAIMED_EXTENT_BYTES;
-            let in_use = |d: &&holdfast_cluster::Disk| d.incarnation == incarnation && d.serves();
-            let Some(size) =
-                self.control.map.disks.get(&disk).filter(in_use).filter(|d| d.is_news(free)).map(|d| d.size)
-            else {
+            let Some(size) = known(self).filter(|d| d.serves() && d.is_news(free)).map(|d| d.size) else {
                 continue;
             };
             let result = self.control.apply(Command::DiskFree { disk, size, free });
-            self.note(|| format!("control: disk of node {node} has {free} bytes left -> {result:?}"));
+            self.note(|| format!("control: disk {disk} has {free} bytes left -> {result:?}"));
         }
     }
 
     /// How full an open disk is.
-    fn usage(&self, node: NodeId) -> Option<(holdfast_types::DiskIncarnation, Usage)> {
-        let process = self.nodes[&node].process.as_ref()?;
-        process.engine.disk_usage().into_iter().find_map(|(_, phase, usage)| match phase {
-            Phase::Opened { incarnation, .. } => Some((incarnation, usage)),
+    fn usage(&self, disk: DiskId) -> Option<(holdfast_types::DiskIncarnation, Usage)> {
+        let process = self.nodes[&node_of(disk)].process.as_ref()?;
+        process.engine.disk_usage().into_iter().find_map(|(id, phase, usage)| match phase {
+            Phase::Opened { incarnation, .. } if id == disk => Some((incarnation, usage)),
             _ => None,
         })
     }
@@ -78,7 +71,7 @@ impl World {
     pub fn all_that_can_be_in_set(&self) -> bool {
         let settled = |s: &SegmentInfo| {
             let is_settled = |m: &ReplicaRef| match s.active.set.contains(m) {
-                true => !self.lost_copies(m.node),
+                true => !self.lost_copies(m.disk),
                 false => self.has_no_room_anywhere(s, m),
             };
             s.active.epoch == s.granted.epoch && s.members.iter().all(is_settled)
@@ -97,21 +90,22 @@ impl World {
     /// Whether the copy's disk is lost or lacks room for what the segment holds, and no disk that may take the copy instead has
     /// room for a whole segment.
     fn has_no_room_anywhere(&self, info: &SegmentInfo, copy: &ReplicaRef) -> bool {
-        let spare = |node: NodeId| self.usage(node).map(|(_, usage)| usage.extents_for_new_data);
-        let is_lost = self.lost_copies(copy.node);
-        let own_spare = match spare(copy.node) {
+        let spare = |disk: DiskId| self.usage(disk).map(|(_, usage)| usage.extents_for_new_data);
+        let is_lost = self.lost_copies(copy.disk);
+        let own_spare = match spare(copy.disk) {
             Some(spare) => spare,
             None if is_lost => 0,
             None => return false,
         };
         let held = info.active.set.iter().map(|r| self.extents_of(info.key, r)).max().unwrap_or_default();
         let fits = !is_lost && held <= self.extents_of(info.key, copy) + own_spare;
-        let takes_whole = |node: &&NodeId| {
-            info.members.iter().all(|m| m.node != **node)
-                && !self.lost_copies(**node)
-                && spare(**node).is_none_or(|spare| spare >= u64::from(SMALL_DISK_EXTENTS))
+        let takes_whole = |disk: &DiskId| {
+            *disk != copy.disk
+                && info.members.iter().all(|m| m == copy || m.node != node_of(*disk))
+                && !self.lost_copies(*disk)
+                && spare(*disk).is_none_or(|spare| spare >= u64::from(SMALL_DISK_EXTENTS))
         };
-        !fits && !self.nodes.keys().any(|node| takes_whole(&node))
+        !fits && !self.nodes.values().flat_map(|n| n.disks.keys()).any(takes_whole)
     }
 
     /// How many extents a copy has on its disk.

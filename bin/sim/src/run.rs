@@ -29,6 +29,10 @@ pub struct Summary {
     pub checks: u64,
     /// Disks that failed, or that an operator took for lost.
     pub said_lost: u64,
+    /// Blocks that were damaged.
+    pub damaged: u64,
+    /// Disks that were added.
+    pub added: u64,
     /// Volumes that were made under faults.
     pub volumes: u64,
     /// Daemons that stopped as they were asked to.
@@ -48,12 +52,22 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { answered, refused, activations, resyncs, swapped, checks, superseded, .. } = self;
-        let Summary { stopped, volumes, said_lost, replaced, moved_for_room, without_room, .. } = self;
+        let Summary {
+            stopped,
+            volumes,
+            damaged,
+            added,
+            said_lost,
+            replaced,
+            moved_for_room,
+            without_room,
+            ..
+        } = self;
         write!(
             f,
             "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and \
              written, {checks} checks, {superseded} superseded, {stopped} stopped, {volumes} volumes, {said_lost} taken for \
-             lost, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {} ms",
+             lost, {damaged} blocks damaged, {added} disks added, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {} ms",
             self.simulated_ms
         )
     }
@@ -95,7 +109,9 @@ impl World {
             swapped: self.watch.swapped,
             checks: self.watch.checks,
             superseded: self.watch.superseded,
-            said_lost: self.faults.said_lost.is_some().into(),
+            said_lost: (!self.faults.said_lost.is_empty()).into(),
+            damaged: self.faults.damaged,
+            added: self.disks_added(),
             stopped: self.watch.stopped,
             volumes: self.watch.volumes,
             replaced: self.watch.replaced,

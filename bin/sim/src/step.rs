@@ -1,6 +1,7 @@
 //! One event: whom it is for, what the engine makes of it, and how what the engine orders is carried out.
 
 use crate::control::Then;
+use crate::disk::node_of;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::finish::UNDER_WAY;
@@ -37,13 +38,12 @@ impl World {
                 self.input(from, Input::LinkDown(to))
             }
             Event::Dial { from, process, to } => self.dial(from, process, to),
-            Event::Disk { node, process } if self.nodes[&node].run == process => {
-                let this = self.node(node);
-                let disk = this.disk_id;
-                if this.process.is_none() {
+            Event::Disk { disk, process } if self.nodes[&node_of(disk)].run == process => {
+                let node = node_of(disk);
+                if self.nodes[&node].process.is_none() {
                     return Ok(());
                 }
-                match this.disk.step() {
+                match self.disk(disk).step() {
                     Some(done) => self.input(node, Input::DiskDone { disk, done }),
                     None => Ok(()),
                 }
@@ -81,10 +81,7 @@ impl World {
                 None => Ok(()),
             },
             Event::Think { client } => self.think(client),
-            Event::Fault => {
-                self.inject();
-                Ok(())
-            }
+            Event::Fault => self.inject(),
             Event::Heal(healing) => {
                 self.heal(healing);
                 Ok(())
@@ -97,7 +94,8 @@ impl World {
         let node = match &event {
             Event::Frame { to, .. } => *to,
             Event::LinkLost { from, .. } | Event::Dial { from, .. } => *from,
-            Event::Disk { node, .. } | Event::Timer { node, .. } | Event::Maps { node, .. } => *node,
+            Event::Disk { disk, .. } => node_of(*disk),
+            Event::Timer { node, .. } | Event::Maps { node, .. } => *node,
             Event::Stopping(Stop { node, .. }) | Event::Checkpoint { node, .. } => *node,
             Event::Answer(call, _) => call.node,
             Event::ToServer { connection, .. } | Event::ClientGone(connection) => {
@@ -106,7 +104,10 @@ impl World {
             _ => return Some(event),
         };
         let node = self.node(node);
-        let hung = node.hung.as_mut().filter(|_| matches!(event, Event::Disk { .. }));
+        let hung = match &event {
+            Event::Disk { disk, .. } => node.disks.get_mut(disk).and_then(|d| d.hung.as_mut()),
+            _ => None,
+        };
         match hung.or(node.paused.as_mut()) {
             Some(held) => {
                 held.push(event);
@@ -169,18 +170,17 @@ impl World {
 
     fn carry_out(&mut self, node: NodeId, output: Output) -> Result<(), Failure> {
         match output {
-            Output::Disk { order, .. } => {
+            Output::Disk { disk, order } => {
                 let slow = if self.rng.one_in(100) { 10_000 } else { 0 };
                 let mut delay = Duration::from_micros(10 + self.rng.below(150) + self.rng.below(slow + 1));
-                if self.nodes[&node].slow {
+                if self.disk(disk).slow {
                     let is_read = matches!(order.kind, DiskOrderKind::Read { .. });
                     let times = if is_read && self.rng.one_in(4) { READ_AGAIN } else { 1 };
                     delay = delay + Duration((SLOW_DISK.0 + self.rng.below(SLOW_DISK.0)) * times);
                 }
-                let this = self.node(node);
-                this.disk.order(order);
-                let process = this.run;
-                self.queue.after(delay, Event::Disk { node, process });
+                self.disk(disk).order(order);
+                let process = self.nodes[&node].run;
+                self.queue.after(delay, Event::Disk { disk, process });
             }
             Output::Send { to, frame, .. } => {
                 let payload: Bytes = frame.payload.concat().into();
@@ -206,7 +206,7 @@ impl World {
                 self.call(node, Command::SegmentFreed { segment, disk }, Then::Nothing);
             }
             Output::DiskOpened { report, .. } => self.disk_opened(node, &report),
-            Output::DiskRefused { error, .. } => self.disk_refused(node, error)?,
+            Output::DiskRefused { disk, error } => self.disk_refused(node, disk, error)?,
             Output::Checked { number: UNDER_WAY, report } => {
                 if let Some(report) = report {
                     self.watch.checks += 1;

@@ -11,7 +11,7 @@ use holdfast_engine::EngineEvent;
 use holdfast_replication::ReplicationEvent;
 use holdfast_store::testing::Cut;
 use holdfast_store::{OpenError, StoreEvent};
-use holdfast_types::{Duration, Epoch, NodeId, ProcessIncarnation, SegmentKey, Time};
+use holdfast_types::{DiskId, Duration, Epoch, NodeId, ProcessIncarnation, SegmentKey, Time};
 use std::collections::BTreeMap;
 
 /// Events in one simulated second; more means that something turns in circles.
@@ -77,7 +77,7 @@ impl Watch {
 impl World {
     /// An engine has something for the event log.
     pub(crate) fn watch_event(&mut self, node: NodeId, event: &EngineEvent) -> Result<(), Failure> {
-        let flipped = self.faults.flipped > 0;
+        let damaged = self.faults.damaged > 0;
         let fail = |checker, text: String| Err(Failure::new(checker, format!("node {node}: {text}")));
         match event {
             EngineEvent::Replication { segment, event } => {
@@ -92,19 +92,19 @@ impl World {
                         }
                     }
                     ReplicationEvent::ResyncFinished { .. } => self.watch.resyncs += 1,
-                    ReplicationEvent::Diverged { .. } | ReplicationEvent::Regressed { .. } if !flipped => {
+                    ReplicationEvent::Diverged { .. } | ReplicationEvent::Regressed { .. } if !damaged => {
                         return fail(Checker::NoError, event.to_string());
                     }
                     ReplicationEvent::Unreadable { .. } => return fail(Checker::NoError, event.to_string()),
-                    ReplicationEvent::StoreRefused { .. } if self.faults.said_lost.is_some() => {}
-                    ReplicationEvent::BadBlock { .. } | ReplicationEvent::StoreRefused { .. } if !flipped => {
+                    ReplicationEvent::StoreRefused { .. } if !self.faults.said_lost.is_empty() => {}
+                    ReplicationEvent::BadBlock { .. } | ReplicationEvent::StoreRefused { .. } if !damaged => {
                         return fail(Checker::NoError, event.to_string());
                     }
                     _ => {}
                 }
             }
             EngineEvent::Store { disk, event: StoreEvent::DiskFailed { .. } }
-                if self.faults.said_lost == Some(node) =>
+                if self.faults.said_lost.contains(disk) =>
             {
                 self.note(|| format!("node {node}: {event:?}"));
                 let known = self.control.map.disks.get(disk).map(|d| d.incarnation);
@@ -120,7 +120,7 @@ impl World {
                         | StoreEvent::DiskSlow { .. }
                         | StoreEvent::DiskKeepsUp { .. }
                 );
-                if !(flipped || is_late && self.faults.late) {
+                if !(damaged || is_late && self.faults.late) {
                     return fail(Checker::NoError, format!("{event:?}"));
                 }
             }
@@ -132,21 +132,26 @@ impl World {
         Ok(())
     }
 
-    /// A disk cannot be used: right only if a bit flipped on it, or if it fails.
-    pub(crate) fn disk_refused(&mut self, node: NodeId, error: OpenError) -> Result<(), Failure> {
-        if self.faults.victim == Some(node) && self.faults.flipped > 0 {
-            self.note(|| format!("node {node} refuses its disk: {error}"));
-            self.wipe(node);
+    /// A disk cannot be used: right only if it was damaged, or if it fails.
+    pub(crate) fn disk_refused(
+        &mut self,
+        node: NodeId,
+        disk: DiskId,
+        error: OpenError,
+    ) -> Result<(), Failure> {
+        if self.faults.victim == Some(node) && self.faults.damaged > 0 {
+            self.note(|| format!("node {node} refuses disk {disk}: {error}"));
+            self.wipe(node, disk);
             return Ok(());
         }
-        if self.faults.said_lost == Some(node) && matches!(error, OpenError::Io(_)) {
-            self.note(|| format!("node {node} cannot open its disk: {error}"));
+        if self.faults.said_lost.contains(&disk) && matches!(error, OpenError::Io(_)) {
+            self.note(|| format!("node {node} cannot open disk {disk}: {error}"));
             // Its operator changes the cable and starts it again.
             self.crash(node, Cut::KeepAll);
             self.queue.after(AWAY_FOR_REPAIR, Event::Heal(Healing::Start(node)));
             return Ok(());
         }
-        Err(Failure::new(Checker::NoError, format!("node {node} refuses its disk: {error}")))
+        Err(Failure::new(Checker::NoError, format!("node {node} refuses disk {disk}: {error}")))
     }
 
     /// Whether every engine keeps its limits.

@@ -3,7 +3,7 @@
 
 use crate::client::Client;
 use crate::control::{Control, Then};
-use crate::disk::Disk;
+use crate::disk::{Disk, disk_id, node_of};
 use crate::event::{Event, Queue};
 use crate::failure::{Checker, Failure, Trace};
 use crate::faults::{Faults, Gone};
@@ -11,7 +11,7 @@ use crate::fencing::Fencing;
 use crate::history::History;
 use crate::layout::Layout;
 use crate::net::Net;
-use crate::node::{Clock, DRIFT_MOST_PPM, Node, Openings, Process};
+use crate::node::{Clock, DRIFT_MOST_PPM, Node, Process};
 use crate::operator::Operator;
 use crate::options::{FaultKind, Options};
 use crate::room::CLAIMED_EXTENT_BYTES;
@@ -106,7 +106,7 @@ impl World {
         world.set_up()?;
         if options.disks_lie {
             // Only now: a disk that lost its format is refused, and the checkers would have nothing to do.
-            world.nodes.values_mut().for_each(|n| n.disk.begin_to_lie());
+            world.disks().for_each(|(_, disk)| disk.begin_to_lie());
         }
         Ok(world)
     }
@@ -133,32 +133,22 @@ impl World {
                 1 => Command::Bootstrap { cluster: CLUSTER, name: "sim".into(), first: admitted },
                 _ => Command::AddNode(admitted),
             });
-            let (disk, nonce) = (DiskId(u128::from(n) << 96 | 0xD), self.rng.draw().max(1));
-            let (path, pool) = (format!("disk{n}"), POOL.to_owned());
-            commands.push(Command::AddDisk { disk, node, size, path, pool, boot_nonce: nonce });
-            let incarnation = DiskIncarnation(1);
-            let seed = self.rng.draw();
+            let mut disks = BTreeMap::new();
+            for number in 0..self.options.disks {
+                let (identity, command) = self.blank_disk(disk_id(node, number), size);
+                commands.push(command);
+                disks.insert(identity.disk, Disk::new(disk_bytes, self.rng.draw(), identity));
+            }
             self.nodes.insert(
                 node,
                 Node {
                     id: node,
                     config: EngineConfig { node, ..config.clone() },
-                    disk: Disk::new(disk_bytes, seed),
-                    disk_id: disk,
-                    openings: Openings::default(),
-                    format: Some(DiskIdentity {
-                        cluster: CLUSTER,
-                        node,
-                        disk,
-                        incarnation,
-                        boot_nonce: nonce,
-                    }),
+                    disks,
                     process: None,
                     run: 0,
                     stopping: false,
                     paused: None,
-                    hung: None,
-                    slow: false,
                 },
             );
         }
@@ -167,6 +157,14 @@ impl World {
             self.control.apply(command).map_err(error)?;
         }
         Ok(())
+    }
+
+    /// What a disk is formatted as that holds so much, and how control hears of it.
+    pub(crate) fn blank_disk(&mut self, disk: DiskId, size: u64) -> (DiskIdentity, Command) {
+        let (node, incarnation, boot_nonce) = (node_of(disk), DiskIncarnation(1), self.rng.draw().max(1));
+        let (path, pool) = (disk.to_string(), POOL.to_owned());
+        let command = Command::AddDisk { disk, node, size, path, pool, boot_nonce };
+        (DiskIdentity { cluster: CLUSTER, node, disk, incarnation, boot_nonce }, command)
     }
 
     /// Small limits, so that a short run meets them; some differ from seed to seed.
@@ -201,7 +199,8 @@ impl World {
         let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
         nodes.iter().for_each(|n| self.start(*n));
         self.queue.after(Duration::from_millis(100), Event::Direct);
-        let formatted = |w: &World| w.nodes.values().all(|n| n.format.is_none());
+        let formatted =
+            |w: &World| w.nodes.values().flat_map(|n| n.disks.values()).all(|d| d.format.is_none());
         self.run_until(SET_UP_WITHIN, "every disk is formatted", formatted)?;
         let spare = self.options.has_any(&[FaultKind::Gone, FaultKind::Lost, FaultKind::Fail]);
         let five = self.options.nodes == 5 && !spare && self.rng.one_in(2);
@@ -233,7 +232,7 @@ impl World {
     /// Whether every segment is active with all its copies in S, and none of them is lost for ever.
     pub fn all_copies_in_set(&self) -> bool {
         let settled = |s: &holdfast_types::SegmentInfo| {
-            let lost = s.members.iter().any(|m| self.lost_copies(m.node));
+            let lost = s.members.iter().any(|m| self.lost_copies(m.disk));
             s.active.epoch == s.granted.epoch && s.active.set.len() == s.members.len() && !lost
         };
         let mut segments = self.control.map.segments.values();
@@ -251,6 +250,16 @@ impl World {
         self.nodes.get_mut(&node).expect("every node is there from the start")
     }
 
+    pub(crate) fn disk(&mut self, disk: DiskId) -> &mut Disk {
+        // So are their disks.
+        self.node(node_of(disk)).disks.get_mut(&disk).expect("every disk is there from the start")
+    }
+
+    /// Every disk there is.
+    pub(crate) fn disks(&mut self) -> impl Iterator<Item = (DiskId, &mut Disk)> {
+        self.nodes.values_mut().flat_map(|n| &mut n.disks).map(|(id, disk)| (*id, disk))
+    }
+
     /// Starts a node's daemon, on a host whose clock starts anew.
     pub fn start(&mut self, node: NodeId) {
         let clock = Clock {
@@ -264,8 +273,8 @@ impl World {
             return;
         }
         this.run += 1;
-        // It was changed for another one.
-        this.disk.fail(false, false);
+        // One that failed was changed for another one.
+        this.disks.values_mut().for_each(|disk| disk.fail(false, false));
         let process = this.run;
         this.process = Some(Process {
             engine: Engine::new(this.config.clone()),
@@ -298,7 +307,7 @@ impl World {
         this.paused = None;
         this.stopping = false;
         let Some(process) = this.process.take() else { return };
-        this.disk.power_cut(cut);
+        this.disks.values_mut().for_each(|disk| disk.power_cut(cut));
         self.note(|| format!("fault: node {node} dies ({cut:?})"));
         self.net.died(&mut self.queue, &mut self.rng, node, cut != Cut::KeepAll);
         for connection in process.connections {
@@ -323,24 +332,24 @@ impl World {
         }
     }
 
-    /// A node's disk does nothing that it is ordered to do, and says nothing.
-    pub fn hang(&mut self, node: NodeId) {
-        self.note(|| format!("fault: the disk of node {node} hangs"));
+    /// A disk does nothing that it is ordered to do, and says nothing.
+    pub fn hang(&mut self, disk: DiskId) {
+        self.note(|| format!("fault: disk {disk} hangs"));
         self.faults.late = true;
-        self.node(node).hung.get_or_insert_default();
+        self.disk(disk).hung.get_or_insert_default();
     }
 
-    /// A node's disk takes long for everything from here on.
-    pub fn slow_down(&mut self, node: NodeId) {
-        self.note(|| format!("fault: the disk of node {node} is slow"));
+    /// A disk takes long for everything from here on.
+    pub fn slow_down(&mut self, disk: DiskId) {
+        self.note(|| format!("fault: disk {disk} is slow"));
         self.faults.late = true;
-        self.node(node).slow = true;
+        self.disk(disk).slow = true;
     }
 
     /// It does what it was ordered to do.
-    pub fn disk_answers(&mut self, node: NodeId) {
-        if let Some(held) = self.node(node).hung.take() {
-            self.note(|| format!("the disk of node {node} answers"));
+    pub fn disk_answers(&mut self, disk: DiskId) {
+        if let Some(held) = self.disk(disk).hung.take() {
+            self.note(|| format!("disk {disk} answers"));
             held.into_iter().for_each(|event| self.queue.at(Time(0), event));
         }
     }

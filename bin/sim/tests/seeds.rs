@@ -1,6 +1,7 @@
 //! Runs from seeds, and one test for each disaster by its name. A seed that fails is brought back with
 //! `cargo run -p holdfast-sim -- --seed N` and the options of its test.
 
+use holdfast_sim::disk::disk_id;
 use holdfast_sim::faults::{Gone, Healing};
 use holdfast_sim::run::{Summary, drive};
 use holdfast_sim::{Checker, Failure, FaultKind, Options, World, run_seed};
@@ -282,10 +283,10 @@ fn others_serve(world: &mut World, owner: NodeId) -> Result<(), Failure> {
 fn while_an_owners_disk_hangs_another_node_serves() {
     disaster(310..316, |world| {
         let owner = world.owner_of(first_segment(world));
-        world.hang(owner);
+        world.hang(disk_id(owner, 0));
         world.run_for(Duration::from_secs(4))?;
         others_serve(world, owner)?;
-        world.disk_answers(owner);
+        world.disk_answers(disk_id(owner, 0));
         world.run_for(BUSY)?;
         world.judge_history()
     });
@@ -303,10 +304,10 @@ fn disks_that_hang_lose_nothing_under_random_faults() {
 fn ownership_leaves_a_slow_disk_until_it_keeps_up() {
     disaster(320..323, |world| {
         let owner = world.owner_of(first_segment(world));
-        world.slow_down(owner);
+        world.slow_down(disk_id(owner, 0));
         world.run_for(Duration::from_secs(15))?;
         others_serve(world, owner)?;
-        world.heal(Healing::KeepUp(owner));
+        world.heal(Healing::KeepUp(disk_id(owner, 0)));
         let keeps_up = |w: &World| w.map().disks.values().all(|d| !d.slow);
         world.run_until(Duration::from_secs(60), "the disk keeps up", keeps_up)?;
         world.run_until(Duration::from_secs(30), "every copy is in S", World::all_copies_in_set)?;
@@ -378,7 +379,7 @@ fn a_host_that_is_gone_for_good_is_replaced() {
 
 #[test]
 fn a_disk_that_died_is_replaced() {
-    lost_for_ever(90..99, Gone::Disk);
+    lost_for_ever(90..99, |node| Gone::Disk(disk_id(node, 0)));
 }
 
 #[test]
