@@ -47,11 +47,16 @@ impl DiskImage {
         self.flip_bit_at(offset, content);
     }
 
-    /// Flips a bit of this content in the journal, where alone it is.
-    pub fn flip_bit_in_journal(&self, content: &[u8]) {
+    /// Where this content is in the journal, where alone it is.
+    pub fn place_in_journal(&self, content: &[u8]) -> u64 {
         let places = self.places(0, content);
         assert!(matches!(places[..], [at] if at < self.journal_end()), "it is at {places:?}");
-        self.flip_bit_at(places[0], content);
+        places[0]
+    }
+
+    /// Flips a bit of this content in the journal, where alone it is.
+    pub fn flip_bit_in_journal(&self, content: &[u8]) {
+        self.flip_bit_at(self.place_in_journal(content), content);
     }
 
     /// Flips a bit in the newest page of an extent of the first segment. The daemon may run, as long as it has no use for the

@@ -3,7 +3,7 @@
 use crate::cluster::Options;
 use crate::process::target_dir;
 use holdfast_powercut::{Hung, PowerCut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -57,6 +57,17 @@ impl Powered {
     /// They have power again.
     pub fn on(&self) {
         self.powers.iter().for_each(PowerCut::power_on);
+    }
+
+    /// Where what is on stable storage of node `n`'s disk lies.
+    pub fn backing(&self, n: usize, disk: &Path) -> PathBuf {
+        self.folder.path().join(format!("backing{n}")).join(disk.file_name().expect("a disk is a file"))
+    }
+
+    /// The sector at this byte of node `n`'s disk cannot be read until it is written.
+    pub fn lose_sector(&self, n: usize, disk: &Path, offset: u64) {
+        let name = disk.file_name().expect("a disk is a file");
+        assert!(self.powers[n - 1].lose_sector(name, offset), "{} is not there", disk.display());
     }
 
     /// Each answer of node `n`'s disk takes so much longer from here on.

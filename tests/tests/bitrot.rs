@@ -4,8 +4,12 @@ use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::disk_image::DiskImage;
 use holdfast_tests::nbd::Client;
 use holdfast_tests::pattern::{BLOCK, content, run, version_of};
+use holdfast_tests::powered::Powered;
 use holdfast_tests::{succeed, until, wait_for};
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -95,7 +99,31 @@ fn a_flipped_bit_that_nobody_reads_is_found_by_the_scrub_healed_and_reported() {
 
 #[test]
 fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
-    let mut cluster = Cluster::start(3);
+    journal_is_damaged(&mut Cluster::start(3), |disk, _, block| {
+        DiskImage::open(disk).flip_bit_in_journal(block);
+    });
+}
+
+#[test]
+fn a_sector_of_the_journal_that_cannot_be_read_costs_a_block_and_not_the_disk() {
+    let powered = Powered::new();
+    let mut cluster = Cluster::with(powered.options());
+    let node = journal_is_damaged(&mut cluster, |disk, node, block| {
+        let place = DiskImage::open(&powered.backing(node, disk)).place_in_journal(block);
+        powered.lose_sector(node, disk, place);
+        let read = File::open(disk).and_then(|file| file.read_exact_at(&mut [0; BLOCK], place));
+        assert_eq!(read.expect_err("the sector is lost").raw_os_error(), Some(5));
+    });
+    let opened = cluster.events("disk-opened");
+    let told: Vec<_> =
+        opened.iter().filter(|e| e["what"].to_string().contains("could not be read")).collect();
+    println!("node {node}: {told:?}");
+    assert!(matches!(told[..], [e] if e["level"] == "warning"), "{opened:?}");
+    drop(cluster);
+}
+
+/// A block that is in the journal of a node alone is damaged while its daemon does not run. Which node.
+fn journal_is_damaged(cluster: &mut Cluster, damage: impl FnOnce(&Path, usize, &[u8])) -> usize {
     let block = 17;
     let node = cluster.owner(0);
     let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
@@ -103,7 +131,7 @@ fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
     drop(client);
     // What was written a moment ago is in the journal alone, and known to be committed by what was written after it.
     cluster.kill(node);
-    DiskImage::open(cluster.disk(node)).flip_bit_in_journal(&content(block, 1));
+    damage(cluster.disk(node), node, &content(block, 1));
     cluster.start_node(node);
     cluster.wait_healthy();
     until("the damage is found when what was in the journal alone is put in place", LIMIT, || {
@@ -121,6 +149,7 @@ fn a_bit_that_flipped_in_the_journal_costs_a_block_and_not_the_disk() {
     until("the healed block is reported", LIMIT, || !cluster.replication_events(" healed from ").is_empty());
     println!("{}; {}", found.join("; "), cluster.replication_events(" healed from ").join("; "));
     cluster.assert_copies_equal();
+    node
 }
 
 /// The page of the first extent is damaged on the disk of `node`, and nothing of it is in memory. `running`: damaged only once

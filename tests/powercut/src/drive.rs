@@ -3,7 +3,12 @@
 //! sectors ever.
 
 use bytes::Bytes;
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+};
 
 /// What a disk writes whole or not at all.
 pub(crate) const SECTOR: u64 = 512;
@@ -46,12 +51,14 @@ pub(crate) struct Drive {
     cache: BTreeMap<u64, Vec<Version>>,
     cached_bytes: u64,
     writes: u64,
+    /// Sectors that cannot be read until they are written.
+    lost: BTreeSet<u64>,
 }
 
 impl Drive {
     pub(crate) fn new(backing: File) -> io::Result<Drive> {
         let size = backing.metadata()?.len();
-        Ok(Drive { backing, size, cache: BTreeMap::new(), cached_bytes: 0, writes: 0 })
+        Ok(Drive { backing, size, cache: BTreeMap::new(), cached_bytes: 0, writes: 0, lost: BTreeSet::new() })
     }
 
     pub(crate) fn backing(&self) -> &File {
@@ -69,7 +76,11 @@ impl Drive {
     /// What a reader sees, the cache included; shorter at the end of the file.
     pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let len = (self.size.saturating_sub(offset)).min(len as u64) as usize;
-        let mut content = self.read_sectors(offset / SECTOR, (offset + len as u64).div_ceil(SECTOR))?;
+        let sectors = offset / SECTOR..(offset + len as u64).div_ceil(SECTOR);
+        if len > 0 && self.lost.range(sectors.clone()).next().is_some() {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()));
+        }
+        let mut content = self.read_sectors(sectors.start, sectors.end)?;
         content.drain(..(offset % SECTOR) as usize);
         content.truncate(len);
         Ok(content)
@@ -117,6 +128,7 @@ impl Drive {
         for sector in first..last {
             let at = ((sector - first) * SECTOR) as usize;
             let data = whole.slice(at..at + SECTOR as usize);
+            self.lost.remove(&sector);
             if durable {
                 self.forget(sector);
             } else {
@@ -201,6 +213,11 @@ impl Drive {
         self.store_runs(kept)?;
         self.size = self.backing.metadata()?.len();
         Ok(report)
+    }
+
+    /// The medium lost a sector.
+    pub(crate) fn lose(&mut self, offset: u64) {
+        self.lost.insert(offset / SECTOR);
     }
 
     /// Makes the file shorter or longer, durably at once.

@@ -221,6 +221,14 @@ impl PowerCut {
         self.shared.delay.store(by.as_nanos() as u64, Ordering::Relaxed);
     }
 
+    /// The sector at this byte of a file cannot be read until it is written, as one that the medium lost. Whether there is
+    /// such a file.
+    pub fn lose_sector(&self, file: &OsStr, offset: u64) -> bool {
+        let state = self.shared.state();
+        let drive = state.names.get(file).and_then(|inode| state.files.get(inode));
+        drive.inspect(|drive| lock(drive).lose(offset)).is_some()
+    }
+
     /// Everything goes to the disk, as when a machine is shut down.
     pub fn flush_all(&self) -> Result<(), PowerError> {
         self.shared.flush_all().map_err(|source| self.error("flush", source))

@@ -94,14 +94,19 @@ impl Events {
         if let Some(before) = report.grown_from {
             what += &format!(", its device has grown: {} MiB of it were used before", before >> 20);
         }
+        let (mut level, mut why) = (EventLevel::Info, "");
         if let Some(at) = report.unreadable {
-            what += &format!(", its block at byte {at} could not be read (see the kernel log)");
+            what += &format!(", its block at byte {at} could not be read");
+            (level, why) = (
+                EventLevel::Warning,
+                "its power failed while it wrote there, or its medium fails: see the kernel log and `smartctl`",
+            );
         }
         if regressed {
             let why = "it is an older copy of itself; its copies are rebuilt from the others".into();
             return self.append(EventLevel::Error, "disk", "disk-regressed", what, why);
         }
-        self.append(EventLevel::Info, "disk", "disk-opened", what, String::new());
+        self.append(level, "disk", "disk-opened", what, why.into());
     }
     /// A disk is not in use.
     pub fn disk_refused(&self, disk: DiskId, why: &str) {
