@@ -23,7 +23,7 @@ pub(crate) struct Operator {
     /// How many were made so far; zero is the volume of the other clients.
     made: u64,
     /// A disk was added.
-    added: bool,
+    pub(crate) added: bool,
     /// The one that there is.
     has: Option<(u64, VolumeId)>,
 }
@@ -81,11 +81,6 @@ impl World {
         if result.is_ok() {
             self.faults.said_lost = disks;
         }
-    }
-
-    /// How many disks were added.
-    pub(crate) fn disks_added(&self) -> u64 {
-        self.operator.added.into()
     }
 
     /// A node gets one disk more, of the size of its first, which is formatted at once if its daemon runs.

@@ -67,7 +67,8 @@ impl fmt::Display for Summary {
             f,
             "{answered} answers, {refused} refused, {activations} activations, {resyncs} resyncs, {swapped} compared and \
              written, {checks} checks, {superseded} superseded, {stopped} stopped, {volumes} volumes, {said_lost} taken for \
-             lost, {damaged} blocks damaged, {added} disks added, {replaced} placed anew, {moved_for_room} of them for room, {without_room} without room in {} ms",
+             lost, {damaged} blocks damaged, {added} disks added, {replaced} placed anew, {moved_for_room} of them for room, \
+             {without_room} without room in {} ms",
             self.simulated_ms
         )
     }
@@ -111,7 +112,7 @@ impl World {
             superseded: self.watch.superseded,
             said_lost: (!self.faults.said_lost.is_empty()).into(),
             damaged: self.faults.damaged,
-            added: self.disks_added(),
+            added: self.operator.added.into(),
             stopped: self.watch.stopped,
             volumes: self.watch.volumes,
             replaced: self.watch.replaced,

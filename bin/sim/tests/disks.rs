@@ -1,16 +1,13 @@
 //! Runs from seeds in which the disks differ from one to a node that is sound: several to a node, one more while everything
 //! goes on, and blocks that cannot be read. A seed that fails is brought back as those of `seeds.rs` are.
 
-use holdfast_sim::run::Summary;
-use holdfast_sim::{FaultKind, Options, run_seed};
+mod common;
 
-/// Nothing may fail.
+use holdfast_sim::run::Summary;
+use holdfast_sim::{FaultKind, Options};
+
 fn run(options: &Options, faults: &[FaultKind]) -> Summary {
-    let options = Options { faults: faults.iter().copied().collect(), ..options.clone() };
-    match run_seed(&options) {
-        Ok(summary) => summary,
-        Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
-    }
+    common::run(&Options { faults: faults.iter().copied().collect(), ..options.clone() })
 }
 
 #[test]

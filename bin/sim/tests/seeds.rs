@@ -1,10 +1,13 @@
 //! Runs from seeds, and one test for each disaster by its name. A seed that fails is brought back with
 //! `cargo run -p holdfast-sim -- --seed N` and the options of its test.
 
+mod common;
+
+use common::run;
 use holdfast_sim::disk::disk_id;
 use holdfast_sim::faults::{Gone, Healing};
-use holdfast_sim::run::{Summary, drive};
-use holdfast_sim::{Checker, Failure, FaultKind, Options, World, run_seed};
+use holdfast_sim::run::drive;
+use holdfast_sim::{Checker, Failure, FaultKind, Options, World};
 use holdfast_store::testing::Cut;
 use holdfast_types::{Duration, NodeId, SegmentKey};
 use std::collections::BTreeSet;
@@ -16,14 +19,6 @@ fn seeds(range: std::ops::Range<u64>, nodes: u16, faults: &[FaultKind]) {
     for seed in range {
         let faults: BTreeSet<FaultKind> = faults.iter().copied().collect();
         run(&Options { seed, nodes, faults, ..Options::default() });
-    }
-}
-
-/// Nothing may fail.
-fn run(options: &Options) -> Summary {
-    match run_seed(options) {
-        Ok(summary) => summary,
-        Err(report) => panic!("{}\n{report}\n{options:?}", report.trace.join("\n")),
     }
 }
 

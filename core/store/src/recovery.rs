@@ -204,12 +204,7 @@ impl Recovery {
 
     /// Whether a block that cannot be read is taken for a damaged one. Of a page it would have to be known what it was.
     fn may_lack_a_block(&self) -> bool {
-        match self.stage {
-            Stage::Superblocks | Stage::Walk { .. } | Stage::Verify { .. } | Stage::Prove { .. } => true,
-            Stage::Pages { .. } | Stage::Erase | Stage::Batch | Stage::Superblock { .. } | Stage::Over => {
-                false
-            }
-        }
+        self.is_read && !matches!(self.stage, Stage::Pages { .. })
     }
 
     /// Takes what came of the order.

@@ -111,6 +111,16 @@ impl Shared {
         }
     }
 
+    /// The newest map there is, as soon as control has a majority.
+    pub async fn newest_map_for_certain(&self) -> Arc<ClusterMap> {
+        loop {
+            match self.control.linearizable_map().await {
+                Some(map) => return map,
+                None => tokio::time::sleep(TRY_AGAIN).await,
+            }
+        }
+    }
+
     /// Proposes until control has answered. What it refuses is an error; that there is no majority is not.
     pub async fn propose_until_done(&self, command: Command) -> anyhow::Result<CommandResult> {
         loop {
@@ -213,12 +223,7 @@ async fn start_up(
     };
     // The engine needs the cluster's id from the map to open a disk, and every volume that there is to serve: a map of
     // before would have it refuse one that was made meanwhile.
-    let map = loop {
-        match shared.control.linearizable_map().await {
-            Some(map) => break map,
-            None => tokio::time::sleep(TRY_AGAIN).await,
-        }
-    };
+    let map = shared.newest_map_for_certain().await;
     shared.data.input(Input::Map(map.clone()));
     shared.data.input(Input::Started(incarnation));
     tracing::info!(node = shared.node.0, incarnation = incarnation.0, "started");

@@ -18,9 +18,10 @@ pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registratio
     };
     let Ok(CommandResult::Fence(targets)) = shared.propose_until_done(command).await else { return moved() };
     if !targets.is_empty() {
-        let segments = segments_now(&shared, &registration).await;
+        // What an earlier session left under way may be for any segment that there was when this one was registered.
+        let map = shared.newest_map_for_certain().await;
         for target in &targets {
-            fence_everywhere(&shared, &segments, *target).await;
+            fence_everywhere(&shared, map.segments_of(volume).map(|s| s.key), *target).await;
         }
         let done = Command::SessionFenced { nexus, gateway, session, volume };
         if shared.propose_until_done(done).await.is_err() {
@@ -30,19 +31,12 @@ pub async fn register(shared: Arc<Shared>, connection: ConnectionId, registratio
     shared.data.input(Input::SessionRegistered { connection, registration });
 }
 
-/// The volume's segments as control knows them now. What an earlier session left under way may be for any that there was when
-/// this one was registered, and this node's map may be older than that.
-async fn segments_now(shared: &Arc<Shared>, registration: &Registration) -> Vec<SegmentKey> {
-    loop {
-        if let Some(map) = shared.control.linearizable_map().await {
-            return map.segments_of(registration.volume).map(|s| s.key).collect();
-        }
-        tokio::time::sleep(TRY_AGAIN).await;
-    }
-}
-
-async fn fence_everywhere(shared: &Arc<Shared>, segments: &[SegmentKey], target: FenceTarget) {
-    for segment in segments.iter().copied() {
+async fn fence_everywhere(
+    shared: &Arc<Shared>,
+    segments: impl Iterator<Item = SegmentKey>,
+    target: FenceTarget,
+) {
+    for segment in segments {
         loop {
             let map = shared.map();
             let Some(info) = map.segments.get(&segment.segment).filter(|s| s.key == segment) else { break };
