@@ -59,26 +59,35 @@ impl DiskImage {
         self.flip_bit_at(self.place_in_journal(content), content);
     }
 
-    /// Flips a bit in the newest page of an extent of the first segment. The daemon may run, as long as it has no use for the
-    /// page.
+    /// Flips a bit in the newest page of an extent of the first segment, wherever it is. The daemon may run, as long as it has no
+    /// use for the page.
     pub fn flip_bit_in_page(&self, extent: u32) {
-        let offset = self.newest_page(extent).expect("the extent has a page");
-        let mut block = [0; BLOCK];
-        self.file.read_exact_at(&mut block, offset).expect("the page can be read");
-        self.flip_bit_at(offset, &block);
+        let newest = self.newest_page(extent);
+        assert!(!newest.is_empty(), "the extent has a page");
+        for offset in newest {
+            let mut block = [0; BLOCK];
+            self.file.read_exact_at(&mut block, offset).expect("the page can be read");
+            self.flip_bit_at(offset, &block);
+        }
     }
 
-    /// Where the newest page is of an extent of the first segment. The daemon may run.
-    pub fn newest_page(&self, extent: u32) -> Option<u64> {
-        let mut newest = None;
+    /// Where the newest page is of an extent of the first segment: in both of its slots if it was never written again. The
+    /// daemon may run.
+    pub fn newest_page(&self, extent: u32) -> Vec<u64> {
+        let (mut newest, mut places) = (0, Vec::new());
         self.each_block(self.journal_end(), |offset, block| {
             let is_page = block.starts_with(b"HFEXTENT");
             let sequence = u64::from_le_bytes(block[24..32].try_into().expect("eight bytes"));
             if is_page && block[40..44] == [0; 4] && block[56..60] == extent.to_le_bytes() {
-                newest = newest.max(Some((sequence, offset)));
+                if sequence > newest {
+                    (newest, places) = (sequence, Vec::new());
+                }
+                if sequence == newest {
+                    places.push(offset);
+                }
             }
         });
-        newest.map(|(_, offset)| offset)
+        places
     }
 
     /// Where blocks of this content are, from byte `from` on.

@@ -151,26 +151,25 @@ fn journal_is_damaged(cluster: &mut Cluster, damage: impl FnOnce(&Path, usize, &
     node
 }
 
-/// The page of the first extent is damaged on the disk of `node`, and nothing of it is in memory. `running`: damaged only once
+/// The page of the first extent is damaged on the disk of a node, and nothing of it is in memory. `running`: damaged only once
 /// the daemon has opened the disk. A client of that node then reads all of the extent.
-fn a_page_is_damaged(running: bool) {
-    let mut cluster = Cluster::start(3);
+fn a_page_is_damaged(mut cluster: Cluster, running: bool, damage: impl Fn(&Path, usize)) -> Cluster {
     let node = cluster.owner(0);
     let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
     (0..64).for_each(|b| client.write(b * BLOCK as u64, &content(b, 1)).expect("a write"));
     until("it is in place", LIMIT, || DiskImage::open(cluster.disk(node)).holds(&content(63, 1)));
     // The round of writing back that this is in begins with a batch which says that the first one's pages are durable.
     client.write(1000 * BLOCK as u64, &content(1000, 1)).expect("a write");
-    until("the next round is done", LIMIT, || DiskImage::open(cluster.disk(node)).newest_page(3).is_some());
+    until("the next round is done", LIMIT, || !DiskImage::open(cluster.disk(node)).newest_page(3).is_empty());
     drop(client);
     stop_cleanly(&mut cluster, node);
     if !running {
-        DiskImage::open(cluster.disk(node)).flip_bit_in_page(0);
+        damage(cluster.disk(node), node);
     }
     cluster.start_node(node);
     if running {
         cluster.wait_healthy();
-        DiskImage::open(cluster.disk(node)).flip_bit_in_page(0);
+        damage(cluster.disk(node), node);
         cluster.make_owner(node);
     }
     let mut client = Client::connect(cluster.address(node), VOLUME, LIMIT).expect("the export opens");
@@ -187,16 +186,33 @@ fn a_page_is_damaged(running: bool) {
     reads_what_was_written(&mut client);
     assert_eq!(cluster.owner(0), node, "another node owns by now: who read?");
     assert!(cluster.events("store").len() == found.len(), "it was mended for good");
+    cluster
+}
+
+fn flip_bit_in_page(disk: &Path, _: usize) {
+    DiskImage::open(disk).flip_bit_in_page(0);
 }
 
 #[test]
 fn a_bit_that_flipped_in_an_extents_page_while_its_node_was_down_is_mended_from_other_copies() {
-    a_page_is_damaged(false);
+    a_page_is_damaged(Cluster::start(3), false, flip_bit_in_page);
+}
+
+#[test]
+fn a_sector_of_an_extents_page_that_cannot_be_read_while_its_disk_is_opened_costs_a_copy_and_not_the_disk() {
+    let powered = Powered::new();
+    let cluster = a_page_is_damaged(Cluster::with(powered.options()), false, |disk, node| {
+        let newest = DiskImage::open(&powered.backing(node, disk)).newest_page(0);
+        powered.lose_sector(node, disk, newest[0]);
+    });
+    let told: Vec<_> = cluster.events("disk-opened");
+    let told: Vec<_> = told.iter().filter(|e| e["what"].to_string().contains("could not be read")).collect();
+    assert!(matches!(told[..], [e] if e["level"] == "warning"), "{told:?}");
 }
 
 #[test]
 fn a_bit_that_flips_in_an_extents_page_while_its_node_serves_is_mended_and_no_initiator_sees_an_error() {
-    a_page_is_damaged(true);
+    a_page_is_damaged(Cluster::start(3), true, flip_bit_in_page);
 }
 
 /// Starts a node whose disk is damaged; what its log says of that disk.

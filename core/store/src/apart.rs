@@ -1,10 +1,10 @@
-//! Where a block of the journal, or of the superblocks, cannot be read. What a power cut tore may be unreadable, as what the
-//! medium lost: neither costs the disk. The range is read anew block by block, and the block that cannot be read is taken for
+//! Where a block of the superblocks, the journal or the pages cannot be read. What a power cut tore may be unreadable, as what
+//! the medium lost: neither costs the disk. The range is read anew block by block, and the block that cannot be read is taken for
 //! one that is damaged.
 //!
-//! While a disk is opened that holds for one block: it hides no more than one batch of the journal, as damage does that can
-//! be read. Later it holds for a few, of which other copies have the content. With more the disk has failed: it may be that
-//! nothing can be read any more, and what is there is better left as it is.
+//! While a disk is opened that holds for one block of the journal: it hides no more than one batch, as damage does that can
+//! be read. It holds for a few of the pages, and later of the journal: other copies have their content. With more the disk has
+//! failed: it may be that nothing can be read any more, and what is there is better left as it is.
 
 use crate::api::StoreOutput;
 use crate::disk::Disk;
@@ -23,6 +23,8 @@ const MEDIUM_ERRORS: [i32; 3] = [5, 61, 84];
 
 /// Blocks of the journal that a run may find unreadable when their content is to be put in place.
 const UNREADABLE_MOST: u32 = 16;
+/// Slots of pages that an opening may find unreadable.
+pub(crate) const UNREADABLE_PAGES_MOST: usize = 16;
 
 fn is_of_medium(fault: DiskFault) -> bool {
     matches!(fault, DiskFault::Io(errno) if MEDIUM_ERRORS.contains(&errno))
@@ -36,13 +38,14 @@ struct Apart {
     data: Vec<u8>,
 }
 
-/// The reads of one opening, one after the other.
-#[derive(Debug, Default)]
+/// Reads of one opening, one after the other.
+#[derive(Debug)]
 pub(crate) struct Reads {
+    most: usize,
     offset: u64,
     len: u64,
     apart: Option<Apart>,
-    unreadable: Option<(u64, DiskFault)>,
+    unreadable: Vec<(u64, DiskFault)>,
 }
 
 /// What came of a read.
@@ -55,14 +58,19 @@ pub(crate) enum Read {
 }
 
 impl Reads {
+    /// At most so many blocks may be unreadable.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, offset: 0, len: 0, apart: None, unreadable: Vec::new() }
+    }
+
     /// A range is about to be read.
     pub(crate) fn begin(&mut self, offset: u64, len: u64) {
         (self.offset, self.len) = (offset, len);
     }
 
-    /// The block that could not be read: its first byte, and why.
-    pub(crate) fn unreadable(&self) -> Option<(u64, DiskFault)> {
-        self.unreadable
+    /// The blocks that could not be read: the first byte of each, and why.
+    pub(crate) fn unreadable(&self) -> &[(u64, DiskFault)] {
+        &self.unreadable
     }
 
     /// Takes what came of the range, or of a block of it.
@@ -80,9 +88,13 @@ impl Reads {
         let at = apart.offset + apart.data.len() as u64;
         match result {
             Ok(block) => apart.data.extend_from_slice(&block),
-            Err(fault) if self.unreadable.is_some_and(|(known, _)| known != at) => return Err(fault),
             Err(fault) => {
-                self.unreadable = Some((at, fault));
+                if !self.unreadable.iter().any(|(known, _)| *known == at) {
+                    if self.unreadable.len() == self.most {
+                        return Err(fault);
+                    }
+                    self.unreadable.push((at, fault));
+                }
                 apart.data.extend_from_slice(&UNREADABLE);
             }
         }
@@ -143,7 +155,7 @@ mod tests {
 
     #[test]
     fn one_block_may_be_unreadable_however_often_and_a_second_one_not() {
-        let mut reads = Reads::default();
+        let mut reads = Reads::new(1);
         for _ in 0..2 {
             reads.begin(3 * BLOCK, 3 * BLOCK);
             assert_eq!(reads.done(Err(FAULT)), Ok(Read::Next(3 * BLOCK, BLOCK)));
@@ -151,7 +163,7 @@ mod tests {
             assert_eq!(reads.done(Err(FAULT)), Ok(Read::Next(5 * BLOCK, BLOCK)));
             let whole = [block(1), block(0xff), block(2)].concat();
             assert_eq!(reads.done(Ok(block(2))), Ok(Read::Whole(whole.into())));
-            assert_eq!(reads.unreadable(), Some((4 * BLOCK, FAULT)));
+            assert_eq!(reads.unreadable(), [(4 * BLOCK, FAULT)]);
         }
         reads.begin(0, 2 * BLOCK);
         assert_eq!(reads.done(Ok(block(3))), Ok(Read::Whole(block(3))));
@@ -163,10 +175,10 @@ mod tests {
     #[test]
     fn a_device_that_is_gone_or_short_is_not_read_apart() {
         for fault in [DiskFault::Io(19), DiskFault::Short] {
-            let mut reads = Reads::default();
+            let mut reads = Reads::new(1);
             reads.begin(0, 2 * BLOCK);
             assert_eq!(reads.done(Err(fault)), Err(fault));
-            assert_eq!(reads.unreadable(), None);
+            assert_eq!(reads.unreadable(), []);
         }
     }
 }

@@ -107,9 +107,9 @@ pub struct OpenReport {
     pub segments: Vec<SegmentKey>,
     /// The device has grown: how much of it was used before, in bytes.
     pub grown_from: Option<u64>,
-    /// A block of the superblocks or of the journal could not be read: its first byte on the disk. What is needed of it is found
-    /// elsewhere, or its damage is told of as any other.
-    pub unreadable: Option<u64>,
+    /// Blocks of the superblocks, the journal or the pages that could not be read: the first byte of each on the disk. What is
+    /// needed of them is found elsewhere, or their damage is told of as any other.
+    pub unreadable: Vec<u64>,
 }
 
 /// Whose disk is to be found at a place, and which.

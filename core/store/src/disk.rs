@@ -64,6 +64,8 @@ pub(crate) struct Disk {
     /// Copies, each with its life, of which it is not on the disk yet that they are incomplete since a page was lost, and the
     /// first batch that can say so. No round begins before: a later run would no more find what shows it.
     pub unrecorded: Vec<(SegmentKey, u64, u64)>,
+    /// Pages that were lost when the disk was opened: they are in no use, and the next round erases what is left of them.
+    pub lost_pages: Vec<u32>,
     pub cache: PageCache,
     /// What is under way, each with whether it is a read.
     pub purposes: BTreeMap<DiskToken, (Purpose, bool)>,

@@ -19,7 +19,7 @@ pub const MIN_JOURNAL_BYTES: u64 = 16 << 20;
 const DEFAULT_JOURNAL_MIN: u64 = 64 << 20;
 /// The largest ring that is chosen by itself.
 const DEFAULT_JOURNAL_MAX: u64 = 4 << 30;
-/// Each page has two slots that are written in turn.
+/// Each page has two slots.
 pub(crate) const PAGE_BYTES: u64 = 2 * BLOCK;
 /// Pages beyond one for each extent on the disk, for tombstones of extents that hold no space.
 const SPARE_PAGES_MIN: u64 = 64;

@@ -42,6 +42,7 @@ mod slot;
 mod space;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod twins;
 mod writeback;
 
 pub use api::*;

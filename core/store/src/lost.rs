@@ -32,6 +32,9 @@ impl Disk {
         }
         found.retain(|f| !f.is_of(key, life, extent));
         self.make_incomplete(key, life);
+        if self.pages.take_this(page) {
+            self.lost_pages.push(page);
+        }
         out.push(StoreOutput::Event(StoreEvent::PageDamaged { page, segment: key, extent }));
     }
 
@@ -45,7 +48,9 @@ impl Disk {
         out: &mut Vec<StoreOutput>,
     ) -> Option<Box<Page>> {
         let s = self.living(key, life)?;
-        let entry = s.extents.get(&extent.0).copied()?;
+        let entry = s.extents.get_mut(&extent.0)?;
+        entry.is_lost = true;
+        let entry = *entry;
         s.hollow.insert(extent.0);
         let mut empty = Page::empty(key, life, extent);
         empty.location = entry.location;

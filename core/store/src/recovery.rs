@@ -5,27 +5,27 @@
 //! the copies of the disk worthless. Then the pages are read, and what the log says is put on top.
 //!
 //! A page that does not pass its checksum was either being written when the last run ended, and the log has what it
-//! was to say, or was durable and is damaged now, and nothing else knows where its blocks are. Its sequence tells: each batch
-//! says which pages were durable. A torn page is erased, so that its sequence is not taken for a durable one's later; one that
-//! is damaged makes its copy incomplete, which the owner mends like any other copy that lacks something.
+//! was to say, or was durable and is damaged now, and nothing else knows where its blocks are (`twins.rs`). A torn page is
+//! mended; one that is damaged makes its copy incomplete, which the owner mends like any other copy that lacks something.
 //!
-//! A block of the superblocks or of the journal that cannot be read is a damaged one (`apart.rs`).
+//! A block that cannot be read is a damaged one (`apart.rs`).
 //!
 //! Before the disk counts as open, an empty batch overwrites what a torn one left, and a superblock takes the
 //! new boot nonce. Limit: damage to the very last batch cannot be told from a torn write; the replicas notice
 //! that records are missing (replication.md H20).
 
-use crate::apart::{Read, Reads};
+use crate::apart::{Read, Reads, UNREADABLE_PAGES_MOST};
 use crate::api::{DiskExpected, DiskIdentity, OpenError, OpenReport, StoreConfig, StoreOutput};
 use crate::disk::Disk;
 use crate::format::journal::{Batch, BatchHeader, decode_batch, encode_batch, is_whole};
-use crate::format::page::{Page, Remains};
 use crate::format::superblock::{self, Superblock, SuperblockError};
 use crate::layout::{BLOCK, PAGE_BYTES, layout};
 use crate::replay::{Found, FoundPages, Replay};
 use crate::ring::{Place, Ring};
+use crate::select::ROUND_EXTENTS;
 use crate::silence::Silence;
 use crate::slot::ZEROS;
+use crate::twins::{Mend, judge};
 use alloc::{vec, vec::Vec};
 use bytes::Bytes;
 use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind, DiskToken, Time};
@@ -34,6 +34,8 @@ use holdfast_types::{BLOCK_BYTES, DiskDone, DiskFault, DiskOrder, DiskOrderKind,
 const CHUNK: u64 = 1 << 20;
 /// How far behind the log's end a later batch is looked for: several times the longest batch.
 const PROOF_WINDOW: u64 = 32 << 20;
+/// Slots of pages that are mended with what the other slot has, at most: a round of writing back tears no more.
+const COPIES_MOST: usize = 2 * ROUND_EXTENTS;
 
 /// What is being done.
 #[derive(Debug)]
@@ -56,8 +58,8 @@ enum Stage {
     Pages {
         next: u32,
     },
-    /// Erasing torn pages.
-    Erase,
+    /// Mending slots of pages.
+    Mend,
     /// Writing the empty batch.
     Batch,
     /// Writing superblocks; how many are left after this one.
@@ -94,6 +96,7 @@ pub(crate) struct Recovery {
     token: u64,
     is_read: bool,
     reads: Reads,
+    page_reads: Reads,
     pub(crate) silence: Silence,
     superblock: Option<Superblock>,
     previous_boot_nonce: u64,
@@ -110,8 +113,8 @@ pub(crate) struct Recovery {
     not_whole: Option<(BatchHeader, Batch)>,
     tail: u64,
     pages: FoundPages,
-    /// Where pages are that were torn.
-    torn_pages: Vec<u64>,
+    /// Slots of pages that are to be mended: where, and with what.
+    mends: Vec<(u64, Bytes)>,
     /// The device has grown: how much of it was used before.
     grown_from: Option<u64>,
     /// A superblock is not of the version that is written.
@@ -151,6 +154,7 @@ impl Recovery {
             layout,
             page_limit: 0,
             tail,
+            has_twins: true,
         });
         r.write_batch(out);
         Ok(r)
@@ -165,7 +169,8 @@ impl Recovery {
             stage: Stage::Superblocks,
             token: 0,
             is_read: false,
-            reads: Reads::default(),
+            reads: Reads::new(1),
+            page_reads: Reads::new(UNREADABLE_PAGES_MOST),
             silence: Silence::default(),
             superblock: None,
             previous_boot_nonce: 0,
@@ -179,7 +184,7 @@ impl Recovery {
             not_whole: None,
             tail: 0,
             pages: FoundPages::default(),
-            torn_pages: Vec::new(),
+            mends: Vec::new(),
             grown_from: None,
             is_renewed: false,
         }
@@ -198,13 +203,16 @@ impl Recovery {
     }
     fn read(&mut self, offset: u64, len: u64, out: &mut Vec<StoreOutput>) {
         self.buffer_at = offset;
-        self.reads.begin(offset, len);
+        self.reads_now().begin(offset, len);
         self.order(DiskOrderKind::Read { offset, len: len as usize }, out);
     }
 
-    /// Whether a block that cannot be read is taken for a damaged one. Of a page it would have to be known what it was.
-    fn may_lack_a_block(&self) -> bool {
-        self.is_read && !matches!(self.stage, Stage::Pages { .. })
+    /// Pages have a limit of their own: what cannot be read of them hides no batch of the journal.
+    fn reads_now(&mut self) -> &mut Reads {
+        match self.stage {
+            Stage::Pages { .. } => &mut self.page_reads,
+            _ => &mut self.reads,
+        }
     }
 
     /// Takes what came of the order.
@@ -214,7 +222,7 @@ impl Recovery {
         }
         self.silence.answered(now, self.is_read, out);
         let read =
-            if self.may_lack_a_block() { self.reads.done(done.result) } else { done.result.map(Read::Whole) };
+            if self.is_read { self.reads_now().done(done.result) } else { done.result.map(Read::Whole) };
         let data = match read {
             Ok(Read::Whole(data)) => data,
             Ok(Read::Next(offset, len)) => {
@@ -232,8 +240,8 @@ impl Recovery {
             Stage::Verify { next } => self.verified(next, &data, out),
             Stage::Prove { at } => self.prove(at, &data, out),
             Stage::Pages { next } => self.pages_read(next, &data, out),
-            Stage::Erase => {
-                self.erase_torn(out);
+            Stage::Mend => {
+                self.mend(out);
                 Ok(())
             }
             Stage::Batch => {
@@ -268,8 +276,8 @@ impl Recovery {
         }
         let best = both.iter().filter_map(|s| s.as_ref().ok()).max_by_key(|s| s.generation).cloned();
         let Some(mut superblock) = best else {
-            if let Some((_, fault)) = self.reads.unreadable() {
-                return Err(OpenError::Io(fault));
+            if let Some((_, fault)) = self.reads.unreadable().first() {
+                return Err(OpenError::Io(*fault));
             }
             let damaged = both.iter().any(|s| *s != Err(SuperblockError::Blank));
             return Err(OpenError::NotHoldfast { damaged });
@@ -447,7 +455,7 @@ impl Recovery {
     fn read_pages(&mut self, next: u32, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
         let Some(superblock) = &self.superblock else { return Ok(()) };
         if next >= superblock.page_limit {
-            self.erase_torn(out);
+            self.mend(out);
             return Ok(());
         }
         let (offset, run) = superblock.layout.page_place(next);
@@ -459,28 +467,29 @@ impl Recovery {
 
     fn pages_read(&mut self, next: u32, data: &Bytes, out: &mut Vec<StoreOutput>) -> Result<(), OpenError> {
         let Some(superblock) = &self.superblock else { return Ok(()) };
-        let nonce = superblock.format_nonce;
+        let (nonce, has_twins) = (superblock.format_nonce, superblock.has_twins);
         let mut number = next;
         for both in data.chunks_exact(PAGE_BYTES as usize) {
-            let (a, b) = both.split_at(BLOCK_BYTES);
-            let pages = [Page::decode(a, nonce), Page::decode(b, nonce)];
-            let remains = [a, b].into_iter().zip(&pages).enumerate().filter(|(_, (_, page))| page.is_none());
-            let remains: Vec<(usize, Remains)> =
-                remains.filter_map(|(slot, (block, _))| Some((slot, Page::remains(block, nonce)?))).collect();
-            let sound = [false, true].into_iter().zip(pages).filter_map(|(slot, page)| Some((slot, page?)));
-            let sound = sound.max_by_key(|(_, p)| p.sequence);
-            // One that is older than the page that counts was to be written over: it does not matter what it said.
-            let counts = sound.as_ref().map_or(0, |(_, p)| p.sequence);
-            self.pages.newest = self.pages.newest.max(counts);
-            for (slot, remains) in remains.into_iter().filter(|(_, r)| r.sequence > counts) {
-                self.pages.newest = self.pages.newest.max(remains.sequence);
-                if remains.sequence <= self.pages.durable {
-                    self.pages.lost.push((number, remains));
-                } else {
-                    self.torn_pages.push(superblock.layout.page_offset(number, slot == 1));
-                }
+            let slots = both.split_at(BLOCK_BYTES);
+            let place = |slot: bool| superblock.layout.page_offset(number, slot);
+            let fault = |slot| self.page_reads.unreadable().iter().find(|(at, _)| *at == place(slot));
+            let (first, second) = (fault(false), fault(true));
+            let pair = [(slots.0, first.is_some()), (slots.1, second.is_some())];
+            let judged = judge(pair, nonce, self.pages.durable, has_twins);
+            if let (true, Some((_, fault))) = (judged.is_in_doubt, first.or(second)) {
+                return Err(OpenError::Io(*fault));
             }
-            if let Some((slot, page)) = sound {
+            self.pages.newest = self.pages.newest.max(judged.newest);
+            self.pages.lost.extend(judged.lost.into_iter().map(|lost| (number, lost)));
+            for (slot, mend) in judged.mends {
+                let other = if slot { slots.0 } else { slots.1 };
+                let content = match mend {
+                    Mend::Copy if self.mends.len() < COPIES_MOST => Bytes::copy_from_slice(other),
+                    Mend::Copy | Mend::Erase => Bytes::from_static(&ZEROS[..BLOCK_BYTES]),
+                };
+                self.mends.push((place(slot), content));
+            }
+            if let Some((slot, page)) = judged.found {
                 self.pages.found.push(Found::new(number, slot, &page));
             }
             number += 1;
@@ -491,12 +500,11 @@ impl Recovery {
         self.read_pages(number, out)
     }
 
-    /// Erases the next torn page, or goes on to the batch.
-    fn erase_torn(&mut self, out: &mut Vec<StoreOutput>) {
-        let Some(offset) = self.torn_pages.pop() else { return self.write_batch(out) };
-        self.stage = Stage::Erase;
-        let data = vec![Bytes::from_static(&ZEROS[..BLOCK_BYTES])];
-        self.order(DiskOrderKind::Write { offset, data, durable: true }, out);
+    /// Mends the next slot, or goes on to the batch.
+    fn mend(&mut self, out: &mut Vec<StoreOutput>) {
+        let Some((offset, content)) = self.mends.pop() else { return self.write_batch(out) };
+        self.stage = Stage::Mend;
+        self.order(DiskOrderKind::Write { offset, data: vec![content], durable: true }, out);
     }
 
     /// Writes an empty batch where the log ends.
@@ -556,6 +564,8 @@ impl Recovery {
             return Progress::Failed(self.corrupt(place));
         }
         let pages = core::mem::take(&mut self.pages);
+        let unreadable = self.reads.unreadable().iter().chain(self.page_reads.unreadable());
+        let unreadable = unreadable.map(|(at, _)| *at).collect();
         let disk = Disk::opened(self.config, superblock, ring, segments, pages, self.token, out);
         let report = OpenReport {
             identity,
@@ -564,7 +574,7 @@ impl Recovery {
             torn_tail_cut: self.torn,
             segments: disk.segments.keys().copied().collect(),
             grown_from: self.grown_from,
-            unreadable: self.reads.unreadable().map(|(at, _)| at),
+            unreadable,
         };
         Progress::Open(alloc::boxed::Box::new(disk), report)
     }

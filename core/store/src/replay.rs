@@ -34,6 +34,7 @@ impl Found {
             newest: page.newest(),
             present: page.present_count(),
             sequence: page.sequence,
+            is_lost: false,
         };
         Self { key: page.key, life: page.life, extent: page.extent.0, entry }
     }
@@ -195,6 +196,7 @@ impl Disk {
             page_sequence: newest.max(durable),
             pages_durable: durable,
             unrecorded: Vec::new(),
+            lost_pages: Vec::new(),
             cache: PageCache::new(config.page_cache_bytes),
             purposes: BTreeMap::new(),
             silence: Silence::default(),

@@ -47,6 +47,8 @@ pub(crate) struct ExtentEntry {
     pub present: u32,
     /// The page's sequence: a page read back with another one is out of date.
     pub sequence: u64,
+    /// Its page was lost in this run: the one that takes its place is written to both slots, as what the other one has is of no use.
+    pub is_lost: bool,
 }
 
 /// Room that is kept for records to come.

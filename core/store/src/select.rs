@@ -12,7 +12,7 @@ use holdfast_types::{ExtentIndex, SegmentKey, Time};
 /// The most blocks of a round.
 const ROUND_BLOCKS: usize = 4096;
 /// The most extents of a round: each costs a page.
-const ROUND_EXTENTS: usize = 1024;
+pub(crate) const ROUND_EXTENTS: usize = 1024;
 
 impl Disk {
     /// Starts a round if there is a reason and none is in progress.
@@ -27,6 +27,7 @@ impl Disk {
         let full = self.ring.used() > self.ring.capacity() / 2;
         let all = self.writeback_due
             || !self.checkpoint.is_empty()
+            || !self.lost_pages.is_empty()
             || (!self.dirty.is_empty() && (full || self.dirty_bytes() > half || self.log_memory > half));
         if !all && self.extent_waiters.is_empty() {
             return;
@@ -44,7 +45,7 @@ impl Disk {
         for extent in extents.iter().map(|e| (e.key, e.extent.0)) {
             waiters.extend(self.extent_waiters.remove_entry(&extent));
         }
-        if extents.is_empty() {
+        if extents.is_empty() && self.lost_pages.is_empty() {
             self.last_commit = now;
             self.checkpoint.clear();
             // Nothing of these extents waits any more, or their segments are gone.
@@ -62,7 +63,7 @@ impl Disk {
         let erased = self.fold_tombstones();
         self.round = Some(Round {
             states: erased.keys().map(|key| (*key, next)).collect(),
-            erased: erased.into_values().flatten().collect(),
+            erased: erased.into_values().flatten().chain(core::mem::take(&mut self.lost_pages)).collect(),
             dropped: Vec::new(),
             stage: Stage::LoadingPages,
             extents,

@@ -82,6 +82,10 @@ pub(crate) struct RoundExtent {
 }
 
 impl RoundExtent {
+    /// The slot that its page is written to. None: both, as there is none yet, or was lost.
+    fn next_slot(&self) -> Option<bool> {
+        self.old.filter(|old| !old.is_lost).map(|old| !old.slot)
+    }
     /// Leaves the extent out of this round, before anything was taken for it.
     fn postpone(&mut self) {
         self.page = None;
@@ -251,7 +255,9 @@ impl Disk {
             let empty = self.page_lost(key, life, extent, out);
             let first = self.unrecorded.iter().find(|of| (of.0, of.1) == (key, life)).map(|of| of.2);
             if let Some(round) = &mut self.round {
-                round.extents[index].page = empty;
+                let e = &mut round.extents[index];
+                e.page = empty;
+                e.old = e.old.map(|old| ExtentEntry { is_lost: true, ..old });
                 round.states.extend(first.map(|first| (key, first)));
             }
         }
@@ -417,9 +423,12 @@ impl Disk {
             let (Some(page), Some(number)) = (&mut e.page, e.page_number) else { continue };
             self.page_sequence += 1;
             page.sequence = self.page_sequence;
-            let slot = e.old.is_some_and(|o| !o.slot);
+            let encoded = Bytes::from(page.encode(nonce));
+            let (slot, data) = match e.next_slot() {
+                Some(slot) => (slot, vec![encoded]),
+                None => (false, vec![encoded.clone(), encoded]),
+            };
             let offset = self.superblock.layout.page_offset(number, slot);
-            let data = vec![Bytes::from(page.encode(nonce))];
             let kind = DiskOrderKind::Write { offset, data, durable: false };
             round.queued.push_back((kind, RoundOrder::Write(DiskActivity::Metadata)));
         }
@@ -473,6 +482,7 @@ impl Disk {
     }
 
     fn finish_extent(&mut self, e: RoundExtent) {
+        let slot = e.next_slot().unwrap_or(false);
         let Some(page) = e.page else { return };
         let Some(s) = self.segments.get_mut(&e.key).filter(|s| s.life == e.life) else {
             // Dropped meanwhile: what it had before is freed with it.
@@ -493,11 +503,12 @@ impl Disk {
         let is_pending = s.claims(extent.0);
         let entry = ExtentEntry {
             page: number,
-            slot: e.old.is_some_and(|o| !o.slot),
+            slot,
             location: page.location,
             newest: page.newest(),
             present: page.present_count(),
             sequence: page.sequence,
+            is_lost: false,
         };
         s.extents.insert(extent.0, entry);
         if entry.present == 0 && entry.location.is_some() && !is_pending {

@@ -103,18 +103,25 @@ fn a_journal_of_which_much_cannot_be_read_is_the_end_of_its_disk() {
     }
 }
 
-/// Where the newest page is that was written of the only page number in use, as a block of the disk.
-fn newest_page(rig: &Rig) -> u64 {
+/// The slots of the only page number in use, as blocks of the disk, the newer one first.
+fn slots(rig: &Rig) -> [u64; 2] {
     let blocks = rig.disk.size() / BLOCK_BYTES as u64;
     let sequence = |n: &u64| u64::from_le_bytes(rig.disk.peek(*n)[24..32].try_into().expect("eight bytes"));
-    let pages = (0..blocks).filter(|n| rig.disk.peek(*n).starts_with(b"HFEXTENT"));
-    pages.max_by_key(sequence).expect("a page was written")
+    let mut slots: Vec<u64> = (0..blocks).filter(|n| rig.disk.peek(*n).starts_with(b"HFEXTENT")).collect();
+    slots.sort_by_key(|n| std::cmp::Reverse(sequence(n)));
+    slots.try_into().expect("one page was written")
+}
+
+/// Flips a bit of a page's table, or of what says whose it is.
+fn damage(rig: &mut Rig, slot: u64, at: u64) {
+    rig.disk.flip_bit(slot * BLOCK_BYTES as u64 + at, 4);
 }
 
 #[test]
 fn a_damaged_page_makes_its_copy_incomplete_and_never_an_extent_of_zeros_or_of_old_blocks() {
-    // The second time there is an older page, which knows block 0 only and an old checksum of it.
-    for rounds in 1..=2 {
+    // The second time there is an older page, which knows block 0 only and an old checksum of it. The third time the newer one
+    // does not even say whose it is, the fourth time it cannot be read.
+    for (rounds, at) in [(1, Some(1500)), (2, Some(1500)), (2, Some(50)), (2, None)] {
         let mut rig = rig();
         for lsn in 1..=rounds {
             put(&mut rig, write(1, lsn, 0, lsn as u32));
@@ -122,8 +129,18 @@ fn a_damaged_page_makes_its_copy_incomplete_and_never_an_extent_of_zeros_or_of_o
         }
         // A batch after the round says that its pages were durable.
         put(&mut rig, write(1, rounds + 1, 0, 1));
-        let damaged = newest_page(&rig);
-        rig.disk.flip_bit(damaged * BLOCK_BYTES as u64 + 1500, 4);
+        let [newer, older] = slots(&rig);
+        match at {
+            Some(at) => damage(&mut rig, newer, at),
+            None => drop(rig.disk.faults.reads.insert(newer)),
+        }
+        if rounds == 1 {
+            // Both slots have it, and the other one serves.
+            rig.restart(Cut::LoseAll);
+            assert_eq!(rig.store.replica_state(key(0)).map(|s| s.incomplete_since), Some(None));
+            assert!(rig.events.is_empty(), "{:?}", rig.events);
+            damage(&mut rig, older, 1500);
+        }
         for n in 0..3 {
             rig.restart(Cut::LoseAll);
             let state = rig.store.replica_state(key(0)).expect("the copy is there");
@@ -133,7 +150,15 @@ fn a_damaged_page_makes_its_copy_incomplete_and_never_an_extent_of_zeros_or_of_o
                 [StoreEvent::PageDamaged { segment, extent: ExtentIndex(0), .. }] if segment == key(0)
             );
             assert_eq!(found, n == 0, "{:?}", rig.events);
+            let unreadable: Vec<u64> = Vec::from_iter((at.is_none() && n == 0).then_some(newer));
+            let report = rig.opened.clone().expect("it came to an end").expect("it opened");
+            assert_eq!(
+                report.unreadable,
+                unreadable.iter().map(|n| n * BLOCK_BYTES as u64).collect::<Vec<_>>()
+            );
             rig.events.clear();
+            // It can be written; then it can be read again.
+            rig.disk.faults.reads.clear();
             // What is in the log goes in place, perhaps over the damaged page; the copy stays what it is.
             rig.order(key(0), StoreOrder::Commit { lsn: state.last.lsn });
             rig.idle();
@@ -200,11 +225,12 @@ fn a_page_that_is_found_damaged_later_costs_its_copy_and_not_the_disk() {
         rig.idle();
         // No page is in memory then.
         rig.restart(Cut::LoseAll);
-        let damaged = newest_page(&rig);
-        if unreadable {
-            rig.disk.faults.reads.insert(damaged);
-        } else {
-            rig.disk.flip_bit(damaged * BLOCK_BYTES as u64 + 1500, 4);
+        for slot in slots(&rig) {
+            if unreadable {
+                rig.disk.faults.reads.insert(slot);
+            } else {
+                damage(&mut rig, slot, 1500);
+            }
         }
         if by_read {
             assert_eq!(rig.run(key(0), read(0, 4)), StoreOutcome::Refused(StoreRefusal::Incomplete));
@@ -236,6 +262,43 @@ fn a_page_that_is_found_damaged_later_costs_its_copy_and_not_the_disk() {
             rig.run(key(0), append(vec![write(1, 3, 0, 1)])),
             StoreOutcome::Appended { last: LogPosition::new(Epoch(1), Lsn(3)) }
         );
+    }
+}
+
+/// Of which extent's page it is, if of any, nothing tells. On a disk with pages in both slots it was in no use, as the other one
+/// is blank; on one of an earlier formatting it may be the only one that was written.
+#[test]
+fn an_unreadable_slot_beside_a_blank_one_costs_nothing_unless_the_disk_is_of_an_earlier_formatting() {
+    for version in [4, 3] {
+        let mut rig = rig();
+        put(&mut rig, write(1, 1, 0, 4));
+        rig.idle();
+        let unused = slots(&rig).into_iter().max().expect("there are two") + 1;
+        [0, 1].into_iter().for_each(|n| as_version(&mut rig, n, version));
+        rig.disk.faults.reads.insert(unused);
+        rig.restart(Cut::KeepAll);
+        let opened = rig.opened.clone().expect("it came to an end");
+        if version == 3 {
+            assert_eq!(opened, Err(OpenError::Io(DiskFault::Io(61))));
+            continue;
+        }
+        let unreadable = opened.map(|report| report.unreadable);
+        assert_eq!(unreadable, Ok(vec![unused * BLOCK_BYTES as u64]));
+        assert_eq!(joined(rig.run(key(0), read(0, 4))), content(0, 4, 1));
+        assert!(rig.events.is_empty(), "{:?}", rig.events);
+    }
+}
+
+#[test]
+fn more_slots_than_a_few_that_cannot_be_read_refuse_the_disk() {
+    for (count, opens) in [(16, true), (17, false)] {
+        let mut rig = rig();
+        put(&mut rig, write(1, 1, 0, 4));
+        rig.idle();
+        let first = slots(&rig).into_iter().max().expect("there are two") + 1;
+        rig.disk.faults.reads.extend((0..count).map(|n| first + 2 * n));
+        rig.restart(Cut::KeepAll);
+        assert_eq!(matches!(rig.opened, Some(Ok(_))), opens, "{:?}", rig.opened);
     }
 }
 
@@ -344,7 +407,7 @@ fn a_block_that_cannot_be_read_while_a_disk_is_opened_is_a_damaged_block() {
             }
             (opened, Ok(last)) => {
                 let found = opened.map(|report| report.unreadable);
-                assert_eq!(found, Ok(Some(unreadable[0] * block)), "{what}");
+                assert_eq!(found, Ok(vec![unreadable[0] * block]), "{what}");
                 last
             }
         };

@@ -10,8 +10,6 @@ use alloc::vec::Vec;
 use holdfast_checksum::crc32c;
 use holdfast_types::{SegmentId, SegmentIncarnation, SegmentKey, VolumeId};
 
-/// The version of every structure here. A structure that changes gets its own.
-pub const FORMAT_VERSION: u16 = 1;
 /// Where the checksum lies, and where what it covers starts.
 const CRC_AT: usize = 8;
 const CRC_COVERS_FROM: usize = 12;

@@ -1,14 +1,21 @@
 //! An extent's page: for each of its blocks the checksum, the LSN of the record that gave it its state, and
 //! whether it is present; and where the extent lies. One page for each extent that was ever touched.
 //!
-//! An absent block with an LSN is a tombstone: a resync ships it. Each page has two slots that are written in
-//! turn, so that a torn write leaves the one before, which the journal brings up again.
+//! An absent block with an LSN is a tombstone: a resync ships it. Each page has two slots: both are written the first time, then one
+//! after the other, so that a torn write leaves the one before, which the journal brings up again.
+//!
+//! Where a page says whose it is has a checksum of its own: a page that is damaged elsewhere still says so.
 
-use super::{FORMAT_VERSION, Put, Reader, has_magic, is_sealed, seal};
+use super::{Put, Reader, has_magic, is_sealed, seal};
 use alloc::{boxed::Box, vec::Vec};
+use holdfast_checksum::crc32c;
 use holdfast_types::{BLOCK_BYTES, EXTENT_BLOCKS, ExtentIndex, Lsn, SEGMENT_EXTENTS, SegmentKey};
 
 const MAGIC: &[u8; 8] = b"HFEXTENT";
+/// Version 1 has no checksum of the names.
+const VERSION: u16 = 2;
+/// The names, with all that is about the page and not about its blocks, and behind them their checksum.
+const NAMES: core::ops::Range<usize> = 12..76;
 const BLOCKS: usize = EXTENT_BLOCKS as usize;
 /// Where the table of blocks starts; what is before it is the header and room for later.
 const TABLE_AT: usize = 128;
@@ -88,7 +95,7 @@ impl Page {
         let mut b = Vec::with_capacity(BLOCK_BYTES);
         b.bytes(MAGIC);
         b.u32(0);
-        b.u16(FORMAT_VERSION);
+        b.u16(VERSION);
         b.u16(0);
         b.u64(format_nonce);
         b.u64(self.sequence);
@@ -99,6 +106,7 @@ impl Page {
         b.u32(self.references);
         b.u32(self.key_id);
         b.u32(self.compression);
+        b.u32(crc32c(&b[NAMES]));
         b.resize(TABLE_AT, 0);
         self.present.iter().for_each(|w| b.u64(*w));
         self.crcs.iter().for_each(|c| b.u32(*c));
@@ -118,7 +126,7 @@ impl Page {
 
     fn fields(block: &[u8], format_nonce: u64) -> Option<Box<Self>> {
         let mut r = Reader::new(&block[12..]);
-        if r.u16()? != FORMAT_VERSION {
+        if !(1..=VERSION).contains(&r.u16()?) {
             return None;
         }
         r.u16()?;
@@ -153,20 +161,16 @@ impl Page {
         if block.len() != BLOCK_BYTES || !has_magic(block, MAGIC) {
             return None;
         }
-        let page = Self::fields(block, format_nonce)?;
-        let (has_blocks, newest) = (page.present_count() > 0, page.newest());
-        Some(Remains {
-            key: page.key,
-            life: page.life,
-            extent: page.extent,
-            sequence: page.sequence,
-            has_blocks,
-            newest,
-        })
+        let sum = block[NAMES.end..].first_chunk().map(|sum| u32::from_le_bytes(*sum));
+        let has_sum = block[NAMES.start..].first_chunk() != Some(&1u16.to_le_bytes());
+        if has_sum && sum != Some(crc32c(&block[NAMES])) {
+            return None;
+        }
+        Some(Remains::of(&*Self::fields(block, format_nonce)?))
     }
 }
 
-/// What can be read of a page that does not pass its checksum. All but `newest` lies in its first sector.
+/// What a page says of itself, also when it does not pass its checksum. All but `newest` lies in its first sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remains {
     /// Whose extent.
@@ -181,6 +185,19 @@ pub struct Remains {
     pub has_blocks: bool,
     /// The newest LSN of any block.
     pub newest: Lsn,
+}
+
+impl Remains {
+    pub(crate) fn of(page: &Page) -> Self {
+        Self {
+            key: page.key,
+            life: page.life,
+            extent: page.extent,
+            sequence: page.sequence,
+            has_blocks: page.present_count() > 0,
+            newest: page.newest(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,8 +228,8 @@ mod tests {
         assert_eq!(Page::decode(&bytes, 0x55), Some(known()));
     }
     const GOLDEN: &str = "\
-        4846455854454e54e6c970c30100000055000000000000000a0000000000000005000000000000000600000007000000\
-        0800000000000000090000000b0000000100000000000000000000000000000000000000000000000000000000000000\
+        4846455854454e540e5a7b930200000055000000000000000a0000000000000005000000000000000600000007000000\
+        0800000000000000090000000b00000001000000000000000000000071bd57a300000000000000000000000000000000\
         000000000000000000000000000000000000000000000000000000000000000001000000000000000000000000000000\
         00000000000000000000000000000080efbeadde00000000\
         ";

@@ -11,8 +11,10 @@ use holdfast_types::{BLOCK_BYTES, ClusterId, DiskId, DiskIncarnation, NodeId};
 
 const MAGIC: &[u8; 8] = b"HOLDFAST";
 /// Version 1 lists no pieces. Version 3 is laid out like 2: it keeps a disk whose journal has batches of version 3 from those who
-/// would take them for the end of the log.
-pub(crate) const VERSION: u16 = 3;
+/// would take them for the end of the log. Version 4 says whether pages are in both slots.
+pub(crate) const VERSION: u16 = 4;
+/// The flag for that, behind how many pieces there are.
+const HAS_TWINS: u32 = 1;
 
 /// A superblock's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Superblock {
     pub page_limit: u32,
     /// A batch that is valid, and no later than the oldest one needed.
     pub tail: Place,
+    /// A page is written to both of its slots the first time. Not on disks that were formatted before that was so.
+    pub has_twins: bool,
 }
 
 /// Why a block is not a superblock.
@@ -64,7 +68,8 @@ impl Superblock {
         }
         b.u64(self.tail.sequence);
         b.u64(self.tail.offset);
-        b.u64(self.layout.grown.len() as u64);
+        b.u32(self.layout.grown.len() as u32);
+        b.u32(if self.has_twins { HAS_TWINS } else { 0 });
         for range in self.layout.grown.iter().flat_map(|p| [&p.metadata, &p.extents]) {
             b.u64(range.start);
             b.u64(range.end);
@@ -87,7 +92,7 @@ impl Superblock {
         if !(1..=VERSION).contains(&version) {
             return Err(SuperblockError::Version(version));
         }
-        Self::fields(&mut r, version > 1).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
+        Self::fields(&mut r, version).filter(Self::is_sound).ok_or(SuperblockError::Damaged)
     }
 
     /// Whether a sound superblock is of the version that is written.
@@ -95,7 +100,7 @@ impl Superblock {
         block[12..14] == VERSION.to_le_bytes()
     }
 
-    fn fields(r: &mut Reader<'_>, has_grown: bool) -> Option<Self> {
+    fn fields(r: &mut Reader<'_>, version: u16) -> Option<Self> {
         let node = NodeId(r.u16()?);
         let generation = r.u64()?;
         let cluster = ClusterId(r.u128()?);
@@ -110,8 +115,9 @@ impl Superblock {
         let extents = r.u64()?..r.u64()?;
         let tail = Place { sequence: r.u64()?, offset: r.u64()? };
         let mut grown = Vec::new();
-        let pieces = if has_grown { r.u64()? } else { 0 };
-        for _ in 0..pieces.min(GROWTHS_MAX as u64 + 1) {
+        let (pieces, flags) = (r.u32()?, r.u32()?);
+        let pieces = if version > 1 { pieces as usize } else { 0 };
+        for _ in 0..pieces.min(GROWTHS_MAX + 1) {
             grown.push(Piece { metadata: r.u64()?..r.u64()?, extents: r.u64()?..r.u64()? });
         }
         Some(Self {
@@ -121,6 +127,7 @@ impl Superblock {
             layout: Layout { size, journal, metadata, extents, grown },
             page_limit,
             tail,
+            has_twins: version > 3 && flags & HAS_TWINS != 0,
         })
     }
 
@@ -150,6 +157,7 @@ mod tests {
             layout: layout(128 << 20, &StoreConfig::default()).expect("fits"),
             page_limit: 64,
             tail: Place { sequence: 9, offset: 0x2_0000 },
+            has_twins: true,
         }
     }
 
@@ -161,23 +169,23 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes), Ok(known()));
     }
     const GOLDEN: &str = "\
-        484f4c44464153541b782a0f030003000700000000000000040302010000000000000000000000000d0c0b0a00000000\
+        484f4c444641535416171b33040003000700000000000000040302010000000000000000000000000d0c0b0a00000000\
         000000000000000002000000400000001111000000000000222200000000000000000008000000000000010000000000\
         0000010400000000000001040000000000a0110400000000000020040000000000000008000000000900000000000000\
-        000002000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
+        000002000000000000000000010000000000000000000000000000000000000000000000000000000000000000000000\
         ";
 
     #[test]
     fn earlier_versions_are_read() {
         let mut grown = known();
         assert!(grown.layout.grow(1 << 30));
-        for (version, superblock) in [(1, known()), (2, grown)] {
+        for (version, superblock) in [(1, known()), (2, grown.clone()), (3, grown)] {
             let mut bytes = superblock.encode();
             assert!(Superblock::is_current(&bytes));
             bytes[12] = version;
             seal(&mut bytes);
             assert!(!Superblock::is_current(&bytes));
-            assert_eq!(Superblock::decode(&bytes), Ok(superblock));
+            assert_eq!(Superblock::decode(&bytes), Ok(Superblock { has_twins: false, ..superblock }));
         }
     }
 
@@ -196,9 +204,9 @@ mod tests {
         assert_eq!(Superblock::decode(&[0; BLOCK_BYTES]), Err(SuperblockError::Blank));
         assert_eq!(Superblock::decode(&[1; BLOCK_BYTES]), Err(SuperblockError::Damaged));
         let mut newer = known().encode();
-        newer[12] = 4;
+        newer[12] = 5;
         seal(&mut newer);
-        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(4)));
+        assert_eq!(Superblock::decode(&newer), Err(SuperblockError::Version(5)));
     }
 
     #[test]

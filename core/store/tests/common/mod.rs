@@ -84,3 +84,17 @@ pub fn put(rig: &mut Rig, record: Record) {
 pub fn places_of(rig: &Rig, content: &[u8]) -> Vec<u64> {
     (0..rig.disk.size() / BLOCK_BYTES as u64).filter(|n| rig.disk.peek(*n)[..] == *content).collect()
 }
+
+/// Makes a superblock one of another version.
+pub fn as_version(rig: &mut Rig, superblock: u64, version: u8) {
+    let mut block = rig.disk.peek(superblock);
+    block[12] = version;
+    let crc = holdfast_checksum::crc32c(&block[12..]).to_le_bytes();
+    block[8..12].copy_from_slice(&crc);
+    let old = rig.disk.peek(superblock);
+    for (at, (old, new)) in old.into_iter().zip(block).enumerate() {
+        for bit in (0..8).filter(|bit| (old ^ new) >> bit & 1 == 1) {
+            rig.disk.flip_bit(superblock * BLOCK_BYTES as u64 + at as u64, bit);
+        }
+    }
+}

@@ -95,8 +95,10 @@ impl Events {
             what += &format!(", its device has grown: {} MiB of it were used before", before >> 20);
         }
         let (mut level, mut why) = (EventLevel::Info, "");
-        if let Some(at) = report.unreadable {
-            what += &format!(", its block at byte {at} could not be read");
+        if !report.unreadable.is_empty() {
+            let places: Vec<String> = report.unreadable.iter().map(u64::to_string).collect();
+            let (blocks, bytes) = if places.len() == 1 { ("block", "byte") } else { ("blocks", "bytes") };
+            what += &format!(", its {blocks} at {bytes} {} could not be read", places.join(", "));
             (level, why) = (
                 EventLevel::Warning,
                 "its power failed while it wrote there, or its medium fails: see the kernel log and `smartctl`",
