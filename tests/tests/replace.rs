@@ -2,9 +2,12 @@
 
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::process::Signal;
-use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
+use holdfast_tests::{succeed, until};
 use serde_json::Value;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const REPLACE_AFTER: Duration = Duration::from_secs(3);
@@ -213,6 +216,55 @@ fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
     until("it is a disk again", LIMIT, || disks(&cluster, lost).iter().any(|d| d["state"] == "ok"));
     assert_ne!(disks(&cluster, lost)[0]["id"], id.as_str());
     cluster.assert_copies_equal();
+}
+
+/// A file system that is small.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, mib: u32) -> Small {
+        std::fs::create_dir(&at).expect("the folder can be made");
+        succeed("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", &at.display().to_string()]);
+        Small(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// What control knows of is counted on: room for volumes, and a place for copies.
+#[test]
+fn a_disk_that_cannot_be_added_to_the_end_is_not_counted_on() {
+    let cluster = cluster(3);
+    let node = cluster.owner(0);
+    let ids = |c: &Cluster| disks(c, node).iter().map(|d| d["id"].to_string()).collect::<Vec<_>>();
+    let before = ids(&cluster);
+    // A sparse file, whose file system has no room even for the journal.
+    let small = Small::mount(cluster.folder().join("small"), 64);
+    let sparse = small.0.join("disk");
+    File::create(&sparse).and_then(|f| f.set_len(4 << 30)).expect("the file can be made");
+    let sparse = sparse.display().to_string();
+    let why = cluster.refused(node, &["disk", "add", &sparse]);
+    println!("{why}");
+    assert!(why.contains(&sparse) && why.contains("bytes free"), "{why}");
+    // Control knows of it, and then the node cannot note down that it does.
+    let openings = cluster.dir(node).join("openings.json");
+    let aside = openings.with_extension("aside");
+    std::fs::rename(&openings, &aside).and_then(|()| std::fs::create_dir(&openings)).expect("it can be moved");
+    let path = cluster.folder().join("second").display().to_string();
+    let why = cluster.refused(node, &["disk", "add", &format!("{path}:1G")]);
+    println!("{why}");
+    assert_eq!(ids(&cluster), before);
+    let refused = cluster.events("disk-refused");
+    assert!(matches!(&refused[..], [e] if e["why"].to_string().contains("openings.json")), "{refused:?}");
+    std::fs::remove_dir(&openings).and_then(|()| std::fs::rename(&aside, &openings)).expect("it can be put back");
+    cluster.cli(node, &["disk", "add", &path]);
+    let serves = |d: &Value| d["path"] == path.as_str() && d["state"] == "ok";
+    until("the disk serves", LIMIT, || disks(&cluster, node).iter().any(serves));
+    assert_eq!(disks(&cluster, node).len(), before.len() + 1);
 }
 
 /// Its daemon ended between telling control of it and noting it down.

@@ -19,6 +19,8 @@ pub const MIN_JOURNAL_BYTES: u64 = 16 << 20;
 const DEFAULT_JOURNAL_MIN: u64 = 64 << 20;
 /// The largest ring that is chosen by itself.
 const DEFAULT_JOURNAL_MAX: u64 = 4 << 30;
+/// Of the pages, what is written once before a file becomes a disk.
+const PREWRITTEN_PAGES_MOST: u64 = 1 << 30;
 /// Each page has two slots.
 pub(crate) const PAGE_BYTES: u64 = 2 * BLOCK;
 /// Pages beyond one for each extent on the disk, for tombstones of extents that hold no space.
@@ -126,10 +128,10 @@ impl Layout {
         self.size = size;
         true
     }
-    /// What a shell writes once, with anything, when it makes a file for the disk: a write to it later then
-    /// changes no metadata of the file system's.
+    /// What a shell writes once, with anything, before a file becomes a disk: a write to it later then changes no metadata
+    /// of the file system's. Pages are many on a large disk, and written in rounds that nobody waits for.
     pub fn prewrite(&self) -> Vec<Range<u64>> {
-        let all = 0..self.metadata.end;
+        let all = 0..self.metadata.end.min(self.metadata.start + PREWRITTEN_PAGES_MOST);
         vec![all]
     }
     /// Whether the parts follow each other inside the size.

@@ -5,14 +5,18 @@ use crate::{
     error::{DiskError, DiskErrorKind},
     open::OpenDisk,
 };
-use holdfast_types::BLOCK_BYTES;
+use holdfast_types::{BLOCK_BYTES, SECTOR_BYTES};
 use std::{
     ffi::CString,
     fs::{File, OpenOptions},
     io,
     mem::MaybeUninit,
     ops::Range,
-    os::{fd::AsRawFd, unix::ffi::OsStrExt, unix::fs::FileExt},
+    os::{
+        fd::AsRawFd,
+        unix::ffi::OsStrExt,
+        unix::fs::{FileExt, FileTypeExt, MetadataExt},
+    },
     path::Path,
 };
 
@@ -90,9 +94,9 @@ fn free_bytes(folder: &Path) -> io::Result<u64> {
     Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
 }
 
-/// Writes zeros to the ranges, down to stable storage, so that later durable writes there change no metadata
-/// of the file system and cost one flush. The disk must not be in use. `progress` hears how many bytes of the
-/// ranges are written.
+/// Writes zeros to the ranges of a file, down to stable storage, so that later durable writes there change no metadata
+/// of the file system and cost one flush. A device has none, and is left as it is. The disk must not be in use. Refuses when
+/// the file has holes that its file system lacks room for. `progress` hears how many bytes of the ranges are written.
 pub fn prewrite(path: &Path, ranges: &[Range<u64>], progress: &mut dyn FnMut(u64)) -> Result<(), DiskError> {
     let disk = OpenDisk::open(path)?;
     for range in ranges {
@@ -103,6 +107,16 @@ pub fn prewrite(path: &Path, ranges: &[Range<u64>], progress: &mut dyn FnMut(u64
                 DiskErrorKind::OutOfRange { end: range.end, size: disk.size() },
             ));
         }
+    }
+    let meta = disk.file().metadata().map_err(|e| DiskError::os(path, "look at it", e))?;
+    if meta.file_type().is_block_device() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let free = free_bytes(folder).map_err(|e| DiskError::os(folder, "ask for its free space", e))?;
+    let need = ranges.iter().map(|r| r.end - r.start).sum::<u64>().saturating_sub(meta.blocks() * SECTOR_BYTES as u64);
+    if need > free {
+        return Err(DiskError::new(path, DiskErrorKind::NoRoom { need, free }));
     }
     let mut zeros = BufferPool::default().take(WRITE_STEP as usize);
     zeros.as_mut_slice().fill(0);

@@ -338,12 +338,20 @@ impl NodeBackend {
         let refused = |e: &dyn std::fmt::Display| ApiError::new(ErrorKind::Refused, e.to_string());
         let path = prepared.map_err(|e| refused(&e))?.map_err(|e| refused(&e))?;
         let disk = LocalDisk { path, id: new_disk_id() };
-        disks.add(shared, &shared.data, &disk, &pool).await.map_err(|e| refused(&format!("{e:#}")))?;
-        let mut listed = shared.dir.load_disks().map_err(|e| refused(&e))?;
-        // What was at that path before is not there any more.
-        listed.retain(|d| d.path != disk.path);
-        listed.push(disk.clone());
-        shared.dir.save_disks(&listed).map_err(|e| refused(&e))?;
+        disks.prewrite(shared, &disk).await.map_err(|e| refused(&format!("{e:#}")))?;
+        let added = async {
+            disks.add(shared, &shared.data, &disk, &pool).await?;
+            let mut listed = shared.dir.load_disks()?;
+            // What was at that path before is not there any more.
+            listed.retain(|d| d.path != disk.path);
+            listed.push(disk.clone());
+            anyhow::Ok(shared.dir.save_disks(&listed)?)
+        };
+        if let Err(error) = added.await {
+            let why = format!("{error:#}");
+            disks.give_up(shared, &disk, &why).await;
+            return Err(refused(&why));
+        }
         disks.supersede(shared, &disk).await;
         shared.events.operator("disk-added", format!("disk {} at {}", disk.id, disk.path.display()));
         let map = shared.newest_map().await;

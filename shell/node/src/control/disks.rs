@@ -80,8 +80,9 @@ impl LocalDisks {
     fn set(&mut self, shared: &Shared, disk: DiskId, openings: Openings) -> anyhow::Result<()> {
         self.openings.insert(disk.to_string(), openings);
         let text = serde_json::to_string_pretty(&self.openings)?;
-        holdfast_net::atomic::write_checked(&openings_file(shared), &text, holdfast_net::atomic::PRIVATE)?;
-        Ok(())
+        let file = openings_file(shared);
+        holdfast_net::atomic::write_checked(&file, &text, holdfast_net::atomic::PRIVATE)
+            .with_context(|| format!("{} cannot be replaced", file.display()))
     }
 
     fn of(&self, disk: DiskId) -> Openings {
@@ -126,11 +127,14 @@ impl LocalDisks {
         let map = shared.map();
         let (cluster, node) = (map.cluster, shared.node);
         let identity = DiskIdentity { cluster, node, disk: disk.id, incarnation, boot_nonce: nonce };
-        let size = disk_size(&disk.path)?;
-        let layout = holdfast_store::layout(size, &shared.engine.store)?;
-        let (path, ranges) = (disk.path.clone(), layout.prewrite());
-        tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??;
         data.attach(disk.id, disk.path.clone(), DiskOpen::Format(identity)).await
+    }
+
+    /// What takes long of adding a new disk, and what fails for want of room: before control knows of the disk, and counts on it.
+    pub async fn prewrite(&self, shared: &Shared, disk: &LocalDisk) -> anyhow::Result<()> {
+        let layout = holdfast_store::layout(disk_size(&disk.path)?, &shared.engine.store)?;
+        let (path, ranges) = (disk.path.clone(), layout.prewrite());
+        Ok(tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??)
     }
 
     /// Adds a new disk to the cluster: control names its incarnation, then it is formatted.
@@ -159,6 +163,20 @@ impl LocalDisks {
         let known =
             shared.control.linearizable_map().await.and_then(|m| m.disks.get(&disk.id).map(|d| d.boot_nonce));
         self.format(shared, data, disk, incarnation, known.unwrap_or(nonce)).await
+    }
+
+    /// A new disk was not added to the end: nothing is to count on it.
+    pub async fn give_up(&mut self, shared: &Shared, disk: &LocalDisk, why: &str) {
+        self.disks.remove(&disk.id);
+        shared.data.detach(disk.id).await;
+        if !shared.newest_map_for_certain().await.disks.contains_key(&disk.id) {
+            return;
+        }
+        refuse_disk(shared, disk.id, why).await;
+        // Refused where copies were placed on it meanwhile: they get other places, and an operator removes it.
+        if let Err(error) = shared.propose_until_done(Command::RemoveDisk { disk: disk.id }).await {
+            tracing::warn!(%error, disk = %disk.id, "a disk that was not added to the end is not removed");
+        }
     }
 
     /// A disk was added where others of this node were before: those are lost, and control is to know.

@@ -313,6 +313,7 @@ async fn open_disks(
         if listed.iter().any(|d| d.id == disk.id) {
             continue;
         }
+        disks.prewrite(shared, disk).await?;
         disks.add(shared, &shared.data, disk, &bootstrap.pool).await?;
         listed.push(disk.clone());
         shared.dir.save_disks(&listed)?;
