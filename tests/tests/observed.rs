@@ -48,6 +48,21 @@ fn every_metric_has_a_help_text_and_its_unit_and_those_of_the_manual_exist() {
 }
 
 #[test]
+fn a_deleted_volume_leaves_nothing_behind_in_its_daemon() {
+    let cluster = Cluster::start(1);
+    let owned = || cluster.metric(1, "holdfast_segments_owned");
+    let free = || cluster.metric(1, "holdfast_extents_free");
+    let before = (owned(), free());
+    cluster.cli(1, &["volume", "create", "second", "--size", "3G", "--copies", "1"]);
+    let mut client = Client::connect(cluster.address(1), "second", LIMIT).expect("the export opens");
+    (0..3).for_each(|gib| client.write(gib << 30, &[7; 4096]).expect("a write"));
+    drop(client);
+    until("the volume's extents are in use", LIMIT, || (owned(), free()) == (before.0 + 3.0, before.1 - 3.0));
+    cluster.cli(1, &["volume", "rm", "second", "--yes"]);
+    until("nothing of it is left", LIMIT, || (owned(), free()) == before);
+}
+
+#[test]
 fn every_line_of_the_log_is_json_when_asked_for() {
     let mut cluster = Cluster::start(1);
     cluster.kill(1);

@@ -253,14 +253,18 @@ fn a_disk_that_cannot_be_added_to_the_end_is_not_counted_on() {
     // Control knows of it, and then the node cannot note down that it does.
     let openings = cluster.dir(node).join("openings.json");
     let aside = openings.with_extension("aside");
-    std::fs::rename(&openings, &aside).and_then(|()| std::fs::create_dir(&openings)).expect("it can be moved");
+    std::fs::rename(&openings, &aside)
+        .and_then(|()| std::fs::create_dir(&openings))
+        .expect("it can be moved");
     let path = cluster.folder().join("second").display().to_string();
     let why = cluster.refused(node, &["disk", "add", &format!("{path}:1G")]);
     println!("{why}");
     assert_eq!(ids(&cluster), before);
     let refused = cluster.events("disk-refused");
     assert!(matches!(&refused[..], [e] if e["why"].to_string().contains("openings.json")), "{refused:?}");
-    std::fs::remove_dir(&openings).and_then(|()| std::fs::rename(&aside, &openings)).expect("it can be put back");
+    std::fs::remove_dir(&openings)
+        .and_then(|()| std::fs::rename(&aside, &openings))
+        .expect("it can be put back");
     cluster.cli(node, &["disk", "add", &path]);
     let serves = |d: &Value| d["path"] == path.as_str() && d["state"] == "ok";
     until("the disk serves", LIMIT, || disks(&cluster, node).iter().any(serves));

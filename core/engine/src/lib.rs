@@ -28,7 +28,7 @@ use holdfast_cluster::ClusterMap;
 use holdfast_replication::{Message, OwnerConfig, ReplicaConfig};
 use holdfast_store::StoreConfig;
 use holdfast_types::{
-    BlockResult, ConnectionId, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time,
+    BlockResult, ConnectionId, Epoch, Exports, NodeId, ProcessIncarnation, SegmentKey, SessionId, Time,
 };
 pub use io::{DiskOpen, EngineEvent, FrontEndKind, Input, Lane, Opening, Output, Outputs, Registration};
 use route::copies::Copies;
@@ -69,8 +69,8 @@ pub struct Engine {
     timers: Timers,
     /// What one part of this node has for another; empty between calls.
     work: VecDeque<Work>,
-    /// Proposals under way: the owner's segment and its own number.
-    proposals: BTreeMap<u64, (SegmentKey, u64)>,
+    /// Proposals under way: the owner's segment and epoch, and its own number.
+    proposals: BTreeMap<u64, (SegmentKey, Epoch, u64)>,
     next_proposal: u64,
 }
 

@@ -78,6 +78,8 @@ const BATCH: usize = 512;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Between attempts to pass the lead on.
 const PASS_AGAIN: Duration = Duration::from_secs(10);
+/// After a look at the map that brought nothing, so many times as long as it took.
+const REST_FACTOR: u32 = 4;
 /// The map is looked at anew at least so often, for grants that are stuck.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -120,6 +122,9 @@ pub struct Director {
     proposal: Option<Proposal>,
     /// Not before this moment, after a failure.
     pause: Instant,
+    /// Nor before this one, after a look at the map that brought nothing, unless a node came or went. A look takes longer the more
+    /// segments there are, and the map changes at every step of each when a host fails or comes back.
+    rest: Instant,
     look_again: Instant,
     dirty: bool,
     led: bool,
@@ -157,6 +162,7 @@ impl Director {
             unplaced: Vec::new(),
             proposal: None,
             pause: now,
+            rest: now,
             look_again: now,
             dirty: true,
             led: false,
@@ -281,6 +287,7 @@ impl Director {
         tracing::info!(node = node.0, ?liveness, "failure detector");
         self.say(DirectorEvent::Liveness { node, liveness });
         self.dirty = true;
+        self.rest = Instant::now();
     }
 
     /// To a voter that lives and is not slow. Each change of what control decides waits for the leader's disk.
@@ -338,13 +345,15 @@ impl Director {
 
     /// Proposes what is to be done, if this node leads and nothing is under way.
     fn direct(&mut self) {
-        if !self.dirty || self.proposal.is_some() || Instant::now() < self.pause || !self.control.is_leader()
-        {
+        let started = Instant::now();
+        let is_due = self.dirty && self.proposal.is_none() && started >= self.pause.max(self.rest);
+        if !is_due || !self.control.is_leader() {
             return;
         }
         self.dirty = false;
         let directive = self.plan();
         if directive.commands.is_empty() {
+            self.rest = Instant::now() + REST_FACTOR * started.elapsed();
             return;
         }
         let control = self.control.clone();

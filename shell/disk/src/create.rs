@@ -114,7 +114,11 @@ pub fn prewrite(path: &Path, ranges: &[Range<u64>], progress: &mut dyn FnMut(u64
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
     let free = free_bytes(folder).map_err(|e| DiskError::os(folder, "ask for its free space", e))?;
-    let need = ranges.iter().map(|r| r.end - r.start).sum::<u64>().saturating_sub(meta.blocks() * SECTOR_BYTES as u64);
+    let need = ranges
+        .iter()
+        .map(|r| r.end - r.start)
+        .sum::<u64>()
+        .saturating_sub(meta.blocks() * SECTOR_BYTES as u64);
     if need > free {
         return Err(DiskError::new(path, DiskErrorKind::NoRoom { need, free }));
     }

@@ -7,6 +7,7 @@ use crate::io::{EngineEvent, Output, Outputs};
 use crate::timers::Machine;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::RangeBounds;
 use holdfast_cluster::NodeState;
 use holdfast_replication::{Message, Owner, OwnerOutput, RecordTimes, Replica, ReplicaOutput, WriteTimes};
 use holdfast_types::{
@@ -46,9 +47,10 @@ impl Copies {
     /// Ends the machines of copies; which these were.
     pub(crate) fn end_replicas(
         &mut self,
+        among: impl RangeBounds<(SegmentKey, DiskId)>,
         which: impl Fn(&(SegmentKey, DiskId)) -> bool,
     ) -> Vec<(SegmentKey, DiskId)> {
-        let ended = self.replicas.extract_if(.., |copy, _| which(copy));
+        let ended = self.replicas.extract_if(among, |copy, _| which(copy));
         let note = |(copy, replica): (_, Replica)| {
             self.past.records.add(&replica.times());
             self.ended_at = self.ended_at.max(replica.next_number());
@@ -131,9 +133,10 @@ impl Engine {
                 self.store_order(now, (segment, owned.disk), token, order, out);
             }
             OwnerOutput::Propose { number, command } => {
+                let Some(owned) = self.copies.owners.get(&segment) else { return };
                 let proposal = self.next_proposal;
                 self.next_proposal += 1;
-                self.proposals.insert(proposal, (segment, number));
+                self.proposals.insert(proposal, (segment, owned.epoch, number));
                 out.push(Output::Propose { number: proposal, command });
             }
             OwnerOutput::PassOn { nodes } => {
@@ -223,7 +226,7 @@ impl Engine {
         }
     }
 
-    /// Control's answer to a proposal goes back to the owner that made it.
+    /// Control's answer to a proposal goes back to the owner that made it, if it is still there.
     pub(crate) fn proposed(
         &mut self,
         now: Time,
@@ -231,7 +234,8 @@ impl Engine {
         result: SegmentCommandResult,
         out: &mut Outputs,
     ) {
-        if let Some((segment, number)) = self.proposals.remove(&number) {
+        let Some((segment, epoch, number)) = self.proposals.remove(&number) else { return };
+        if self.copies.owners.get(&segment).is_some_and(|owned| owned.epoch == epoch) {
             self.with_owner(now, segment, out, |owner, o| owner.control(now, number, result, o));
         }
     }

@@ -59,7 +59,7 @@ impl Engine {
             }
             DiskOpen::Format(identity) => Store::format(now, size, identity, config, &mut orders),
         };
-        self.copies.end_replicas(|(_, d)| *d == disk);
+        self.copies.end_replicas(.., |(_, d)| *d == disk);
         self.disks.slots.insert(disk, Slot { store, phase: Phase::Opening });
         self.disks.touched.insert(disk);
         self.store_outputs(now, disk, orders, out);

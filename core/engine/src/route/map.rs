@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::gateway::Route;
 use crate::io::{Output, Outputs};
+use crate::route::changed::Changed;
 use crate::route::copies::Owned;
 use crate::timers::Machine;
 use alloc::collections::BTreeSet;
@@ -10,7 +11,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use holdfast_cluster::{ClusterMap, NodeState};
 use holdfast_replication::{Owner, Replica};
-use holdfast_types::{GatewayId, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo, SegmentKey, Time};
+use holdfast_types::{
+    DiskId, GatewayId, NodeId, ProcessIncarnation, ReplicaRef, SegmentInfo, SegmentKey, Time,
+};
 
 impl Engine {
     /// Control numbered this run. Its first gateway has the same number.
@@ -40,20 +43,25 @@ impl Engine {
             self.exports = exports;
             self.exports_changed(now, out);
         }
-        for old in before.segments.values() {
-            let still = self.map.segments.get(&old.key.segment).is_some_and(|s| s.key == old.key);
-            if !still {
-                self.with_gateway(out, |gateway, o| gateway.gone(old.key, o));
-            }
-        }
-        self.refresh(now, out);
+        let changed = Changed::since(&before, &self.map, self.config.node);
+        self.bring_in_line(now, &changed, out);
     }
 
     /// Brings copies, owners and routes in line with the map. Idempotent.
     pub(crate) fn refresh(&mut self, now: Time, out: &mut Outputs) {
+        let everything = Changed::everything(&self.map, Vec::new());
+        self.bring_in_line(now, &everything, out);
+    }
+
+    fn bring_in_line(&mut self, now: Time, changed: &Changed, out: &mut Outputs) {
         let map = self.map.clone();
-        self.refresh_copies(now, &map, out);
-        for info in map.segments.values() {
+        for key in &changed.gone {
+            self.with_gateway(out, |gateway, o| gateway.gone(*key, o));
+            self.lose_owner(*key, out);
+        }
+        self.refresh_copies(now, changed, out);
+        self.free_deleted(now, &map, changed, out);
+        for info in &changed.infos {
             self.refresh_owner(now, info, out);
             let route = Route { owner: info.granted.owner, epoch: info.granted.epoch };
             self.with_gateway(out, |gateway, o| gateway.route(now, info.key, route, o));
@@ -66,14 +74,22 @@ impl Engine {
         }
     }
 
-    fn refresh_copies(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+    fn refresh_copies(&mut self, now: Time, changed: &Changed, out: &mut Outputs) {
         let node = self.config.node;
         let mine = |r: &&ReplicaRef| r.node == node;
-        let members = map.segments.values().flat_map(|s| s.members.iter().filter(mine).map(|r| (s.key, *r)));
+        let members = changed.infos.iter().flat_map(|s| s.members.iter().filter(mine).map(|r| (s.key, *r)));
         let wanted: Vec<(SegmentKey, ReplicaRef)> =
             members.filter(|(_, r)| self.disk_in_use(r.disk) == Some(r.incarnation)).collect();
         let keep: BTreeSet<_> = wanted.iter().map(|(key, r)| (*key, r.disk)).collect();
-        for copy in self.copies.end_replicas(|copy| !keep.contains(copy)) {
+        let ended = match changed.is_everything {
+            true => self.copies.end_replicas(.., |copy| !keep.contains(copy)),
+            false => {
+                let keys = changed.infos.iter().map(|s| s.key).chain(changed.gone.iter().copied());
+                let ended = keys.map(|key| (key, DiskId(0))..=(key, DiskId(u128::MAX)));
+                ended.flat_map(|of| self.copies.end_replicas(of, |copy| !keep.contains(copy))).collect()
+            }
+        };
+        for copy in ended {
             self.timers.set(Machine::Replica(copy.0, copy.1), None);
         }
         for (key, me) in wanted {
@@ -92,14 +108,13 @@ impl Engine {
                 self.copies.replicas.insert((key, me.disk), replica);
             }
         }
-        self.free_deleted(now, map, out);
     }
 
     /// Only a tombstone frees a copy; that a segment is absent from a map never does (replication.md H19). Control hears
     /// of it when the copy is gone durably: after a crash before that it is found on the disk and given up again.
-    fn free_deleted(&mut self, now: Time, map: &ClusterMap, out: &mut Outputs) {
+    fn free_deleted(&mut self, now: Time, map: &ClusterMap, changed: &Changed, out: &mut Outputs) {
         let node = self.config.node;
-        for (key, tombstone) in &map.tombstones {
+        for (key, tombstone) in changed.freed.iter().filter_map(|key| Some((key, map.tombstones.get(key)?))) {
             for copy in tombstone.copies.iter().filter(|c| c.node == node) {
                 if self.disk_in_use(copy.disk) != Some(copy.incarnation) {
                     continue;
@@ -152,7 +167,6 @@ impl Engine {
         self.timers.set(Machine::Owner(segment), None);
         self.copies.touched.remove(&segment);
         self.follow.forget(segment);
-        self.proposals.retain(|_, (s, _)| *s != segment);
     }
 
     /// What a dead gateway sent and is not in the log never will be (replication.md R9).

@@ -1,5 +1,6 @@
 //! The engine's routes: a file for each kind of neighbour.
 
+mod changed;
 pub mod copies;
 pub mod disks;
 pub mod early;

@@ -4,14 +4,20 @@
 
 use crate::Engine;
 use crate::io::Outputs;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use holdfast_types::{GrantReason, NodeId, SegmentInfo, SegmentKey, Time};
+use holdfast_types::{DiskId, GrantReason, NodeId, SegmentInfo, SegmentKey, Time};
 
 impl Engine {
     /// Proposes another owner for what this node owns with a copy on a slow disk. Called with each map and each second
     /// in which something is asked for: where no other copy has everything yet, one may have it then.
     pub(crate) fn leave_slow_disks(&mut self, now: Time, out: &mut Outputs) {
-        let owned = self.copies.owners.iter().filter(|(_, owned)| self.map.is_slow(owned.disk));
+        let slow: BTreeSet<DiskId> =
+            self.map.disks_of(self.config.node).map(|d| d.id).filter(|d| self.map.is_slow(*d)).collect();
+        if slow.is_empty() {
+            return;
+        }
+        let owned = self.copies.owners.iter().filter(|(_, owned)| slow.contains(&owned.disk));
         let owned: Vec<SegmentKey> = owned.map(|(segment, _)| *segment).collect();
         if owned.is_empty() {
             return;

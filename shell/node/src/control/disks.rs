@@ -134,7 +134,8 @@ impl LocalDisks {
     pub async fn prewrite(&self, shared: &Shared, disk: &LocalDisk) -> anyhow::Result<()> {
         let layout = holdfast_store::layout(disk_size(&disk.path)?, &shared.engine.store)?;
         let (path, ranges) = (disk.path.clone(), layout.prewrite());
-        Ok(tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {})).await??)
+        Ok(tokio::task::spawn_blocking(move || holdfast_disk::prewrite(&path, &ranges, &mut |_| {}))
+            .await??)
     }
 
     /// Adds a new disk to the cluster: control names its incarnation, then it is formatted.

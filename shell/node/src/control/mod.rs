@@ -35,7 +35,7 @@ use holdfast_consensus::{Control, Director, DirectorConfig, ProposeError};
 use holdfast_engine::{EngineConfig, EngineEvent, Input};
 use holdfast_net::{Identity, Listener, Purpose, Refusals};
 use holdfast_store::StoreEvent;
-use holdfast_types::{DiskId, NodeId};
+use holdfast_types::{DiskId, NodeId, SegmentKey};
 use rpc::{Caller, Kind};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -152,10 +152,12 @@ pub async fn run(
     let had_forgotten = shared.control.has_forgotten();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(accept(shared.clone(), heartbeats.clone(), listener));
-    // Bounded by what the owners have under way: each has one grant or activation.
+    // Bounded by what the owners have under way, as each has one grant or activation, and by the copies on this node.
     let (propose, to_propose) = mpsc::unbounded_channel();
     tasks.spawn(proposals::run(shared.clone(), to_propose));
-    tasks.spawn(handle_reports(shared.clone(), reports, propose));
+    let (free, to_free) = mpsc::unbounded_channel();
+    tasks.spawn(proposals::run_freed(shared.clone(), to_free));
+    tasks.spawn(handle_reports(shared.clone(), reports, propose, free));
     tasks.spawn(pass_on_maps(shared.clone()));
     tasks.spawn(admin::keep(shared.clone()));
     tasks.spawn(members::follow_map(shared.clone()));
@@ -398,6 +400,7 @@ async fn handle_reports(
     shared: Arc<Shared>,
     mut reports: mpsc::UnboundedReceiver<Report>,
     proposals: mpsc::UnboundedSender<proposals::Proposal>,
+    freed: mpsc::UnboundedSender<(SegmentKey, DiskId)>,
 ) -> anyhow::Result<()> {
     while let Some(report) = reports.recv().await {
         match report {
@@ -418,12 +421,7 @@ async fn handle_reports(
                     let _ = fence.send(done);
                 }
             }
-            Report::Freed { segment, disk } => {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    let _ = shared.propose_until_done(Command::SegmentFreed { segment, disk }).await;
-                });
-            }
+            Report::Freed { segment, disk } => drop(freed.send((segment, disk))),
             Report::DiskOpened { disk, report } => {
                 let shared = shared.clone();
                 tokio::spawn(async move {

@@ -1,13 +1,13 @@
-//! What owners on this node propose to control. A stop hands every segment over at once, and a takeover activates
-//! every segment at once: what is there when a proposal is made goes along in it, so that hundreds of segments cost
-//! a few rounds of consensus and not hundreds.
+//! What owners on this node propose to control, and what copies on it have freed. A stop hands every segment over at once, a takeover
+//! activates every segment at once, and a volume is deleted with all of its segments: what is there when a proposal is made
+//! goes along in it, so that hundreds of segments cost a few rounds of consensus and not hundreds.
 
 use super::Shared;
 use futures::future::BoxFuture;
 use holdfast_cluster::{Command, CommandError, CommandResult, Single, SingleResult};
 use holdfast_consensus::ProposeError;
 use holdfast_engine::Input;
-use holdfast_types::{SegmentCommand, SegmentCommandResult};
+use holdfast_types::{DiskId, SegmentCommand, SegmentCommandResult, SegmentKey};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -35,6 +35,22 @@ pub async fn run(
                 shared.data.input(Input::Proposed { number, result });
             }
         });
+    }
+    Ok(())
+}
+
+/// Tells control of copies that are gone from this node's disks.
+pub async fn run_freed(
+    shared: Arc<Shared>,
+    mut freed: mpsc::UnboundedReceiver<(SegmentKey, DiskId)>,
+) -> anyhow::Result<()> {
+    let mut together = Vec::new();
+    while freed.recv_many(&mut together, TOGETHER_MOST).await > 0 {
+        let commands = together.drain(..).map(|(segment, disk)| Single::SegmentFreed { segment, disk });
+        // What is not known to control is freed again when the disk is next opened.
+        if let Err(error) = shared.propose_until_done(Command::Batch(commands.collect())).await {
+            tracing::warn!(%error, "control does not know of copies that were freed");
+        }
     }
     Ok(())
 }
@@ -69,7 +85,7 @@ fn of_one(result: Result<SingleResult, CommandError>) -> SegmentCommandResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::{Epoch, LogPosition, SegmentKey};
+    use holdfast_types::{Epoch, LogPosition};
 
     fn batch() -> Vec<Proposal> {
         let (segment, tail) = (SegmentKey::default(), LogPosition::ZERO);
