@@ -16,6 +16,7 @@ pub mod powered;
 pub mod preload;
 pub mod process;
 pub mod qemu_io;
+pub mod small_fs;
 pub mod wait;
 pub mod writer;
 

@@ -2,12 +2,11 @@
 
 use holdfast_tests::cluster::{Cluster, Options, VOLUME};
 use holdfast_tests::process::Signal;
+use holdfast_tests::small_fs::SmallFs;
+use holdfast_tests::until;
 use holdfast_tests::writer::{Plan, Writer};
-use holdfast_tests::{succeed, until};
 use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 const REPLACE_AFTER: Duration = Duration::from_secs(3);
@@ -218,23 +217,6 @@ fn a_lost_disk_that_was_removed_is_not_opened_when_it_is_found_again() {
     cluster.assert_copies_equal();
 }
 
-/// A file system that is small.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(at: PathBuf, mib: u32) -> Small {
-        std::fs::create_dir(&at).expect("the folder can be made");
-        succeed("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", &at.display().to_string()]);
-        Small(at)
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// What control knows of is counted on: room for volumes, and a place for copies.
 #[test]
 fn a_disk_that_cannot_be_added_to_the_end_is_not_counted_on() {
@@ -243,8 +225,8 @@ fn a_disk_that_cannot_be_added_to_the_end_is_not_counted_on() {
     let ids = |c: &Cluster| disks(c, node).iter().map(|d| d["id"].to_string()).collect::<Vec<_>>();
     let before = ids(&cluster);
     // A sparse file, whose file system has no room even for the journal.
-    let small = Small::mount(cluster.folder().join("small"), 64);
-    let sparse = small.0.join("disk");
+    let small = SmallFs::mount(&cluster.folder().join("small"), 64);
+    let sparse = small.path().join("disk");
     File::create(&sparse).and_then(|f| f.set_len(4 << 30)).expect("the file can be made");
     let sparse = sparse.display().to_string();
     let why = cluster.refused(node, &["disk", "add", &sparse]);

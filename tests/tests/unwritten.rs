@@ -4,11 +4,11 @@
 use holdfast_tests::cluster::{Cluster, Options};
 use holdfast_tests::powered::Powered;
 use holdfast_tests::preload::Flushes;
-use holdfast_tests::until;
+use holdfast_tests::small_fs::SmallFs;
 use holdfast_tests::writer::{Plan, Report, Writer};
+use holdfast_tests::{succeed, until};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// As for the loss of an owner's host; a test fails above three times that.
@@ -40,38 +40,28 @@ fn is_told(cluster: &Cluster, asked: usize) -> bool {
 }
 
 /// A node's data folder on a small file system of its own.
-struct SmallFolder(PathBuf);
+struct SmallFolder(SmallFs);
 
 impl SmallFolder {
     /// Moves what is in `dir` there.
     fn over(dir: &Path) -> SmallFolder {
         let aside = dir.with_extension("aside");
-        fs::rename(dir, &aside).and_then(|()| fs::create_dir(dir)).expect("the folder can be moved");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs"]).arg(dir));
-        run(Command::new("cp").arg("-a").arg(aside.join(".")).arg(dir));
-        SmallFolder(dir.to_owned())
+        fs::rename(dir, &aside).expect("the folder can be moved");
+        let small = SmallFs::mount(dir, 16);
+        succeed("cp", &["-a", &aside.join(".").display().to_string(), &dir.display().to_string()]);
+        SmallFolder(small)
     }
 
     /// Leaves no room.
     fn fill(&self) {
         let chunk = vec![1; 4096];
-        let mut file = fs::File::create(self.0.join("fill")).expect("the file can be made");
+        let mut file = fs::File::create(self.0.path().join("fill")).expect("the file can be made");
         while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
     }
 
     fn free(&self) {
-        fs::remove_file(self.0.join("fill")).expect("the file is there");
+        fs::remove_file(self.0.path().join("fill")).expect("the file is there");
     }
-}
-
-impl Drop for SmallFolder {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    assert!(command.status().is_ok_and(|s| s.success()), "{command:?} failed (as root?)");
 }
 
 #[test]

@@ -11,7 +11,7 @@
 
 use crate::format::page::{Page, Remains};
 use alloc::{boxed::Box, vec::Vec};
-use holdfast_types::SECTOR_BYTES;
+use holdfast_types::{ExtentIndex, SECTOR_BYTES, SegmentKey};
 
 /// What a slot says.
 #[derive(Debug)]
@@ -36,10 +36,11 @@ impl Said {
         }
     }
 
-    fn named(&self) -> Option<Remains> {
+    /// Whose extent it is of, in which life, and its sequence.
+    fn name(&self) -> Option<((SegmentKey, u64, ExtentIndex), u64)> {
         match self {
-            Said::Page(page) => Some(Remains::of(page)),
-            Said::Remains(remains) => Some(*remains),
+            Said::Page(p) => Some(((p.key, p.life, p.extent), p.sequence)),
+            Said::Remains(r) => Some(((r.key, r.life, r.extent), r.sequence)),
             Said::Blank | Said::Nothing => None,
         }
     }
@@ -67,54 +68,51 @@ pub(crate) struct Judged {
     pub is_in_doubt: bool,
 }
 
-/// Whether two slots are of the same extent's page.
-fn is_same(a: &Remains, b: &Remains) -> bool {
-    (a.key, a.life, a.extent) == (b.key, b.life, b.extent)
-}
-
 /// Judges a page by its two slots, each with whether it cannot be read. Pages up to `durable` were durable.
 pub(crate) fn judge(slots: [(&[u8], bool); 2], nonce: u64, durable: u64, is_twin: bool) -> Judged {
     let [a, b] = slots.map(|(block, _)| Said::of(block, nonce));
     let is_unreadable = slots.map(|(_, is_unreadable)| is_unreadable);
     let mut judged = Judged::default();
     let sequence = |said: &Said| if let Said::Page(page) = said { page.sequence } else { 0 };
-    // One that is older than the page that counts was to be written over: it does not matter what it said.
     let counts = sequence(&a).max(sequence(&b));
-    let names = [a.named(), b.named()];
-    judged.newest = names.iter().flatten().map(|n| n.sequence).max().unwrap_or(0);
+    judged.newest = [&a, &b].iter().filter_map(|said| said.name()).map(|(_, s)| s).max().unwrap_or(0);
+    let is_same = match (a.name(), b.name()) {
+        (Some((a, _)), Some((b, _))) => a == b,
+        _ => false,
+    };
     for (slot, said, other) in [(false, &a, &b), (true, &b, &a)] {
         let is_in_use = is_twin && matches!(other, Said::Nothing);
-        match (said, other.named()) {
-            (Said::Remains(r), _) if r.sequence <= counts => {}
-            (Said::Remains(r), _) if r.sequence <= durable => judged.lost.push(*r),
+        let is_torn = |r: &Remains| r.sequence > counts.max(durable);
+        match said {
+            // It is older than the page that counts, and was to be written over: it does not matter what it said.
+            Said::Remains(r) if r.sequence <= counts => {}
+            Said::Remains(r) if r.sequence <= durable => judged.lost.push(*r),
             // Of the two that were there one is gone, and it may have been durable.
-            (Said::Remains(r), _) if is_in_use => judged.lost.push(Remains { has_blocks: true, ..*r }),
-            (Said::Remains(r), Some(other)) if counts > 0 && is_same(r, &other) => {
+            Said::Remains(r) if is_in_use => judged.lost.push(Remains { has_blocks: true, ..*r }),
+            Said::Remains(_) if is_same && matches!(other, Said::Page(_)) => {
                 judged.mends.push((slot, Mend::Copy));
             }
-            (Said::Remains(_), _) => judged.mends.push((slot, Mend::Erase)),
-            (Said::Page(page), other_name) if is_twin && page.sequence == counts => {
-                let own = Remains::of(page);
-                let is_torn =
-                    |r: &Remains| matches!(other, Said::Remains(_)) && r.sequence > counts.max(durable);
-                if other_name.is_some_and(|r| is_same(&own, &r) || is_torn(&r)) {
-                    continue;
-                }
+            Said::Remains(_) => judged.mends.push((slot, Mend::Erase)),
+            // What was being written over the page that counts is torn: that is told of above.
+            Said::Page(_) if matches!(other, Said::Remains(r) if is_torn(r)) => {}
+            Said::Page(page) if is_twin && !is_same && page.sequence == counts => {
                 if page.sequence > durable {
                     judged.mends.push((!slot, Mend::Copy));
                 } else {
+                    let own = Remains::of(page);
                     judged.lost.push(Remains { has_blocks: own.has_blocks || is_in_use, ..own });
                 }
             }
-            (Said::Nothing, name) if is_unreadable[usize::from(slot)] => match other {
+            Said::Nothing if is_unreadable[usize::from(slot)] => match other {
                 Said::Blank if is_twin => judged.mends.push((slot, Mend::Erase)),
-                _ => judged.is_in_doubt |= !is_twin || name.is_none(),
+                _ => judged.is_in_doubt |= !is_twin || other.name().is_none(),
             },
-            _ => {}
+            Said::Page(_) | Said::Blank | Said::Nothing => {}
         }
     }
-    // Both slots may say the same.
-    judged.lost.dedup_by(|a, b| is_same(a, b));
+    if is_same {
+        judged.lost.truncate(1);
+    }
     let (slot, newest) = if sequence(&a) > sequence(&b) { (false, a) } else { (true, b) };
     if let Said::Page(page) = newest {
         judged.found = Some((slot, page));
@@ -125,7 +123,7 @@ pub(crate) fn judge(slots: [(&[u8], bool); 2], nonce: u64, durable: u64, is_twin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::{BLOCK_BYTES, ExtentIndex, Lsn, SegmentKey};
+    use holdfast_types::{BLOCK_BYTES, Lsn};
 
     const NONCE: u64 = 7;
     const DURABLE: u64 = 10;

@@ -345,15 +345,15 @@ impl Director {
 
     /// Proposes what is to be done, if this node leads and nothing is under way.
     fn direct(&mut self) {
-        let started = Instant::now();
-        let is_due = self.dirty && self.proposal.is_none() && started >= self.pause.max(self.rest);
+        let now = Instant::now();
+        let is_due = self.dirty && self.proposal.is_none() && now >= self.pause.max(self.rest);
         if !is_due || !self.control.is_leader() {
             return;
         }
         self.dirty = false;
         let directive = self.plan();
         if directive.commands.is_empty() {
-            self.rest = Instant::now() + REST_FACTOR * started.elapsed();
+            self.rest = Instant::now() + REST_FACTOR * now.elapsed();
             return;
         }
         let control = self.control.clone();

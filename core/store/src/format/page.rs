@@ -166,7 +166,7 @@ impl Page {
         if has_sum && sum != Some(crc32c(&block[NAMES])) {
             return None;
         }
-        Some(Remains::of(&*Self::fields(block, format_nonce)?))
+        Self::fields(block, format_nonce).map(|page| Remains::of(&page))
     }
 }
 
